@@ -1,0 +1,61 @@
+# Every target works on a bare clone: Python 3.11, git, make and a package registry.
+# VENV=path puts the environment elsewhere; ARGS are handed to pytest.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+override VENV := $(abspath $(VENV))
+ARGS ?=
+
+# `dvc` runs `python -m stages.NAME`: both must be the environment's own.
+export PATH := $(VENV)/bin:$(PATH)
+# A variable of another project's environment would lead Python and uv astray.
+unexport PYTHONHOME PYTHONPATH
+export VIRTUAL_ENV := $(VENV)
+
+.PHONY: help setup repro test lint format check verify lock clean
+
+help:  ## what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
+
+setup:  ## the environment, from requirements.lock; quick when nothing changed
+	@cmp -s requirements.lock $(VENV)/requirements.lock || { \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "setup: expected Python 3.11 or newer, got $$($(PYTHON) -V)." \
+	         "Say which one to use: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }; \
+	  $(PYTHON) -m venv --clear $(VENV); \
+	  awk '/^[^ #]/ { keep = /^uv==/ } keep' requirements.lock > $(VENV)/uv.lock; \
+	  pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock; \
+	  uv pip install --quiet --compile-bytecode --require-hashes -r requirements.lock \
+	    || pip install --quiet --require-hashes -r requirements.lock; \
+	  cp requirements.lock $(VENV)/requirements.lock; }
+
+repro: setup  ## the pipeline: prepare, train, evaluate, export
+	dvc repro
+
+test: setup  ## the tests; ARGS="-m slow" for the slow ones, ARGS="-m ''" for all
+	python -m pytest $(ARGS)
+
+lint: setup  ## formatting, lint and types
+	ruff format --check .
+	ruff check .
+	mypy
+
+format: setup  ## rewrites what `make lint` finds wrong and can mend
+	ruff format .
+	ruff check --fix .
+
+check: lint test  ## lint and tests: green before every commit
+
+verify: setup  ## runs the pipeline in a temporary clone, compares with the committed metrics
+	python -m tests.verify
+
+lock: setup  ## requirements.lock anew, from requirements.in
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --upgrade requirements.in -o requirements.lock
+
+clean:  ## removes what can be made again, but for the environment
+	rm -rf models data/prepared .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""The shared core under the four stages; imports go downwards only."""

@@ -1,0 +1,151 @@
+"""A trained network on disk: `model.npz`, the weights, and `model.json`, all else."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from src import paths
+from src.config import TRAINING, Params
+from src.data.prepared import Manifest
+from src.errors import DataError
+from src.files import read_arrays, read_json, write_arrays, write_json
+from src.models import Model, build_model
+from src.models.architecture import Architecture
+from src.state import Graph
+
+REPAIR = "Train it anew: dvc repro train"
+
+Weights = dict[str, np.ndarray]  # by path in the network: "conv1.kernel"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network as evaluate and export find it."""
+
+    model: Model
+    architecture: Architecture
+    weights: Weights
+    record: dict[str, Any]  # the content of model.json
+
+
+def weights_of(state: nnx.State, graph: Graph) -> Weights:
+    """Copies on the host of the network in the state of `(model, optimizer, metrics)`."""
+    model, _, _ = nnx.merge(graph, state)
+    # Copies: on CPU numpy would look into a buffer that the next step overwrites.
+    return {
+        dotted(path): np.array(variable[...], copy=True)
+        for path, variable in nnx.to_flat_state(nnx.state(model))
+    }
+
+
+def dotted(path: tuple[Any, ...]) -> str:
+    """A variable's place in the network as a name."""
+    return ".".join(map(str, path))
+
+
+def training_record(params: Params, manifest: Manifest, epoch: int) -> dict[str, Any]:
+    """Where a network comes from: its data, parameters and libraries.
+
+    Args:
+        params: of the run; those that decide what training does are recorded.
+        manifest: of the data.
+        epoch: the epoch after which the weights were taken, from 1.
+    """
+    return {
+        "dataset": manifest.dataset,
+        "dataset_version": manifest.version,
+        "class_names": manifest.class_names,
+        "data_sha256": {
+            name: manifest.digests[name] for name in ("train", "validation")
+        },
+        "parameters": params.model_dump(include=set(TRAINING)),
+        "epoch": epoch,
+        "versions": {name: version(name) for name in ("jax", "flax", "optax")},
+    }
+
+
+def save_trained(
+    weights: Weights, architecture: Architecture, record: Mapping[str, Any]
+) -> None:
+    """Writes the weights, then what they are: the digest comes last.
+
+    Args:
+        weights: of the network, by name.
+        architecture: of the network.
+        record: what else to say of it, such as the digests of its data.
+    """
+    sha256 = write_arrays(paths.WEIGHTS, weights)
+    write_json(
+        paths.MODEL,
+        {**record, "architecture": asdict(architecture), "sha256": sha256},
+    )
+
+
+def load_trained(manifest: Manifest) -> Trained:
+    """Builds the network anew and gives it its weights.
+
+    Args:
+        manifest: of the data that the network is to be used on.
+
+    Raises:
+        DataError: a file is missing or changed, or the network is one for other data.
+    """
+    record = read_json(paths.MODEL, REPAIR)
+    try:
+        fields = dict(record["architecture"])
+        fields["image_shape"] = tuple(fields["image_shape"])
+        architecture = Architecture(**fields)
+        sha256 = str(record["sha256"])
+        shapes = nnx.eval_shape(lambda: build_model(architecture, nnx.Rngs(params=0)))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"{paths.MODEL}: expected the record of a trained network, "
+            f"found none in {error}. {REPAIR}"
+        ) from None
+    check_fits(architecture, manifest)
+    weights = read_arrays(paths.WEIGHTS, REPAIR, sha256)
+    return Trained(with_weights(shapes, weights), architecture, weights, record)
+
+
+def check_fits(architecture: Architecture, manifest: Manifest) -> None:
+    """Raises DataError where a network takes or gives something else than the data."""
+    expected = [*manifest.image_shape, len(manifest.class_names)]
+    found = [*architecture.image_shape, architecture.classes]
+    if found != expected:
+        raise DataError(
+            f"{paths.MODEL}: expected a network for height, width, channels, classes "
+            f"{expected} as in {paths.MANIFEST}, found one for {found}. {REPAIR}"
+        )
+
+
+def with_weights(model: Model, weights: Weights) -> Model:
+    """The network with these weights, name by name.
+
+    Raises:
+        DataError: a weight is missing, left over, or of another shape or type.
+    """
+    graph, state = nnx.split(model)
+    variables = {dotted(path): (path, leaf) for path, leaf in nnx.to_flat_state(state)}
+    for name in sorted(variables.keys() | weights.keys()):
+        expected = described(variables[name][1]) if name in variables else "none"
+        found = described(weights[name]) if name in weights else "none"
+        if found != expected:
+            raise DataError(
+                f"{paths.WEIGHTS}: {name}: expected {expected}, found {found}: these "
+                f"are the weights of another network. {REPAIR}"
+            )
+    filled = [
+        (path, leaf.replace(jnp.asarray(weights[name])))
+        for name, (path, leaf) in variables.items()
+    ]
+    return nnx.merge(graph, nnx.from_flat_state(filled))
+
+
+def described(array: Any) -> str:  # noqa: ANN401 - of numpy, of JAX, or only its shape
+    """Type and shape, as the errors show them."""
+    return f"{array.dtype} {list(array.shape)}"

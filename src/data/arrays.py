@@ -1,0 +1,71 @@
+"""The user's own arrays, in the layout that prepare itself writes."""
+
+from pathlib import Path
+
+import numpy as np
+
+from src.data.split import Examples, Source
+from src.errors import DataError
+from src.files import read_arrays, read_json
+
+REPAIR = "Put arrays `images` and `labels` there, as README.md, Your own data, shows."
+
+
+def load_arrays(folder: Path) -> Source:
+    """Reads `train.npz`, and `validation.npz`, `test.npz`, `manifest.json` if there.
+
+    Class names are those of the manifest; without one, the labels' own numbers.
+
+    Raises:
+        DataError: `train.npz` is missing, or a file has another layout.
+    """
+    train = read_split(folder / "train.npz")
+    optional = [folder / f"{name}.npz" for name in ("validation", "test")]
+    validation, test = (
+        read_split(path) if path.exists() else None for path in optional
+    )
+    manifest = folder / "manifest.json"
+    if manifest.exists():
+        class_names = read_json(manifest, REPAIR).get("class_names")
+        if not is_names(class_names):
+            raise DataError(
+                f"{manifest}: class_names: expected a list of different names, "
+                f"found {class_names!r}. {REPAIR}"
+            )
+    else:
+        class_names = [str(label) for label in range(train.labels.max(initial=0) + 1)]
+    return Source("npz", "none", class_names, train, validation, test)
+
+
+def read_split(path: Path) -> Examples:
+    """Reads `images` and `labels`; labels of any integer type become int32.
+
+    Raises:
+        DataError: another set of arrays, or labels that are no integers.
+    """
+    arrays = read_arrays(path, REPAIR)
+    if sorted(arrays) != ["images", "labels"]:
+        raise DataError(
+            f"{path}: expected the arrays images and labels, "
+            f"found {', '.join(sorted(arrays)) or 'none'}. {REPAIR}"
+        )
+    labels = arrays["labels"]
+    if labels.dtype.kind not in "iu" or labels.ndim != 1:
+        raise DataError(
+            f"{path}: labels: expected integers with 1 dimension, "
+            f"found {labels.dtype} {list(labels.shape)}. {REPAIR}"
+        )
+    bounds = np.iinfo(np.int32)
+    # Clipped, not wrapped: a label beyond int32 stays out of range and is found.
+    labels = labels.clip(bounds.min, bounds.max).astype(np.int32)
+    return Examples(arrays["images"], labels)
+
+
+def is_names(value: object) -> bool:
+    """Whether `value` is a list of different strings, at least one."""
+    return (
+        isinstance(value, list)
+        and len(value) > 0
+        and all(isinstance(name, str) and name for name in value)
+        and len(set(value)) == len(value)
+    )

@@ -1,0 +1,106 @@
+"""The user's own images: `train/<class>/*.png`, and `test/<class>/*.png` if there."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from src.data.split import Examples, Source
+from src.errors import DataError
+from src.files import one_line
+
+SUFFIXES = {".png", ".jpg", ".jpeg"}
+MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB"}  # as stored: as read
+
+
+def load_folder(folder: Path) -> Source:
+    """Reads PNG and JPEG files; the class is the name of the folder they lie in.
+
+    Raises:
+        DataError: no image, a class in test that train lacks, a file that is no image,
+            or an image of another shape than the first.
+    """
+    train = list_images(folder / "train")
+    class_names = sorted({path.parent.name for path in train})
+    test = list_images(folder / "test") if (folder / "test").is_dir() else None
+    for path in test or []:
+        if path.parent.name not in class_names:
+            raise DataError(
+                f"{path}: expected one of the classes in {folder / 'train'} "
+                f"({', '.join(class_names)}), found '{path.parent.name}'. Rename it."
+            )
+    first = read_image(train[0])
+    return Source(
+        name="folder",
+        version="none",
+        class_names=class_names,
+        train=read_images(train, class_names, first.shape, train[0]),
+        validation=None,
+        test=read_images(test, class_names, first.shape, train[0]) if test else None,
+    )
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The image files two levels down, in an order that no file system decides.
+
+    Raises:
+        DataError: there is none.
+    """
+    paths = sorted(
+        path for path in folder.glob("*/*") if path.suffix.lower() in SUFFIXES
+    )
+    if not paths:
+        raise DataError(
+            f"{folder}: expected images at {folder}/<class>/*.png or *.jpg, found none. "
+            "Put them there, or set data_path in params.yaml."
+        )
+    return paths
+
+
+def read_images(
+    paths: list[Path], class_names: list[str], shape: tuple[int, ...], first: Path
+) -> Examples:
+    """Reads all files into one array.
+
+    Raises:
+        DataError: a file is no image, or its shape is not `shape`, that of `first`.
+    """
+    images = np.empty((len(paths), *shape), np.uint8)
+    for index, path in enumerate(paths):
+        image = read_image(path)
+        if image.shape != shape:
+            raise DataError(
+                f"{path}: expected height, width, channels {list(shape)} as in {first}, "
+                f"found {list(image.shape)}. Bring all images to one shape."
+            )
+        images[index] = image
+    labels = [class_names.index(path.parent.name) for path in paths]
+    return Examples(images, np.array(labels, np.int32))
+
+
+def read_image(path: Path) -> np.ndarray:
+    """One image as uint8 `[height, width, 1 or 3]`.
+
+    Raises:
+        DataError: no image, a broken one, or one with transparency or 16 bits.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode not in MODES or "transparency" in image.info:
+                raise DataError(
+                    f"{path}: expected a grey or RGB image without transparency, found "
+                    f"mode {image.mode}. Convert it."
+                )
+            pixels = np.asarray(image.convert(MODES[image.mode]), np.uint8)
+    except (
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+        OSError,
+        ValueError,
+        SyntaxError,
+    ) as error:
+        raise DataError(
+            f"{path}: expected a PNG or JPEG image, found {one_line(error)}. "
+            "Replace or remove it."
+        ) from None
+    return pixels.reshape(*pixels.shape[:2], -1)

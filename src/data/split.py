@@ -1,0 +1,101 @@
+"""Examples, and what is done with whole splits of them: check, cut, compare."""
+
+import hashlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from src.errors import DataError
+
+
+class Examples(NamedTuple):
+    """Images with their labels: a split in numpy, or a batch on the device."""
+
+    images: Any  # uint8 [n, height, width, channels]
+    labels: Any  # int32 [n], indices of classes
+
+
+class Source(NamedTuple):
+    """A data set as its source gives it; what is None is cut from `train`."""
+
+    name: str
+    version: str
+    class_names: list[str]
+    train: Examples
+    validation: Examples | None
+    test: Examples | None
+
+
+def check_examples(split: Examples, classes: int, where: str) -> None:
+    """Compares a split with the layout that every stage relies on.
+
+    Raises:
+        DataError: another type, rank or length, no example, or a label out of range.
+    """
+    images, labels = split
+    for name, array, dtype, rank in (
+        ("images", images, np.uint8, 4),
+        ("labels", labels, np.int32, 1),
+    ):
+        if array.dtype != dtype or array.ndim != rank:
+            raise DataError(
+                f"{where}: {name}: expected {np.dtype(dtype)} with {rank} dimensions, "
+                f"found {array.dtype} {list(array.shape)}. Convert the array."
+            )
+    if len(images) != len(labels):
+        raise DataError(
+            f"{where}: expected a label for each image, found {len(images)} images and "
+            f"{len(labels)} labels. Write both anew."
+        )
+    if 0 in images.shape:
+        raise DataError(
+            f"{where}: images: expected at least one image with pixels, "
+            f"found shape {list(images.shape)}. Write them anew."
+        )
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    if len(wrong):
+        raise DataError(
+            f"{where}: labels: expected 0 to {classes - 1}, found {len(wrong)} others, "
+            f"the first {labels[wrong[0]]} at index {wrong[0]}. Mend the labels."
+        )
+
+
+def cut(split: Examples, fraction: float, seed: tuple[int, ...]) -> list[np.ndarray]:
+    """Divides a split in two, each class in the same proportion.
+
+    Args:
+        split: the examples to divide.
+        fraction: the share of the second part, in (0, 1).
+        seed: fixes which examples go there, whatever their order of magnitude.
+
+    Returns:
+        The indices of the first and of the second part, each in rising order. A class
+        of `n` examples gives `round(n * fraction)` of them, one at least, unless it has
+        only one.
+    """
+    rng = np.random.default_rng(seed)
+    taken = np.zeros(len(split.labels), bool)
+    for label in np.unique(split.labels):
+        members = rng.permutation(np.flatnonzero(split.labels == label))
+        size = min(max(round(len(members) * fraction), 1), len(members) - 1)
+        taken[members[:size]] = True
+    return [np.flatnonzero(~taken), np.flatnonzero(taken)]
+
+
+def take(split: Examples, rows: np.ndarray) -> Examples:
+    """The examples at `rows`: indices, or a truth value for each."""
+    return Examples(split.images[rows], split.labels[rows])
+
+
+def fingerprints(split: Examples) -> set[bytes]:
+    """What tells images apart: equal images, equal fingerprint."""
+    return {
+        hashlib.blake2b(image.tobytes(), digest_size=16).digest()
+        for image in split.images
+    }
+
+
+def class_counts(split: Examples, class_names: list[str]) -> dict[str, int]:
+    """How many examples each class has."""
+    counts = np.bincount(split.labels, minlength=len(class_names))
+    return dict(zip(class_names, counts.tolist(), strict=True))

@@ -1,0 +1,104 @@
+"""What is said of a model: counts first, divided once, in double precision."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+CALIBRATION_BINS = 15
+Z_95 = 1.959963984540054  # the normal distribution's 97.5 % quantile
+
+
+def test_metrics(
+    log_probabilities: np.ndarray, labels: np.ndarray, class_names: list[str]
+) -> dict[str, Any]:
+    """Everything that `metrics/test.json` says, each example counted once.
+
+    Args:
+        log_probabilities: `[examples, classes]`.
+        labels: int32 `[examples]`.
+        class_names: one for each class.
+    """
+    chosen = log_probabilities[np.arange(len(labels)), labels]
+    predicted = log_probabilities.argmax(1)
+    confusion = confusion_matrix(labels, predicted, len(class_names))
+    correct, count = int(np.trace(confusion)), len(labels)
+    low, high = wilson_interval(correct, count)
+    per_class = class_scores(confusion)
+    # A class that is neither there nor ever predicted has no score to average.
+    seen = (confusion.sum(0) + confusion.sum(1)) > 0
+    return {
+        "loss": -float(chosen.sum(dtype=np.float64)) / count,
+        "accuracy": correct / count,
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "calibration_error": expected_calibration_error(
+            np.exp(log_probabilities), labels, bins=CALIBRATION_BINS
+        ),
+        "correct": correct,
+        "examples": count,
+        **{name: float(scores[seen].mean()) for name, scores in per_class.items()},
+        "classes": {
+            class_name: {
+                **{name: float(scores[index]) for name, scores in per_class.items()},
+                "examples": int(confusion[index].sum()),
+            }
+            for index, class_name in enumerate(class_names)
+        },
+    }
+
+
+def confusion_matrix(
+    labels: np.ndarray, predicted: np.ndarray, classes: int
+) -> np.ndarray:
+    """How often each class (row) was taken for each class (column): int64, square."""
+    pairs = labels.astype(np.int64) * classes + predicted
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+def class_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
+    """Precision, recall and F1 of each class, 0 where they are 0 / 0.
+
+    F1 is their harmonic mean, 2 tp / (2 tp + fp + fn).
+    """
+    true = np.diag(confusion)
+    predicted, actual = confusion.sum(0), confusion.sum(1)
+    return {
+        "precision": true / np.maximum(predicted, 1),
+        "recall": true / np.maximum(actual, 1),
+        "f1": 2 * true / np.maximum(predicted + actual, 1),
+    }
+
+
+def wilson_interval(correct: int, count: int) -> tuple[float, float]:
+    """95 % interval of a share, honest near 0 and 1 too.
+
+    Source: Wilson 1927, J. Am. Stat. Assoc. 22, pp. 209-212.
+    """
+    share, z2 = correct / count, Z_95**2
+    centre = (share + z2 / (2 * count)) / (1 + z2 / count)
+    spread = math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
+    half = Z_95 * spread / (1 + z2 / count)
+    return max(centre - half, 0.0), min(centre + half, 1.0)
+
+
+def expected_calibration_error(
+    probabilities: np.ndarray, labels: np.ndarray, *, bins: int
+) -> float:
+    """Mean gap between confidence and accuracy, weighted by bin size; 0 is calibrated.
+
+    Args:
+        probabilities: `[examples, classes]`, rows sum to 1.
+        labels: `[examples]`, indices of classes.
+        bins: equal-width bins of confidence over (0, 1].
+
+    Returns:
+        A number in [0, 1], a fraction, not a percentage.
+
+    Source: Guo et al. 2017, arXiv:1706.04599, eq. 3.
+    """
+    confidence = probabilities.max(1).astype(np.float64)
+    correct = probabilities.argmax(1) == labels
+    which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    gaps = np.bincount(which, confidence - correct, minlength=bins)
+    return float(np.abs(gaps).sum() / len(labels))

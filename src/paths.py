@@ -1,0 +1,19 @@
+"""Where everything lies, relative to the repository's root."""
+
+from pathlib import Path
+
+PARAMS = Path("params.yaml")
+
+MANUAL = Path("data/manual")
+PREPARED = Path("data/prepared")
+MANIFEST = PREPARED / "manifest.json"
+
+WEIGHTS = Path("models/model.npz")
+MODEL = Path("models/model.json")
+EXPORT = Path("models/export")
+
+METRICS = Path("metrics")
+PLOTS = METRICS / "plots"
+HISTORY = PLOTS / "history.csv"
+STEPS = PLOTS / "steps.csv"
+PREDICTIONS = PLOTS / "predictions.csv"

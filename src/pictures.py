@@ -1,0 +1,107 @@
+"""PNG pictures of a run; the same numbers give the same bytes."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from src.errors import DataError
+from src.files import read_bytes, write_bytes
+
+DPI = 110
+MISTAKES = 25
+LABELLED_CLASSES = 30  # beyond that, numbers in the cells could not be read
+
+
+def draw_learning_curves(history: Path, picture: Path) -> None:
+    """Loss and accuracy by epoch, training against validation.
+
+    Args:
+        history: history.csv, as train writes it.
+        picture: the PNG file to write.
+
+    Raises:
+        DataError: `history` is missing or lacks a column.
+    """
+    repair = "Make it anew: dvc repro train"
+    table = csv.DictReader(io.StringIO(read_bytes(history, repair).decode()))
+    rows = list(table)
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    try:
+        epochs = [int(row["epoch"]) for row in rows]
+        for axes, metric in zip(
+            figure.subplots(1, 2), ("loss", "accuracy"), strict=True
+        ):
+            for split, style in (("train", "--"), ("validation", "-")):
+                values = [float(row[f"{split}_{metric}"]) for row in rows]
+                axes.plot(epochs, values, style, label=split)
+            axes.set(xlabel="epoch", title=metric)
+            axes.grid(alpha=0.3)
+            axes.legend()
+    except (KeyError, ValueError) as error:
+        raise DataError(
+            f"{history}: expected a history, found {error}. {repair}"
+        ) from None
+    save(figure, picture)
+
+
+def draw_confusion(
+    confusion: np.ndarray, class_names: Sequence[str], picture: Path
+) -> None:
+    """The confusion matrix: rows are classes, columns what they were taken for."""
+    classes = len(class_names)
+    side = 2.5 + 0.42 * min(classes, 40)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    # Each row against its own size: a rare class shows its mistakes too.
+    shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set(xlabel="predicted", ylabel="actual")
+    if classes <= LABELLED_CLASSES:
+        axes.set_xticks(range(classes), class_names, rotation=45, ha="right")
+        axes.set_yticks(range(classes), class_names)
+        for row, column in zip(*np.nonzero(confusion), strict=True):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            count = str(confusion[row, column])
+            axes.text(
+                column, row, count, ha="center", va="center", color=colour, fontsize=8
+            )
+    save(figure, picture)
+
+
+def draw_mistakes(
+    images: np.ndarray,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+    picture: Path,
+) -> None:
+    """The test images on which the model was most sure and wrong, worst first."""
+    predicted = probabilities.argmax(1)
+    wrong = np.flatnonzero(predicted != labels)
+    order = np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")
+    worst = wrong[order][:MISTAKES]
+    figure = Figure(figsize=(8, 8.6), layout="constrained")
+    all_axes: Sequence[Axes] = figure.subplots(5, 5).flat
+    for axes in all_axes:
+        axes.axis("off")
+    for axes, index in zip(all_axes, worst, strict=False):
+        axes.imshow(images[index].squeeze(), cmap="gray", vmin=0, vmax=255)
+        share = probabilities[index, predicted[index]]
+        answer, truth = class_names[predicted[index]], class_names[labels[index]]
+        axes.set_title(f"{answer} {share:.0%}\nis {truth}", fontsize=8)
+    figure.suptitle(
+        f"{len(wrong)} of {len(labels)} test images wrong; the most confident of them"
+    )
+    save(figure, picture)
+
+
+def save(figure: Figure, picture: Path) -> None:
+    """Writes a figure as PNG, without the name and version of what drew it."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    write_bytes(picture, buffer.getvalue())

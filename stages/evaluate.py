@@ -1,0 +1,45 @@
+"""Scores the trained network on the test split, which no other stage learns from.
+
+Run by `dvc repro evaluate`; every test image is scored exactly once.
+"""
+
+from src import paths
+from src.config import Params
+from src.stage import run_stage
+
+
+def main(params: Params) -> str:
+    """Writes the test metrics, a prediction per image, and the pictures."""
+    import numpy as np
+
+    from src.checkpoint import load_trained
+    from src.data.prepared import load_manifest, load_split
+    from src.files import write_metrics
+    from src.metrics import confusion_matrix, test_metrics
+    from src.pictures import draw_confusion, draw_learning_curves, draw_mistakes
+    from src.predict import predict
+    from src.report import write_predictions
+
+    manifest = load_manifest()
+    trained = load_trained(manifest)
+    images, labels = load_split("test", manifest)
+    log_probabilities = predict(trained.model, images)
+    probabilities = np.exp(log_probabilities)
+    names = manifest.class_names
+
+    scores = test_metrics(log_probabilities, labels, names)
+    write_metrics(paths.METRICS / "test.json", {"test": scores})
+    write_predictions(probabilities, labels, names)
+    draw_learning_curves(paths.HISTORY, paths.PLOTS / "learning_curves.png")
+    confusion = confusion_matrix(labels, probabilities.argmax(1), len(names))
+    draw_confusion(confusion, names, paths.PLOTS / "confusion.png")
+    draw_mistakes(images, labels, probabilities, names, paths.PLOTS / "mistakes.png")
+    return (
+        f"{len(labels)} test images: accuracy {scores['accuracy']:.4f} "
+        f"(95 % interval {scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f}), "
+        f"loss {scores['loss']:.4f} -> {paths.METRICS / 'test.json'}"
+    )
+
+
+if __name__ == "__main__":
+    run_stage("evaluate", main)

@@ -1,0 +1,39 @@
+"""Turns any source of images into three splits of uint8 images and int32 labels.
+
+Run by `dvc repro prepare`; the test split lies untouched until evaluate.
+"""
+
+from src import paths
+from src.config import Params
+from src.stage import run_stage
+
+
+def main(params: Params) -> str:
+    """Reads the source, cuts the validation split, writes data/prepared."""
+    from src.data.prepared import check_source, divide, save_prepared
+    from src.data.source import load_source
+    from src.files import write_metrics
+
+    source = load_source(params)
+    check_source(source)
+    splits = divide(source, params.validation_fraction, params.seed)
+    manifest = save_prepared(source, splits)
+    sizes = {name: len(split.labels) for name, split in splits.items()}
+    write_metrics(
+        paths.METRICS / "prepare.json",
+        {
+            **{name: {"examples": size} for name, size in sizes.items()},
+            "classes": len(source.class_names),
+            "in_both": manifest["in_both"],
+        },
+    )
+    shape = " x ".join(map(str, manifest["image_shape"]))
+    counts = ", ".join(f"{size} {name}" for name, size in sizes.items())
+    return (
+        f"{source.name}: {counts} images of {shape}, {len(source.class_names)} classes, "
+        f"{manifest['in_both']['train_test']} of test also in train -> {paths.PREPARED}"
+    )
+
+
+if __name__ == "__main__":
+    run_stage("prepare", main)
