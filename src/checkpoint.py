@@ -34,7 +34,7 @@ class Trained:
 
 
 def weights_of(state: nnx.State, graph: Graph) -> Weights:
-    """Copies on the host of the network in the state of `(model, optimizer, metrics)`."""
+    """Copies on the host of the model in a state of `(model, optimizer, metrics)`."""
     model, _, _ = nnx.merge(graph, state)
     # Copies: on CPU numpy would look into a buffer that the next step overwrites.
     return {

@@ -1,8 +1,8 @@
 """Typed, checked view of `params.yaml`.
 
-`params.yaml` is the only place where a hyperparameter gets its value: no field below has
-a default, so a missing, misspelt or ill-typed key stops the run before any data is read.
-Nothing here imports JAX or numpy: a typo is answered in a fraction of a second.
+`params.yaml` is the only place where a hyperparameter gets its value: no field below
+has a default, so a missing, misspelt or ill-typed key stops the run before any data is
+read. Nothing here imports JAX or numpy: a typo is answered in a fraction of a second.
 """
 
 from difflib import get_close_matches

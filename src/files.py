@@ -23,7 +23,7 @@ from src.errors import DataError
 DECIMALS = 6  # of every number in metrics/: less is rounding noise, not a change
 
 
-def write_bytes(path: Path, content: bytes | memoryview) -> None:
+def write_bytes(path: Path, content: bytes | bytearray | memoryview) -> None:
     """Replaces `path` by `content`, completely or not at all.
 
     Raises:
@@ -62,7 +62,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def write_metrics(path: Path, metrics: Mapping[str, Any]) -> None:
-    """Writes numbers, nested by split, rounded so that `dvc metrics diff` shows changes.
+    """Writes numbers, nested by split, rounded: `dvc metrics diff` shows real changes.
 
     Raises:
         ValueError: a number in `metrics` is not finite.
@@ -91,7 +91,8 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> str:
     """Writes an uncompressed npz, which can be memory-mapped; returns its SHA-256."""
     buffer = io.BytesIO()
-    np.savez(buffer, **{name: np.ascontiguousarray(arrays[name]) for name in arrays})
+    contiguous = {name: np.ascontiguousarray(arrays[name]) for name in arrays}
+    np.savez(buffer, allow_pickle=False, **contiguous)
     write_bytes(path, buffer.getbuffer())
     return digest(buffer.getbuffer())
 
@@ -152,7 +153,8 @@ def read_arrays(
             return {name: arrays[name] for name in arrays.files}
     except (ValueError, TypeError, KeyError, EOFError, BadZipFile, zlib.error) as error:
         raise DataError(
-            f"{path}: expected an npz of plain arrays, found {one_line(error)}. {repair}"
+            f"{path}: expected an npz of plain arrays, found {one_line(error)}. "
+            f"{repair}"
         ) from None
 
 

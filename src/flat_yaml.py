@@ -2,8 +2,8 @@
 
 PyYAML speaks YAML 1.1, in which `1e-3` is a string, `on` a truth value and `010` eight,
 and it keeps the last of two equal keys without a word. A hyperparameter must not depend
-on such things, so the scalars here are those of YAML 1.2's core schema (section 10.3.2),
-and tags, anchors, nested mappings and repeated keys are refused.
+on such things, so the scalars here are those of YAML 1.2's core schema (section
+10.3.2), and tags, anchors, nested mappings and repeated keys are refused.
 """
 
 import re
@@ -21,7 +21,7 @@ class CoreLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:  # noqa: ANN401
         """Refuses what a flat file has no use for, before it is built."""
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise yaml.MarkedYAMLError(
                 problem="found an anchor or alias", problem_mark=event.start_mark
@@ -53,8 +53,8 @@ def parse_flat_yaml(content: bytes) -> dict[str, Any]:
     """The keys and values of a flat mapping.
 
     Raises:
-        ParameterError: not YAML, not a mapping, a key that stands twice, a value that is
-            neither a scalar nor a list of scalars, a tag, an anchor or an alias.
+        ParameterError: not YAML, not a mapping, a key that stands twice, a value that
+            is neither a scalar nor a list of scalars, a tag, an anchor or an alias.
     """
     loader = None
     try:

@@ -130,7 +130,7 @@ def fit(
         order = epoch_order(examples, params.batch_size, params.seed, epoch)
         rows = jnp.asarray(order)
         state = with_empty_metrics(state, graph)
-        before = Sums(0.0, 0.0, 0)
+        before = None
         done = (epoch - 1) * steps
         for start in range(0, steps, params.log_every):
             stop = min(start + params.log_every, steps)
@@ -145,16 +145,17 @@ def fit(
             yield Steps(epoch, done + stop, recent, lr, float(chunk.gradient_norm))
         validation = means(jax.device_get(score(state, data.validation, graph=graph)))
         check_validation(validation, epoch, lr)
-        yield Epoch(epoch, done + steps, means(before), validation, lr, state)
+        yield Epoch(epoch, done + steps, means(chunk.sums), validation, lr, state)
 
 
-def means(sums: Sums, before: Sums = Sums(0.0, 0.0, 0)) -> Means:  # noqa: B008 - a tuple
-    """The means over what was added since `before`."""
-    count = int(sums.count) - int(before.count)
-    return Means(
-        loss=(float(sums.loss) - float(before.loss)) / count,
-        accuracy=(float(sums.correct) - float(before.correct)) / count,
-    )
+def means(sums: Sums, before: Sums | None = None) -> Means:
+    """The means over all that was added, or over what was added since `before`."""
+    loss, correct, examples = (float(number) for number in sums)
+    if before is not None:
+        loss -= float(before.loss)
+        correct -= float(before.correct)
+        examples -= float(before.examples)
+    return Means(loss / examples, correct / examples)
 
 
 def check_finite(chunk: Chunk, epoch: int, done: int, lr: float) -> None:

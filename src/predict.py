@@ -1,6 +1,7 @@
 """Forward passes over a whole split."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -22,7 +23,7 @@ def predict(model: Model, images: np.ndarray) -> np.ndarray:
         # Filled up, so that one compilation serves all; the filling is cut off again.
         full = np.zeros((BATCH, *images.shape[1:]), np.uint8)
         full[: len(batch)] = batch
-        batches.append(np.asarray(forward(model, full))[: len(batch)])
+        batches.append(np.asarray(forward(model, jnp.asarray(full)))[: len(batch)])
     return np.concatenate(batches)
 
 

@@ -23,7 +23,7 @@ def run_stage(name: str, main: Callable[[Params], str]) -> NoReturn:
     """Runs a stage and exits.
 
     Exits with 0 when done, 2 to 5 for what a FourbeatError says (5 for an OSError too),
-    130 and 143 when stopped by SIGINT and SIGTERM. A bug keeps its traceback and exits 1.
+    130 and 143 when stopped by SIGINT and SIGTERM. A bug keeps its traceback: 1.
     """
     signal.signal(signal.SIGTERM, raise_terminated)
     try:

@@ -1,8 +1,8 @@
 """What changes while training, and what stays.
 
-Model, optimizer and metrics are split once: `graph` is how they hang together and stays,
-`state` is their arrays and changes. A compiled function takes and returns the state
-alone, and merges the objects inside.
+Model, optimizer and metrics are split once: `graph` is how they hang together and
+stays, `state` is their arrays and changes. A compiled function takes and returns the
+state alone, and merges the objects inside.
 """
 
 from typing import Any

@@ -18,6 +18,8 @@ from src.losses import cross_entropy
 from src.models import Model
 from src.state import Graph, build_metrics
 
+Carry = tuple[jax.Array, nnx.State, jax.Array, jax.Array]  # index, state, loss, norm
+
 SCORE_BATCH = 256  # examples per forward pass when scoring: memory, not results
 
 
@@ -26,7 +28,7 @@ class Sums(NamedTuple):
 
     loss: jax.Array  # float32 (), nats
     correct: jax.Array  # float32 (), a whole number
-    count: jax.Array  # int32 (), examples
+    examples: jax.Array  # int32 (), how many
 
 
 class Chunk(NamedTuple):
@@ -51,7 +53,8 @@ def train_step(
         model: changed in place, like the optimizer and the metrics.
         optimizer: of the model's parameters.
         metrics: gets the batch's losses and answers added.
-        batch: `images` uint8 `[batch, height, width, channels]`, `labels` int32 `[batch]`.
+        batch: `images` uint8 `[batch, height, width, channels]`, `labels` int32
+            `[batch]`.
         key: this step's own, folded from the run's seed and the step count.
 
     Returns:
@@ -95,7 +98,7 @@ def run_chunk(
         graph: of `(model, optimizer, metrics)`.
     """
 
-    def body(carry: tuple) -> tuple:
+    def body(carry: Carry) -> Carry:
         index, state, _, _ = carry
         model, optimizer, metrics = nnx.merge(graph, state)
         batch = Examples(split.images[rows[index]], split.labels[rows[index]])
@@ -106,7 +109,7 @@ def run_chunk(
         norm = jax.lax.cond(seen, optax.global_norm, lambda _: jnp.float32(0), gradient)
         return index + 1, nnx.state((model, optimizer, metrics)), loss, norm
 
-    def unfinished(carry: tuple) -> jax.Array:
+    def unfinished(carry: Carry) -> jax.Array:
         index, _, loss, _ = carry
         return (index < stop) & jnp.isfinite(loss)
 
@@ -144,5 +147,5 @@ def score(state: nnx.State, split: Examples, *, graph: Graph) -> Sums:
 
 def sums_of(metrics: nnx.MultiMetric) -> Sums:
     """The numbers behind the metrics' means."""
-    loss, accuracy = metrics.loss, metrics.accuracy
+    loss, accuracy = (getattr(metrics, name) for name in ("loss", "accuracy"))
     return Sums(loss.total[...], accuracy.total[...], loss.count[...])

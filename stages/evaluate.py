@@ -35,9 +35,9 @@ def main(params: Params) -> str:
     draw_confusion(confusion, names, paths.PLOTS / "confusion.png")
     draw_mistakes(images, labels, probabilities, names, paths.PLOTS / "mistakes.png")
     return (
-        f"{len(labels)} test images: accuracy {scores['accuracy']:.4f} "
-        f"(95 % interval {scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f}), "
-        f"loss {scores['loss']:.4f} -> {paths.METRICS / 'test.json'}"
+        f"{len(labels)} images: accuracy {scores['accuracy']:.4f} (95 % "
+        f"interval {scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f}), loss "
+        f"{scores['loss']:.4f} -> {paths.METRICS / 'test.json'}"
     )
 
 

@@ -30,8 +30,8 @@ def main(params: Params) -> str:
     write_metrics(paths.METRICS / "export.json", {"export": results})
     worst = max(result["largest_difference"] for result in results.values())
     return (
-        f"{', '.join(results)}: equal to the trained network on {len(test.labels)} test "
-        f"images (largest difference {worst:.1e}) -> {paths.EXPORT}"
+        f"{', '.join(results)}: equal to the trained network on {len(test.labels)} "
+        f"test images (largest difference {worst:.1e}) -> {paths.EXPORT}"
     )
 
 

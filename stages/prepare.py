@@ -30,8 +30,9 @@ def main(params: Params) -> str:
     shape = " x ".join(map(str, manifest["image_shape"]))
     counts = ", ".join(f"{size} {name}" for name, size in sizes.items())
     return (
-        f"{source.name}: {counts} images of {shape}, {len(source.class_names)} classes, "
-        f"{manifest['in_both']['train_test']} of test also in train -> {paths.PREPARED}"
+        f"{source.name}: {counts} images of {shape}, {len(source.class_names)} "
+        f"classes, {manifest['in_both']['train_test']} test images also in train "
+        f"-> {paths.PREPARED}"
     )
 
 

@@ -54,8 +54,8 @@ def main(params: Params) -> str:
     write_steps(rows)
     write_metrics(paths.METRICS / "train.json", training_metrics(epochs, best))
     return (
-        f"{params.model}: best epoch {best.epoch} of {len(epochs)}, validation accuracy "
-        f"{best.validation.accuracy:.4f}, loss {best.validation.loss:.4f} "
+        f"{params.model}: best epoch {best.epoch} of {len(epochs)}, validation "
+        f"accuracy {best.validation.accuracy:.4f}, loss {best.validation.loss:.4f} "
         f"-> {paths.WEIGHTS}"
     )
 

@@ -1,1 +1,1 @@
-"""From any source to three splits of uint8 images and int32 labels, and back from disk."""
+"""From any source to three splits of uint8 images and int32 labels."""

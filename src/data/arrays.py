@@ -1,6 +1,7 @@
 """The user's own arrays, in the layout that prepare itself writes."""
 
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 
@@ -61,7 +62,7 @@ def read_split(path: Path) -> Examples:
     return Examples(arrays["images"], labels)
 
 
-def is_names(value: object) -> bool:
+def is_names(value: object) -> TypeGuard[list[str]]:
     """Whether `value` is a list of different strings, at least one."""
     return (
         isinstance(value, list)

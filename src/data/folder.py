@@ -51,8 +51,8 @@ def list_images(folder: Path) -> list[Path]:
     )
     if not paths:
         raise DataError(
-            f"{folder}: expected images at {folder}/<class>/*.png or *.jpg, found none. "
-            "Put them there, or set data_path in params.yaml."
+            f"{folder}: expected images in {folder}/<class>/*.png or *.jpg, found none."
+            " Put them there, or set data_path in params.yaml."
         )
     return paths
 
@@ -70,8 +70,8 @@ def read_images(
         image = read_image(path)
         if image.shape != shape:
             raise DataError(
-                f"{path}: expected height, width, channels {list(shape)} as in {first}, "
-                f"found {list(image.shape)}. Bring all images to one shape."
+                f"{path}: expected height, width, channels {list(shape)} as in "
+                f"{first}, found {list(image.shape)}. Bring all images to one shape."
             )
         images[index] = image
     labels = [class_names.index(path.parent.name) for path in paths]

@@ -24,9 +24,9 @@ from src.files import one_line
 # Read by TensorFlow's C++ side when it is imported: no banner on the user's terminal.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import tensorflow as tf  # noqa: E402
-import tensorflow_datasets as tfds  # noqa: E402
-from tensorflow_datasets.core.download.download_manager import (  # noqa: E402
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core.download.download_manager import (
     NonMatchingChecksumError,
 )
 
@@ -112,8 +112,8 @@ def check_features(name: str, builder: Any) -> tuple[str, str]:  # noqa: ANN401
             return keys[0], keys[1]
     raise DataError(
         f"dataset {name}: expected images of one shape with a class label, found "
-        f"{one_line(ValueError(features))}. Choose another data set, or bring the images "
-        "to one shape and use dataset: folder."
+        f"{one_line(ValueError(features))}. Choose another data set, or bring the "
+        "images to one shape and use dataset: folder."
     )
 
 

@@ -43,7 +43,9 @@ def format_module(name: FormatName) -> Format:
             return stablehlo
 
 
-def write_export(names: Sequence[FormatName], trained: Trained) -> dict[str, Predictor]:
+def write_export(
+    names: Sequence[FormatName], trained: Trained
+) -> dict[FormatName, Predictor]:
     """Writes `models/export` anew: a file per format, the weights, the manifest.
 
     Returns:
@@ -51,7 +53,8 @@ def write_export(names: Sequence[FormatName], trained: Trained) -> dict[str, Pre
     """
     shutil.rmtree(paths.EXPORT, ignore_errors=True)
     weights_digest = write_arrays(paths.EXPORT / "weights.npz", trained.weights)
-    predictors, files = {}, {}
+    predictors: dict[FormatName, Predictor] = {}
+    files = {}
     for name in names:
         module = format_module(name)
         path = paths.EXPORT / module.FILE
