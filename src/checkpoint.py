@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,13 +9,11 @@ import numpy as np
 from flax import nnx
 
 from src import paths
-from src.config import TRAINING, Params
 from src.data.prepared import Manifest
 from src.errors import DataError
 from src.files import read_arrays, read_json, write_arrays, write_json
 from src.models import Model, build_model
 from src.models.architecture import Architecture
-from src.state import Graph
 
 REPAIR = "Train it anew: dvc repro train"
 
@@ -33,9 +30,8 @@ class Trained:
     record: dict[str, Any]  # the content of model.json
 
 
-def weights_of(state: nnx.State, graph: Graph) -> Weights:
-    """Copies on the host of the model in a state of `(model, optimizer, metrics)`."""
-    model, _, _ = nnx.merge(graph, state)
+def weights_of(model: Model) -> Weights:
+    """Copies of a network's weights on the host."""
     # Copies: on CPU numpy would look into a buffer that the next step overwrites.
     return {
         dotted(path): np.array(variable[...], copy=True)
@@ -46,27 +42,6 @@ def weights_of(state: nnx.State, graph: Graph) -> Weights:
 def dotted(path: tuple[Any, ...]) -> str:
     """A variable's place in the network as a name."""
     return ".".join(map(str, path))
-
-
-def training_record(params: Params, manifest: Manifest, epoch: int) -> dict[str, Any]:
-    """Where a network comes from: its data, parameters and libraries.
-
-    Args:
-        params: of the run; those that decide what training does are recorded.
-        manifest: of the data.
-        epoch: the epoch after which the weights were taken, from 1.
-    """
-    return {
-        "dataset": manifest.dataset,
-        "dataset_version": manifest.version,
-        "class_names": manifest.class_names,
-        "data_sha256": {
-            name: manifest.digests[name] for name in ("train", "validation")
-        },
-        "parameters": params.model_dump(include=set(TRAINING)),
-        "epoch": epoch,
-        "versions": {name: version(name) for name in ("jax", "flax", "optax")},
-    }
 
 
 def save_trained(

@@ -17,6 +17,7 @@ from src.config import MonitorName, Params
 from src.data.prepared import Manifest, load_split
 from src.data.split import Examples
 from src.errors import DivergedError, ParameterError
+from src.models import Model
 from src.optim import build_schedule
 from src.state import STEPS, Graph, seed_key, with_empty_metrics
 from src.step import Chunk, Sums, run_chunk, score
@@ -73,7 +74,7 @@ class Epoch:
     train: Means  # each example scored just before it was learned from
     validation: Means
     lr: float  # of the last step
-    state: nnx.State  # valid until the next event is asked for: then it is overwritten
+    model: Model  # valid until the next event is asked for: then it is overwritten
 
     def value(self, name: MonitorName) -> float:
         """The number that `monitor` names."""
@@ -145,7 +146,8 @@ def fit(
             yield Steps(epoch, done + stop, recent, lr, float(chunk.gradient_norm))
         validation = means(jax.device_get(score(state, data.validation, graph=graph)))
         check_validation(validation, epoch, lr)
-        yield Epoch(epoch, done + steps, means(chunk.sums), validation, lr, state)
+        model, _, _ = nnx.merge(graph, state)
+        yield Epoch(epoch, done + steps, means(chunk.sums), validation, lr, model)
 
 
 def means(sums: Sums, before: Sums | None = None) -> Means:

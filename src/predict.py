@@ -1,12 +1,17 @@
-"""Forward passes over a whole split."""
+"""Forward passes over a whole split, and their table."""
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from src import paths
+from src.files import write_csv
 from src.models import Model
 
+PREDICTIONS = ("index", "actual", "predicted", "confidence")
 BATCH = 256  # examples per forward pass: memory, not results
 
 
@@ -31,3 +36,17 @@ def predict(model: Model, images: np.ndarray) -> np.ndarray:
 def forward(model: Model, images: jax.Array) -> jax.Array:
     """Log-probabilities `[batch, classes]` of uint8 images."""
     return nnx.log_softmax(model(images))
+
+
+def write_predictions(
+    probabilities: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
+) -> None:
+    """Writes predictions.csv, a row per test image, classes by name."""
+    predicted = probabilities.argmax(1)
+    rows = [
+        (index, class_names[label], class_names[answer], float(row[answer]))
+        for index, (label, answer, row) in enumerate(
+            zip(labels, predicted, probabilities, strict=True)
+        )
+    ]
+    write_csv(paths.PREDICTIONS, PREDICTIONS, rows)

@@ -3,13 +3,15 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
 from tqdm import tqdm
 
 from src import paths
+from src.config import TRAINING, Params
+from src.data.prepared import Manifest
 from src.files import write_csv
 from src.loop import Epoch, Steps
 
@@ -22,7 +24,6 @@ HISTORY = (
     "lr",
 )
 STEPS = ("step", "epoch", "train_loss", "train_accuracy", "lr", "gradient_norm")
-PREDICTIONS = ("index", "actual", "predicted", "confidence")
 
 
 class Progress:
@@ -94,20 +95,6 @@ def write_steps(steps: Sequence[Steps]) -> None:
     write_csv(paths.STEPS, STEPS, rows)
 
 
-def write_predictions(
-    probabilities: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
-) -> None:
-    """Writes predictions.csv, a row per test image, classes by name."""
-    predicted = probabilities.argmax(1)
-    rows = [
-        (index, class_names[label], class_names[answer], float(row[answer]))
-        for index, (label, answer, row) in enumerate(
-            zip(labels, predicted, probabilities, strict=True)
-        )
-    ]
-    write_csv(paths.PREDICTIONS, PREDICTIONS, rows)
-
-
 def training_metrics(epochs: Sequence[Epoch], best: Epoch) -> dict[str, Any]:
     """What `metrics/train.json` says: the best epoch's scores, and how long it took."""
     return {
@@ -116,4 +103,25 @@ def training_metrics(epochs: Sequence[Epoch], best: Epoch) -> dict[str, Any]:
         "best_epoch": best.epoch,
         "epochs": len(epochs),
         "steps": epochs[-1].step,
+    }
+
+
+def training_record(params: Params, manifest: Manifest, epoch: int) -> dict[str, Any]:
+    """Where a network comes from: its data, parameters and libraries.
+
+    Args:
+        params: of the run; those that decide what training does are recorded.
+        manifest: of the data.
+        epoch: the epoch after which the weights were taken, from 1.
+    """
+    return {
+        "dataset": manifest.dataset,
+        "dataset_version": manifest.version,
+        "class_names": manifest.class_names,
+        "data_sha256": {
+            name: manifest.digests[name] for name in ("train", "validation")
+        },
+        "parameters": params.model_dump(include=set(TRAINING)),
+        "epoch": epoch,
+        "versions": {name: version(name) for name in ("jax", "flax", "optax")},
     }

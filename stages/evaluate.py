@@ -17,8 +17,7 @@ def main(params: Params) -> str:
     from src.files import write_metrics
     from src.metrics import confusion_matrix, test_metrics
     from src.pictures import draw_confusion, draw_learning_curves, draw_mistakes
-    from src.predict import predict
-    from src.report import write_predictions
+    from src.predict import predict, write_predictions
 
     manifest = load_manifest()
     trained = load_trained(manifest)
@@ -36,8 +35,8 @@ def main(params: Params) -> str:
     draw_mistakes(images, labels, probabilities, names, paths.PLOTS / "mistakes.png")
     return (
         f"{len(labels)} images: accuracy {scores['accuracy']:.4f} (95 % "
-        f"interval {scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f}), loss "
-        f"{scores['loss']:.4f} -> {paths.METRICS / 'test.json'}"
+        f"interval {scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f}), "
+        f"loss {scores['loss']:.4f} -> {paths.METRICS / 'test.json'}"
     )
 
 

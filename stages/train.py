@@ -11,13 +11,19 @@ from src.stage import run_stage
 def main(params: Params) -> str:
     """Trains; writes the best weights, what they are, the history and the metrics."""
     # Here, not above: JAX takes a second, and a wrong parameter was answered before.
-    from src.checkpoint import save_trained, training_record, weights_of
+    from src.checkpoint import save_trained, weights_of
     from src.data.prepared import load_manifest
     from src.files import write_metrics
     from src.loop import Epoch, Steps, count_steps, fit, load_train_data
     from src.models.architecture import choose_architecture
     from src.monitor import Monitor
-    from src.report import Progress, training_metrics, write_history, write_steps
+    from src.report import (
+        Progress,
+        training_metrics,
+        training_record,
+        write_history,
+        write_steps,
+    )
     from src.state import build_state
 
     manifest = load_manifest()
@@ -44,7 +50,7 @@ def main(params: Params) -> str:
                 continue
             epochs.append(event)
             if monitor.improves(event.epoch, event.value(params.monitor)):
-                weights = weights_of(event.state, graph)
+                weights = weights_of(event.model)
             if monitor.exhausted:
                 break
 

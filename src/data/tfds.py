@@ -23,6 +23,7 @@ from src.files import one_line
 
 # Read by TensorFlow's C++ side when it is imported: no banner on the user's terminal.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -103,7 +104,7 @@ def check_features(name: str, builder: Any) -> tuple[str, str]:  # noqa: ANN401
     features = builder.info.features
     keys = builder.info.supervised_keys
     if keys and len(keys) == 2:
-        image, label = (features.get(key) for key in keys)
+        image, label = (features[key] for key in keys)
         if (
             isinstance(image, tfds.features.Image)
             and None not in image.shape

@@ -1,0 +1,43 @@
+"""Two convolutions with pooling, then two dense layers."""
+
+from functools import partial
+
+import jax
+from flax import nnx
+
+from src.models.architecture import Architecture
+from src.models.convolution import average_pool, convolve, max_pool
+from src.models.pixels import as_floats
+
+FILTERS = 32, 64
+
+
+class CNN(nnx.Module):
+    """Twice 3x3 convolution, relu and 2x2 pooling; then dense, relu, dense.
+
+    `cnn` pools by the average, `cnn_max` by the maximum.
+    """
+
+    def __init__(self, architecture: Architecture, rngs: nnx.Rngs) -> None:
+        height, width, channels = architecture.image_shape
+        first, second = FILTERS
+        conv = partial(nnx.Conv, kernel_size=(3, 3), conv_general_dilated=convolve)
+        self.conv1 = conv(channels, first, rngs=rngs)
+        self.conv2 = conv(first, second, rngs=rngs)
+        self.pool = max_pool if architecture.model == "cnn_max" else average_pool
+        # 'SAME' convolutions keep the size; each pooling halves it, an odd edge is lost.
+        pixels = (height // 4) * (width // 4)
+        self.dense = nnx.Linear(pixels * second, architecture.hidden, rngs=rngs)
+        self.dropout = nnx.Dropout(architecture.dropout)
+        self.output = nnx.Linear(architecture.hidden, architecture.classes, rngs=rngs)
+
+    def __call__(self, images: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """Logits `[batch, classes]` of uint8 `[batch, height, width, channels]`.
+
+        `rngs` gives the dropout its key; without it nothing is dropped.
+        """
+        hidden = self.pool(nnx.relu(self.conv1(as_floats(images))))
+        hidden = self.pool(nnx.relu(self.conv2(hidden)))
+        hidden = nnx.relu(self.dense(hidden.reshape(images.shape[0], -1)))
+        hidden = self.dropout(hidden, deterministic=rngs is None, rngs=rngs)
+        return self.output(hidden)

@@ -1,0 +1,29 @@
+"""Two dense layers: the smallest network that learns images."""
+
+import math
+
+import jax
+from flax import nnx
+
+from src.models.architecture import Architecture
+from src.models.pixels import as_floats
+
+
+class MLP(nnx.Module):
+    """Flatten, dense, relu, dense."""
+
+    def __init__(self, architecture: Architecture, rngs: nnx.Rngs) -> None:
+        pixels = math.prod(architecture.image_shape)
+        self.dense = nnx.Linear(pixels, architecture.hidden, rngs=rngs)
+        self.dropout = nnx.Dropout(architecture.dropout)
+        self.output = nnx.Linear(architecture.hidden, architecture.classes, rngs=rngs)
+
+    def __call__(self, images: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """Logits `[batch, classes]` of uint8 `[batch, height, width, channels]`.
+
+        `rngs` gives the dropout its key; without it nothing is dropped.
+        """
+        hidden = as_floats(images).reshape(images.shape[0], -1)
+        hidden = nnx.relu(self.dense(hidden))
+        hidden = self.dropout(hidden, deterministic=rngs is None, rngs=rngs)
+        return self.output(hidden)

@@ -1,0 +1,80 @@
+"""What several test files share: small data, a prepared folder, a way to run stages."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from src.config import Params, load_params
+from src.data.prepared import save_prepared
+from src.data.split import Examples, Source
+from tests.imports import ROOT
+
+# A shape that does not fit is an error, not a silent broadcast.
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def patterned(count: int, seed: int, shape=(8, 8, 1), classes=3) -> Examples:
+    """Images that a network can learn: a bright stripe whose place tells the class."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, count, dtype=np.int32)
+    images = rng.integers(0, 60, (count, *shape), dtype=np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[2 * label : 2 * label + 2] += np.uint8(150)
+    return Examples(images, labels)
+
+
+@pytest.fixture
+def params() -> Params:
+    """The default parameters, but for a short run of a small network."""
+    changes = {"model": "mlp", "hidden": 16, "epochs": 3, "batch_size": 16}
+    return load_params(ROOT / "params.yaml").model_copy(update=changes)
+
+
+@pytest.fixture
+def prepared(tmp_path, monkeypatch) -> Path:
+    """A folder with data/prepared in it, which is then the working directory."""
+    monkeypatch.chdir(tmp_path)
+    names = ["low", "middle", "high"]
+    splits = {
+        "train": patterned(100, seed=1),
+        "validation": patterned(30, seed=2),
+        "test": patterned(37, seed=3),
+    }
+    save_prepared(Source("stripes", "1", names, splits["train"], None, None), splits)
+    return tmp_path
+
+
+@pytest.fixture
+def write_params(tmp_path):
+    """Writes params.yaml into `tmp_path`: the default one with these keys changed."""
+
+    def write(**changes: object) -> Path:
+        lines = (ROOT / "params.yaml").read_text().splitlines()
+        for key, value in changes.items():
+            (index,) = [i for i, line in enumerate(lines) if line.startswith(f"{key}:")]
+            lines[index] = f"{key}: {value}"
+        path = tmp_path / "params.yaml"
+        path.write_text("\n".join(lines) + "\n")
+        return path
+
+    return write
+
+
+def run_stage(
+    name: str, folder: Path, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs a stage as DVC does, in `folder`, with the project's own sources."""
+    return subprocess.run(
+        [sys.executable, "-m", f"stages.{name}"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
