@@ -106,7 +106,7 @@ def run_chunk(
         loss, gradient = train_step(model, optimizer, metrics, batch, step_key)
         # A pass over all gradients: only where somebody will look at it.
         seen = (index + 1 == stop) | ~jnp.isfinite(loss)
-        norm = jax.lax.cond(seen, optax.global_norm, lambda _: jnp.float32(0), gradient)
+        norm = jax.lax.cond(seen, optax.tree.norm, lambda _: jnp.float32(0), gradient)
         return index + 1, nnx.state((model, optimizer, metrics)), loss, norm
 
     def unfinished(carry: Carry) -> jax.Array:

@@ -25,7 +25,7 @@ class CNN(nnx.Module):
         self.conv1 = conv(channels, first, rngs=rngs)
         self.conv2 = conv(first, second, rngs=rngs)
         self.pool = max_pool if architecture.model == "cnn_max" else average_pool
-        # 'SAME' convolutions keep the size; each pooling halves it, an odd edge is lost.
+        # 'SAME' keeps the size; each pooling halves it, an odd edge is lost.
         pixels = (height // 4) * (width // 4)
         self.dense = nnx.Linear(pixels * second, architecture.hidden, rngs=rngs)
         self.dropout = nnx.Dropout(architecture.dropout)

@@ -1,0 +1,98 @@
+"""The patches against lax: values and gradients."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax import lax
+
+from src.models.convolution import average_pool, convolve, max_pool
+
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+def arrays(*shapes, dtype=jnp.float32):
+    rng = np.random.default_rng(0)
+    return [jnp.asarray(rng.normal(size=shape), dtype) for shape in shapes]
+
+
+def by_lax(images, kernel, padding):
+    numbers = lax.conv_dimension_numbers(images.shape, kernel.shape, LAYOUT)
+    return lax.conv_general_dilated(
+        images, kernel, (1, 1), padding, dimension_numbers=numbers
+    )
+
+
+def ours(images, kernel, padding):
+    numbers = lax.conv_dimension_numbers(images.shape, kernel.shape, LAYOUT)
+    return convolve(images, kernel, (1, 1), padding, dimension_numbers=numbers)
+
+
+@pytest.mark.parametrize("padding", ["SAME", "VALID", ((2, 0), (1, 3))])
+@pytest.mark.parametrize(
+    ("size", "window", "channels"),
+    [
+        ((28, 28), (3, 3), (1, 32)),
+        ((14, 14), (3, 3), (32, 64)),
+        ((7, 5), (3, 3), (64, 8)),
+        ((9, 8), (5, 5), (3, 4)),
+        ((8, 7), (1, 1), (2, 3)),
+        ((7, 9), (2, 4), (3, 1)),
+    ],
+)
+def test_convolution_equals_lax_in_value_and_gradients(padding, size, window, channels):
+    images, kernel = arrays((2, *size, channels[0]), (*window, *channels))
+
+    @partial(jax.jit, static_argnums=0)
+    def value_and_gradients(convolution):
+        values, backward = jax.vjp(
+            lambda *pair: convolution(*pair, padding), images, kernel
+        )
+        (slope,) = arrays(values.shape)
+        return values, *backward(slope)
+
+    found, expected = value_and_gradients(ours), value_and_gradients(by_lax)
+    for mine, theirs in zip(found, expected, strict=True):
+        scale = float(jnp.abs(theirs).max())
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5 * scale)
+
+
+def test_convolution_keeps_bfloat16():
+    images, kernel = arrays((2, 9, 9, 3), (3, 3, 3, 8), dtype=jnp.bfloat16)
+    expected = by_lax(
+        *(array.astype(jnp.float32) for array in (images, kernel)), "SAME"
+    )
+    found = ours(images, kernel, "SAME")
+    assert found.dtype == jnp.bfloat16
+    # Eight bits of mantissa: half a percent of the sum of 27 products of size one.
+    np.testing.assert_allclose(found.astype(jnp.float32), expected, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    "options", [{"strides": 2}, {"kernel_dilation": 2}, {"feature_group_count": 2}]
+)
+def test_what_patches_cannot_do_is_left_to_lax(options):
+    (images,) = arrays((2, 9, 9, 4))
+    layers = [
+        nnx.Conv(4, 8, (3, 3), **options, **given, rngs=nnx.Rngs(0))
+        for given in ({}, {"conv_general_dilated": convolve})
+    ]
+    expected, found = (layer(images) for layer in layers)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("size", [(4, 4), (7, 5), (28, 28)])
+def test_pooling_equals_flax_in_value_and_gradient(size):
+    (images,) = arrays((2, *size, 3))
+    for mine, theirs in ((average_pool, nnx.avg_pool), (max_pool, nnx.max_pool)):
+        flax = lambda images, pool=theirs: pool(images, (2, 2), strides=(2, 2))  # noqa: E731
+        expected, backward = jax.vjp(flax, images)
+        found, our_backward = jax.vjp(mine, images)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        (slope,) = arrays(expected.shape)
+        np.testing.assert_allclose(
+            our_backward(slope)[0], backward(slope)[0], rtol=1e-6
+        )

@@ -1,0 +1,186 @@
+"""The four beats against numpy by hand, and the compiled chunk against them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from src.checkpoint import weights_of
+from src.data.split import Examples
+from src.models.architecture import Architecture
+from src.state import STEPS, build_state, seed_key, with_empty_metrics
+from src.step import run_chunk, score, train_step
+from tests.conftest import patterned
+
+TINY = Architecture("mlp", hidden=5, dropout=0.0, image_shape=(8, 8, 1), classes=3)
+DROPPING = Architecture("mlp", hidden=64, dropout=0.5, image_shape=(8, 8, 1), classes=3)
+CONVOLUTIONAL = Architecture("cnn", 8, 0.0, image_shape=(8, 8, 1), classes=3)
+OPTIMIZERS = ["sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop"]
+KEY = seed_key(0, STEPS)
+
+
+def on_device(split):
+    return Examples(jnp.asarray(split.images), jnp.asarray(split.labels))
+
+
+def network(graph, state):
+    return nnx.merge(graph, state)[0]
+
+
+def start(params, architecture=TINY, **changes):
+    params = params.model_copy(update={"schedule": "constant", **changes})
+    return build_state(params, architecture, steps_per_epoch=4)
+
+
+def numpy_loss_and_gradients(weights, images, labels):
+    """The network, its loss and the chain rule, in double precision."""
+    pixels = images.reshape(len(images), -1) / 255.0
+    before = pixels @ weights["dense.kernel"] + weights["dense.bias"]
+    hidden = np.maximum(before, 0)
+    logits = hidden @ weights["output.kernel"] + weights["output.bias"]
+    odds = np.exp(logits - logits.max(1, keepdims=True))
+    probabilities = odds / odds.sum(1, keepdims=True)
+    losses = -np.log(probabilities[np.arange(len(labels)), labels])
+    slope = (probabilities - np.eye(logits.shape[1])[labels]) / len(labels)
+    hidden_slope = (slope @ weights["output.kernel"].T) * (before > 0)
+    gradients = {
+        "output.kernel": hidden.T @ slope,
+        "output.bias": slope.sum(0),
+        "dense.kernel": pixels.T @ hidden_slope,
+        "dense.bias": hidden_slope.sum(0),
+    }
+    return losses.mean(), gradients
+
+
+def doubles(model):
+    return {name: array.astype(np.float64) for name, array in weights_of(model).items()}
+
+
+def test_loss_and_gradients_are_those_of_the_chain_rule_by_hand(params):
+    graph, state = start(params)
+    model, optimizer, metrics = nnx.merge(graph, state)
+    batch = patterned(7, seed=0)
+    expected_loss, expected = numpy_loss_and_gradients(doubles(model), *batch)
+
+    loss, gradient = train_step(model, optimizer, metrics, on_device(batch), KEY)
+
+    assert loss == pytest.approx(expected_loss, rel=1e-6)
+    found = {
+        ".".join(path): np.asarray(leaf[...])
+        for path, leaf in nnx.to_flat_state(gradient)
+    }
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_allclose(found[name], array, rtol=1e-4, atol=1e-7)
+
+
+def test_three_steps_of_plain_descent_match_numpy(params):
+    graph, state = start(params, optimizer="sgd", lr=0.1, weight_decay=0.0)
+    model, optimizer, metrics = nnx.merge(graph, state)
+    expected = doubles(model)
+    for seed in range(3):
+        batch = patterned(7, seed=seed)
+        _, gradients = numpy_loss_and_gradients(expected, *batch)
+        expected = {name: expected[name] - 0.1 * gradients[name] for name in expected}
+        train_step(model, optimizer, metrics, on_device(batch), KEY)
+    for name, array in weights_of(model).items():
+        np.testing.assert_allclose(array, expected[name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer_moves_every_parameter(params, optimizer):
+    graph, state = start(params, CONVOLUTIONAL, optimizer=optimizer, lr=0.01)
+    before = weights_of(network(graph, state))
+    split = on_device(patterned(64, seed=0))
+    rows = jnp.arange(64, dtype=jnp.int32).reshape(4, 16)
+
+    state, _ = run_chunk(state, split, rows, 0, 4, KEY, graph=graph)
+
+    for name, array in weights_of(network(graph, state)).items():
+        assert np.all(np.isfinite(array))
+        assert np.any(array != before[name]), name
+
+
+def test_scoring_moves_nothing(params):
+    graph, state = start(params, DROPPING)
+    before = jax.device_get(state)
+    score(state, on_device(patterned(50, seed=0)), graph=graph)
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), before)
+
+
+def test_chunk_gives_the_weights_of_its_steps_taken_one_by_one(params):
+    split = on_device(patterned(64, seed=0))
+    rows = jnp.arange(64, dtype=jnp.int32)[::-1].reshape(4, 16)
+    graph, state = start(params, DROPPING)
+    model, optimizer, metrics = nnx.merge(graph, jax.tree.map(jnp.copy, state))
+    for index in range(4):
+        batch = Examples(split.images[rows[index]], split.labels[rows[index]])
+        train_step(model, optimizer, metrics, batch, jax.random.fold_in(KEY, index))
+
+    state, chunk = run_chunk(state, split, rows, 0, 4, KEY, graph=graph)
+
+    expected = weights_of(model)
+    for name, array in weights_of(network(graph, state)).items():
+        np.testing.assert_allclose(array, expected[name], rtol=1e-4, atol=1e-6)
+    assert chunk.sums.examples == 64
+    assert chunk.sums.loss == pytest.approx(float(metrics.loss.total[...]), rel=1e-5)
+
+
+@pytest.mark.parametrize("stops", [[1, 2, 3, 4], [3, 4], [4]])
+def test_where_a_chunk_ends_changes_no_bit(params, stops):
+    split = on_device(patterned(64, seed=0))
+    rows = jnp.arange(64, dtype=jnp.int32).reshape(4, 16)
+    graph, state = start(params, DROPPING)
+    expected, _ = run_chunk(
+        jax.tree.map(jnp.copy, state), split, rows, 0, 4, KEY, graph=graph
+    )
+    for begin, end in zip([0, *stops], stops, strict=False):
+        state, _ = run_chunk(state, split, rows, begin, end, KEY, graph=graph)
+    jax.tree.map(
+        np.testing.assert_array_equal, jax.device_get(state), jax.device_get(expected)
+    )
+
+
+def test_chunks_of_every_length_share_one_compilation(params):
+    split = on_device(patterned(64, seed=0))
+    rows = jnp.arange(64, dtype=jnp.int32).reshape(4, 16)
+    graph, state = start(params, TINY, lr=0.0123)
+    before = run_chunk._cache_size()
+    for begin, end in [(0, 1), (1, 4), (0, 3)]:
+        state, _ = run_chunk(state, split, rows, begin, end, KEY, graph=graph)
+        state = with_empty_metrics(state, graph)
+    assert run_chunk._cache_size() - before == 1
+
+
+def test_dropout_draws_anew_at_every_step(params):
+    batch = on_device(patterned(16, seed=0))
+    graph, state = start(params, DROPPING, optimizer="sgd", lr=1e-12, weight_decay=0.0)
+    rows = jnp.tile(jnp.arange(16, dtype=jnp.int32), (2, 1))
+    state, first = run_chunk(state, batch, rows, 0, 1, KEY, graph=graph)
+    _, second = run_chunk(state, batch, rows, 1, 2, KEY, graph=graph)
+    assert first.loss != second.loss
+
+
+def test_chunk_ends_after_the_step_whose_loss_is_not_finite(params):
+    split = on_device(patterned(64, seed=0))
+    rows = jnp.arange(64, dtype=jnp.int32).reshape(4, 16)
+    graph, state = start(params, TINY, optimizer="sgd", lr=1e38)
+    _, chunk = run_chunk(state, split, rows, 0, 4, KEY, graph=graph)
+    assert not np.isfinite(chunk.loss)
+    assert 1 < chunk.steps < 4
+
+
+@pytest.mark.parametrize("count", [1, 255, 256, 257, 600])
+def test_score_counts_each_example_once_whatever_the_last_batch(params, count):
+    graph, state = start(params, TINY)
+    split = patterned(count, seed=5)
+    weights = doubles(network(graph, state))
+    loss, _ = numpy_loss_and_gradients(weights, *split)
+
+    sums = score(state, on_device(split), graph=graph)
+
+    assert sums.examples == count
+    assert float(sums.loss) / count == pytest.approx(loss, rel=1e-5)
+    logits = network(graph, state)(jnp.asarray(split.images))
+    assert sums.correct == (np.asarray(logits).argmax(1) == split.labels).sum()
