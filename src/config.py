@@ -127,7 +127,8 @@ def load_params(path: Path) -> Params:
         faults = error.errors(include_url=False)
         # A misspelt key is two faults, unknown and missing; the first helps to mend it.
         faults.sort(key=lambda fault: fault["type"] != "extra_forbidden")
-        more = f" ({len(faults) - 1} more)" if len(faults) > 1 else ""
+        others = {fault["loc"][:1] for fault in faults[1:]} - {faults[0]["loc"][:1]}
+        more = f" ({len(others)} more)" if others else ""
         raise ParameterError(f"{path}: {explain(faults[0])}{more}") from None
     except ParameterError as error:
         raise ParameterError(f"{path}: {error}") from None

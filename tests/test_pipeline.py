@@ -1,0 +1,203 @@
+"""DVC's own verbs on a copy of the repository."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from src.config import load_params
+from tests.imports import ROOT
+
+METRICS = ("prepare", "train", "test", "export")
+
+
+class Clone:
+    """A repository of its own with the files that git would take from this one."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        names = subprocess.run(
+            listed, cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout
+        for name in filter(None, names.split("\0")):
+            if (ROOT / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, folder / name)
+        self.set(epochs=2, model="mlp")
+        self.run("git", "init", "--quiet", "--initial-branch=main")
+        self.commit("Start")
+
+    def run(self, *command: str, code: int = 0) -> str:
+        environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "GIT_AUTHOR_NAME": "Test",
+            "GIT_AUTHOR_EMAIL": "test@example.com",
+            "GIT_COMMITTER_NAME": "Test",
+            "GIT_COMMITTER_EMAIL": "test@example.com",
+        }
+        result = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert result.returncode == code, result.stdout + result.stderr
+        return result.stdout + result.stderr
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--message", message)
+
+    def set(self, **values: object) -> None:
+        path = self.folder / "params.yaml"
+        lines = path.read_text().splitlines()
+        for key, value in values.items():
+            (index,) = [i for i, line in enumerate(lines) if line.startswith(f"{key}:")]
+            lines[index] = f"{key}: {value}"
+        path.write_text("\n".join(lines) + "\n")
+
+    def bytes(self, name: str) -> bytes:
+        return (self.folder / name).read_bytes()
+
+    def metrics(self, name: str) -> dict:
+        return json.loads(self.bytes(f"metrics/{name}.json"))
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    clone = Clone(tmp_path_factory.mktemp("clone"))
+    clone.run("dvc", "repro")
+    clone.commit("Run")
+    return clone
+
+
+@pytest.fixture(autouse=True)
+def as_committed(clone):
+    """Each test finds, and the next one gets, the committed run."""
+    yield
+    clone.run("git", "checkout", "--quiet", "--", ".")
+    clone.run("dvc", "checkout", "--quiet", "--force")
+
+
+def test_pipeline_leaves_every_file_of_the_contract(clone):
+    for name in METRICS:
+        assert clone.metrics(name)
+    for name in ("train.npz", "validation.npz", "test.npz", "manifest.json"):
+        assert clone.bytes(f"data/prepared/{name}")
+    for name in ("model.npz", "model.json", "export/manifest.json"):
+        assert clone.bytes(f"models/{name}")
+    for name in ("history", "steps", "predictions"):
+        assert clone.bytes(f"metrics/plots/{name}.csv")
+    for name in ("learning_curves", "confusion", "mistakes"):
+        assert clone.bytes(f"metrics/plots/{name}.png").startswith(b"\x89PNG")
+
+
+def test_test_metrics_have_the_names_of_the_contract(clone):
+    scores = clone.metrics("test")["test"]
+    assert {"loss", "accuracy", "precision", "recall", "f1"} <= scores.keys()
+
+
+def test_every_test_image_has_its_prediction(clone):
+    rows = clone.bytes("metrics/plots/predictions.csv").decode().splitlines()
+    assert rows[0] == "index,actual,predicted,confidence"
+    cells = [row.split(",") for row in rows[1:]]
+    assert [int(row[0]) for row in cells] == list(range(355))
+    right = sum(actual == predicted for _, actual, predicted, _ in cells)
+    assert right / 355 == pytest.approx(
+        clone.metrics("test")["test"]["accuracy"], abs=1e-6
+    )
+
+
+def test_history_has_a_row_for_each_epoch(clone):
+    rows = clone.bytes("metrics/plots/history.csv").decode().splitlines()
+    assert rows[0] == (
+        "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,lr"
+    )
+    assert [row.split(",")[0] for row in rows[1:]] == ["1", "2"]
+
+
+def test_nothing_runs_when_nothing_changed(clone):
+    assert "Data and pipelines are up to date." in clone.run("dvc", "repro")
+    assert clone.run("git", "status", "--porcelain") == ""
+
+
+def test_run_forced_again_gives_the_same_bytes(clone):
+    before = clone.bytes("models/model.npz"), clone.bytes("dvc.lock")
+    clone.run("dvc", "repro", "--force")
+    assert (clone.bytes("models/model.npz"), clone.bytes("dvc.lock")) == before
+    assert clone.run("dvc", "metrics", "diff") == ""
+    assert clone.run("git", "status", "--porcelain") == ""
+
+
+def test_experiment_reruns_what_depends_on_its_parameter_and_shows_cause_and_change(
+    clone,
+):
+    output = clone.run("dvc", "exp", "run", "-S", "lr=3e-4")
+    assert "Stage 'prepare' didn't change, skipping" in output
+    assert "Running stage 'train'" in output
+    changed = json.loads(clone.run("dvc", "params", "diff", "--json"))
+    assert changed["params.yaml"].keys() == {"lr"}
+    assert changed["params.yaml"]["lr"]["new"] == 0.0003
+    moved = json.loads(clone.run("dvc", "metrics", "diff", "--json"))
+    assert moved["metrics/test.json"]["test.loss"]["diff"] != 0
+    assert "0.0003" in clone.run("dvc", "exp", "show", "--csv")
+
+
+@pytest.mark.parametrize("written", ["1e-5", "1"])
+def test_number_written_by_dvc_is_read_as_a_float(clone, written):
+    clone.run("dvc", "exp", "run", "-S", f"lr={written}", "check")
+    lr = load_params(clone.folder / "params.yaml").lr
+    assert lr == float(written)
+    assert isinstance(lr, float)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("lr=-1", "check: params.yaml: lr: expected a number above 0, got -1."),
+        ("+lrr=1", "check: params.yaml: lrr: unknown key. Did you mean 'lr'?"),
+        ("lr=", "check: params.yaml: lr: expected a number above 0, got ''."),
+        ("optimizer=adan", "got 'adan'. Did you mean 'adam'?"),
+    ],
+)
+def test_wrong_parameter_stops_the_experiment_before_anything_ran(
+    clone, change, message
+):
+    output = clone.run("dvc", "exp", "run", "-S", change, code=255)
+    assert message in output
+    assert "Running stage 'train'" not in output
+
+
+def test_parameters_never_reach_a_shell(clone):
+    clone.run("dvc", "exp", "run", "-S", "model='mlp; touch canary'", code=255)
+    assert not (clone.folder / "canary").exists()
+
+
+def test_changed_image_folder_reruns_prepare(clone):
+    (clone.folder / "data/raw/another.txt").write_text("more")
+    assert "data/raw" in clone.run("dvc", "status", "prepare")
+    (clone.folder / "data/raw/another.txt").unlink()
+
+
+@pytest.mark.slow
+def test_experiment_in_a_temporary_copy_gives_the_bits_of_the_workspace(clone):
+    clone.run("dvc", "exp", "run", "--temp", "--name", "apart", "-S", "lr=0.01")
+    clone.run("dvc", "exp", "apply", "apart")
+    apart = clone.bytes("dvc.lock")
+    clone.run("dvc", "repro", "--force")
+    assert clone.bytes("dvc.lock") == apart
+
+
+def test_plots_are_drawn_from_the_run(clone):
+    output = clone.run("dvc", "plots", "show", "--json")
+    plots = json.loads(output[output.index("{") :])
+    assert {"loss", "accuracy", "confusion"} <= plots.get("data", plots).keys()

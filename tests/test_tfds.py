@@ -1,0 +1,127 @@
+"""Data sets of tensorflow-datasets, with its own archives and with mocked ones."""
+
+import gzip
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import run_stage
+from tests.imports import ROOT
+
+MANUAL = Path(
+    os.environ.get("FOURBEAT_MANUAL_DIR", ROOT.parent / "shared/data/fashion_mnist")
+)
+NO_NETWORK = {  # a proxy that nobody listens at: every connection is refused
+    "http_proxy": "http://127.0.0.1:9",
+    "https_proxy": "http://127.0.0.1:9",
+    "no_proxy": "",
+}
+has_archives = pytest.mark.skipif(
+    not (MANUAL / "train-images-idx3-ubyte.gz").exists(),
+    reason="needs the four Fashion-MNIST archives in FOURBEAT_MANUAL_DIR",
+)
+
+
+def idx(name, header):
+    """An IDX archive, read without TensorFlow."""
+    with gzip.open(MANUAL / name) as file:
+        return np.frombuffer(file.read(), np.uint8)[header:]
+
+
+@pytest.mark.slow
+@has_archives
+def test_fashion_mnist_is_prepared_whole_without_a_network(write_params):
+    folder = write_params(dataset="fashion_mnist").parent
+    result = run_stage(
+        "prepare",
+        folder,
+        TFDS_DATA_DIR=str(folder / "tfds"),
+        FOURBEAT_MANUAL_DIR=str(MANUAL),
+        **NO_NETWORK,
+    )
+    assert result.returncode == 0, result.stderr
+    with np.load(folder / "data/prepared/test.npz") as test:
+        images, labels = test["images"], test["labels"]
+    expected = idx("t10k-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28, 1)
+    order = np.lexsort(images.reshape(len(images), -1).T)
+    expected_order = np.lexsort(expected.reshape(len(expected), -1).T)
+    np.testing.assert_array_equal(images[order], expected[expected_order])
+    truth = idx("t10k-labels-idx1-ubyte.gz", 8)
+    assert np.bincount(labels).tolist() == np.bincount(truth).tolist() == [1000] * 10
+    manifest = (folder / "data/prepared/manifest.json").read_text()
+    assert "Ankle boot" in manifest
+
+
+@pytest.mark.slow
+@has_archives
+def test_archive_with_another_digest_is_refused(write_params, tmp_path):
+    manual = tmp_path / "data/manual"
+    manual.mkdir(parents=True)
+    for archive in MANUAL.glob("*.gz"):
+        (manual / archive.name).write_bytes(archive.read_bytes())
+    with (manual / "t10k-labels-idx1-ubyte.gz").open("ab") as file:
+        file.write(b"more")
+    folder = write_params(dataset="fashion_mnist").parent
+    result = run_stage(
+        "prepare",
+        folder,
+        TFDS_DATA_DIR=str(folder / "tfds"),
+        FOURBEAT_MANUAL_DIR=str(manual),
+        **NO_NETWORK,
+    )
+    assert result.returncode == 3, result.stderr
+    assert "Replace the file in" in result.stderr.splitlines()[-1]
+    assert not (folder / "data/prepared").exists()
+
+
+@pytest.mark.slow
+def test_without_network_and_archives_the_missing_files_are_named(write_params):
+    folder = write_params(dataset="mnist").parent
+    started = time.monotonic()
+    result = run_stage(
+        "prepare", folder, TFDS_DATA_DIR=str(folder / "tfds"), **NO_NETWORK
+    )
+    seconds = time.monotonic() - started
+    assert result.returncode == 5, result.stderr
+    last = result.stderr.splitlines()[-1]
+    for part in ("train-images-idx3-ubyte.gz", "data/manual", "dataset: digits"):
+        assert part in last
+    assert seconds < 30  # the contract's own limit, no measure of speed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("fashion_mnits", "Did you mean 'fashion_mnist'?"),
+        ("emnist/lettres", "expected a config of emnist"),
+    ],
+)
+def test_unknown_data_set_is_code_two(write_params, name, message):
+    folder = write_params(dataset=name).parent
+    result = run_stage("prepare", folder, **NO_NETWORK)
+    assert result.returncode == 2, result.stderr
+    assert message in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "shape", "classes"),
+    [("cifar10", (32, 32, 3), 10), ("emnist/letters", (28, 28, 1), 37)],
+)
+def test_builder_gives_uint8_images_and_its_own_class_names(
+    tmp_path, name, shape, classes
+):
+    tfds = pytest.importorskip("tensorflow_datasets")
+    from src.data.tfds import load_builder
+
+    with tfds.testing.mock_data(num_examples=7):
+        source = load_builder(name, tmp_path)
+    for split in (source.train, source.test):
+        assert split.images.shape == (7, *shape)
+        assert split.images.dtype == np.uint8
+        assert split.labels.dtype == np.int32
+    assert len(source.class_names) == classes
