@@ -1,7 +1,9 @@
-"""Data sets of tensorflow-datasets, with its own archives and with mocked ones."""
+"""Data sets of tensorflow-datasets: its own archives, and a builder made here."""
 
 import gzip
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -107,21 +109,85 @@ def test_unknown_data_set_is_code_two(write_params, name, message):
     assert message in result.stderr.splitlines()[-1]
 
 
+BUILDER = """
+import sys
+from pathlib import Path
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from src.data.tfds import load_builder
+
+
+class Stripes(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version("1.2.3")
+
+    def _info(self):
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict({{
+                "picture": tfds.features.Image(shape={shape}),
+                "kind": tfds.features.ClassLabel(names=["flat", "steep"]),
+            }}),
+            supervised_keys=("picture", "kind"),
+        )
+
+    def _split_generators(self, manager):
+        return {{name: self.examples(name) for name in {splits}}}
+
+    def examples(self, name):
+        for index in range(5):
+            picture = np.full((4, 6, 3), 10 * index, np.uint8)
+            yield f"{{name}}{{index}}", {{"picture": picture, "kind": index % 2}}
+
+    _generate_examples = examples
+
+
+source = load_builder("stripes", Path("manual"))
+print(source.version, source.class_names, source.test is None)
+print(source.train.images.dtype, source.train.images.shape, source.train.labels.dtype)
+values = source.train.images[:, 0, 0, 0] // 10
+print(sorted(values.tolist()), (source.train.labels == values % 2).all())
+"""
+
+
+def run_builder(folder, **settings):
+    return subprocess.run(
+        [sys.executable, "-c", BUILDER.format(**settings)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TFDS_DATA_DIR": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("splits", [("train", "test"), ("train",)])
+def test_any_builder_gives_its_images_labels_and_names(tmp_path, splits):
+    result = run_builder(tmp_path, shape=(4, 6, 3), splits=splits)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-3:] == [
+        f"1.2.3 ['flat', 'steep'] {len(splits) == 1}",
+        "uint8 (5, 4, 6, 3) int32",
+        "[0, 1, 2, 3, 4] True",
+    ]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "shape", "classes"),
-    [("cifar10", (32, 32, 3), 10), ("emnist/letters", (28, 28, 1), 37)],
+    ("settings", "message"),
+    [
+        (
+            {"shape": (None, None, 3), "splits": ("train",)},
+            "dataset stripes: expected images of one shape with a class label, found",
+        ),
+        (
+            {"shape": (4, 6, 3), "splits": ("test",)},
+            "dataset stripes: expected a split named train, found test.",
+        ),
+    ],
 )
-def test_builder_gives_uint8_images_and_its_own_class_names(
-    tmp_path, name, shape, classes
-):
-    tfds = pytest.importorskip("tensorflow_datasets")
-    from src.data.tfds import load_builder
-
-    with tfds.testing.mock_data(num_examples=7):
-        source = load_builder(name, tmp_path)
-    for split in (source.train, source.test):
-        assert split.images.shape == (7, *shape)
-        assert split.images.dtype == np.uint8
-        assert split.labels.dtype == np.int32
-    assert len(source.class_names) == classes
+def test_builder_that_is_no_image_classifier_is_refused(tmp_path, settings, message):
+    result = run_builder(tmp_path, **settings)
+    assert f"DataError: {message}" in result.stderr

@@ -1,0 +1,48 @@
+"""The README against the project."""
+
+import re
+
+from src.config import Params
+from tests.imports import ROOT
+
+README = (ROOT / "README.md").read_text()
+
+
+def test_parameter_table_lists_every_parameter_in_the_order_of_the_file():
+    table = README.split("## Parameters")[1].split("\n## ")[0]
+    listed = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    assert listed == list(Params.model_fields)
+    written = re.findall(r"^(\w+):", (ROOT / "params.yaml").read_text(), re.MULTILINE)
+    assert written == listed
+
+
+def test_every_file_that_the_readme_links_to_exists():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("http") or (ROOT / target).exists(), target
+
+
+def test_tree_names_every_room_of_the_house():
+    tree = README.split("## Where everything is")[1].split("\n## ")[0]
+    for folder in ("src", "stages"):
+        for path in (ROOT / folder).iterdir():
+            if path.name not in ("__init__.py", "__pycache__"):
+                assert path.name in tree, path
+
+
+def test_python_examples_of_the_readme_parse():
+    for block in re.findall(r"(?:^    .*\n|^\n)+", README, re.MULTILINE):
+        if "import numpy" in block:
+            compile(
+                "\n".join(line[4:] for line in block.splitlines()), "README", "exec"
+            )
+
+
+def test_quoted_results_are_those_of_the_committed_run():
+    import json
+
+    scores = json.loads((ROOT / "metrics/test.json").read_text())["test"]
+    quoted = (
+        f"{scores['accuracy']:.4f} ({scores['correct']} of {scores['examples']} images; "
+        f"95 % interval {scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f})"
+    )
+    assert quoted in README
