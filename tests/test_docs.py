@@ -41,8 +41,6 @@ def test_quoted_results_are_those_of_the_committed_run():
     import json
 
     scores = json.loads((ROOT / "metrics/test.json").read_text())["test"]
-    quoted = (
-        f"{scores['accuracy']:.4f} ({scores['correct']} of {scores['examples']} images; "
-        f"95 % interval {scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f})"
-    )
-    assert quoted in README
+    share = f"{scores['correct']} of {scores['examples']} images"
+    interval = f"{scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f}"
+    assert f"{scores['accuracy']:.4f} ({share}; 95 % interval {interval})" in README

@@ -151,8 +151,9 @@ print(sorted(values.tolist()), (source.train.labels == values % 2).all())
 
 
 def run_builder(folder, **settings):
+    (folder / "builder.py").write_text(BUILDER.format(**settings))
     return subprocess.run(
-        [sys.executable, "-c", BUILDER.format(**settings)],
+        [sys.executable, "builder.py"],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), "TFDS_DATA_DIR": str(folder)},
         capture_output=True,
