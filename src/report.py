@@ -12,7 +12,7 @@ from tqdm import tqdm
 from src import paths
 from src.config import TRAINING, Params
 from src.data.prepared import Manifest
-from src.files import write_csv
+from src.files import write_csv, write_metrics
 from src.loop import Epoch, Steps
 
 HISTORY = (
@@ -63,47 +63,50 @@ class Progress:
         self.bar.write(line, file=sys.stdout)
 
 
-def write_history(epochs: Sequence[Epoch]) -> None:
-    """Writes history.csv, a row per epoch."""
-    rows = [
-        (
-            event.epoch,
-            event.train.loss,
-            event.train.accuracy,
-            event.validation.loss,
-            event.validation.accuracy,
-            f"{event.lr:.6g}",  # digits, not decimals: it may be tiny
-        )
-        for event in epochs
-    ]
-    write_csv(paths.HISTORY, HISTORY, rows)
+class History:
+    """Every row of a training run, and the files they are written to."""
+
+    def __init__(self) -> None:
+        self.steps: list[Steps] = []
+        self.epochs: list[Epoch] = []
+
+    def add(self, event: Steps | Epoch) -> None:
+        """Remembers a row."""
+        if isinstance(event, Steps):
+            self.steps.append(event)
+        else:
+            self.epochs.append(event)
+
+    def write(self, best: Epoch) -> None:
+        """Writes history.csv, steps.csv, and the best epoch's scores as metrics."""
+        write_csv(paths.HISTORY, HISTORY, [history_row(row) for row in self.epochs])
+        write_csv(paths.STEPS, STEPS, [steps_row(row) for row in self.steps])
+        metrics = {
+            "train": asdict(best.train),
+            "validation": asdict(best.validation),
+            "best_epoch": best.epoch,
+            "epochs": len(self.epochs),
+            "steps": self.epochs[-1].step,
+        }
+        write_metrics(paths.METRICS / "train.json", metrics)
 
 
-def write_steps(steps: Sequence[Steps]) -> None:
-    """Writes steps.csv, a row every `log_every` steps."""
-    rows = [
-        (
-            event.step,
-            event.epoch,
-            event.train.loss,
-            event.train.accuracy,
-            f"{event.lr:.6g}",  # digits, not decimals: it may be tiny
-            event.gradient_norm,
-        )
-        for event in steps
-    ]
-    write_csv(paths.STEPS, STEPS, rows)
+def history_row(row: Epoch) -> Sequence[object]:
+    """A row of history.csv."""
+    train, validation = row.train, row.validation
+    scores = train.loss, train.accuracy, validation.loss, validation.accuracy
+    return row.epoch, *scores, digits(row.lr)
 
 
-def training_metrics(epochs: Sequence[Epoch], best: Epoch) -> dict[str, Any]:
-    """What `metrics/train.json` says: the best epoch's scores, and how long it took."""
-    return {
-        "train": asdict(best.train),
-        "validation": asdict(best.validation),
-        "best_epoch": best.epoch,
-        "epochs": len(epochs),
-        "steps": epochs[-1].step,
-    }
+def steps_row(row: Steps) -> Sequence[object]:
+    """A row of steps.csv."""
+    scores = row.train.loss, row.train.accuracy
+    return row.step, row.epoch, *scores, digits(row.lr), row.gradient_norm
+
+
+def digits(lr: float) -> str:
+    """Six digits, not six decimals: a learning rate may be tiny."""
+    return f"{lr:.6g}"
 
 
 def training_record(params: Params, manifest: Manifest, epoch: int) -> dict[str, Any]:

@@ -11,13 +11,36 @@ import jax
 from flax import nnx
 
 from src.config import Params
+from src.data.prepared import Manifest
+from src.errors import ParameterError
 from src.models import Model, build_model
-from src.models.architecture import Architecture
+from src.models.architecture import SMALLEST, UNITS, Architecture
 from src.optim import build_optimizer
 
 Graph = nnx.GraphDef[Any]
 
 INIT, STEPS = 0, 1  # streams of the seed: first weights, and what steps draw
+
+
+def choose_architecture(params: Params, manifest: Manifest) -> Architecture:
+    """The network that the parameters ask for, sized from the data.
+
+    Raises:
+        ParameterError: the images are too small for the model.
+    """
+    height, width, _ = manifest.image_shape
+    if min(height, width) < SMALLEST[params.model]:
+        raise ParameterError(
+            f"params.yaml: model: expected images of at least {SMALLEST[params.model]} "
+            f"pixels a side for {params.model}, found {height} x {width}. Use mlp."
+        )
+    return Architecture(
+        model=params.model,
+        hidden=params.hidden or UNITS[params.model],
+        dropout=params.dropout,
+        image_shape=manifest.image_shape,
+        classes=len(manifest.class_names),
+    )
 
 
 def build_state(

@@ -110,13 +110,8 @@ def test_unknown_data_set_is_code_two(write_params, name, message):
 
 
 BUILDER = """
-import sys
-from pathlib import Path
-
 import numpy as np
 import tensorflow_datasets as tfds
-
-from src.data.tfds import load_builder
 
 
 class Stripes(tfds.core.GeneratorBasedBuilder):
@@ -142,6 +137,14 @@ class Stripes(tfds.core.GeneratorBasedBuilder):
     _generate_examples = examples
 
 
+"""
+
+READER = """
+from pathlib import Path
+
+import own.stripes
+from src.data.tfds import load_builder
+
 source = load_builder("stripes", Path("manual"))
 print(source.version, source.class_names, source.test is None)
 print(source.train.images.dtype, source.train.images.shape, source.train.labels.dtype)
@@ -151,9 +154,11 @@ print(sorted(values.tolist()), (source.train.labels == values % 2).all())
 
 
 def run_builder(folder, **settings):
-    (folder / "builder.py").write_text(BUILDER.format(**settings))
+    (folder / "own").mkdir()
+    (folder / "own/__init__.py").touch()
+    (folder / "own/stripes.py").write_text(BUILDER.format(**settings))
     return subprocess.run(
-        [sys.executable, "builder.py"],
+        [sys.executable, "-c", READER],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), "TFDS_DATA_DIR": str(folder)},
         capture_output=True,
