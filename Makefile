@@ -26,6 +26,7 @@ setup:  ## the environment, from requirements.lock; quick when nothing changed
 	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	    || { echo "setup: expected Python 3.11 or newer, got $$($(PYTHON) -V)." \
 	         "Say which one to use: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }; \
+	  echo "setup: making $(VENV) from requirements.lock, about half a minute"; \
 	  $(PYTHON) -m venv --clear $(VENV); \
 	  awk '/^[^ #]/ { keep = /^uv==/ } keep' requirements.lock > $(VENV)/uv.lock; \
 	  pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock; \

@@ -26,6 +26,8 @@ def run_stage(name: str, main: Callable[[Params], str]) -> NoReturn:
     130 and 143 when stopped by SIGINT and SIGTERM. A bug keeps its traceback: 1.
     """
     signal.signal(signal.SIGTERM, raise_terminated)
+    # A shell starts background jobs with SIGINT ignored, and Python leaves it so.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         print(f"{name}: {main(load_params(paths.PARAMS))}", flush=True)  # noqa: T201
         code = 0

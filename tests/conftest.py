@@ -1,6 +1,7 @@
 """What several test files share: small data, a prepared folder, a way to run stages."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -49,17 +50,23 @@ def prepared(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+def with_values(text: str, **changes: object) -> str:
+    """The text of a params.yaml with other values, lists and all."""
+    for key, value in changes.items():
+        text, count = re.subn(
+            rf"^{key}:.*\n(- .*\n)*", f"{key}: {value}\n", text, flags=re.MULTILINE
+        )
+        assert count == 1, key
+    return text
+
+
 @pytest.fixture
 def write_params(tmp_path):
     """Writes params.yaml into `tmp_path`: the default one with these keys changed."""
 
     def write(**changes: object) -> Path:
-        lines = (ROOT / "params.yaml").read_text().splitlines()
-        for key, value in changes.items():
-            (index,) = [i for i, line in enumerate(lines) if line.startswith(f"{key}:")]
-            lines[index] = f"{key}: {value}"
         path = tmp_path / "params.yaml"
-        path.write_text("\n".join(lines) + "\n")
+        path.write_text(with_values((ROOT / "params.yaml").read_text(), **changes))
         return path
 
     return write

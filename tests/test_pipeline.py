@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from src.config import load_params
+from tests.conftest import with_values
 from tests.imports import ROOT
 
 METRICS = ("prepare", "train", "test", "export")
@@ -59,11 +60,7 @@ class Clone:
 
     def set(self, **values: object) -> None:
         path = self.folder / "params.yaml"
-        lines = path.read_text().splitlines()
-        for key, value in values.items():
-            (index,) = [i for i, line in enumerate(lines) if line.startswith(f"{key}:")]
-            lines[index] = f"{key}: {value}"
-        path.write_text("\n".join(lines) + "\n")
+        path.write_text(with_values(path.read_text(), **values))
 
     def bytes(self, name: str) -> bytes:
         return (self.folder / name).read_bytes()

@@ -75,7 +75,9 @@ def test_archive_with_another_digest_is_refused(write_params, tmp_path):
         **NO_NETWORK,
     )
     assert result.returncode == 3, result.stderr
-    assert "Replace the file in" in result.stderr.splitlines()[-1]
+    last = result.stderr.splitlines()[-1]
+    assert "t10k-labels-idx1-ubyte.gz: expected SHA-256 " in last
+    assert last.endswith("Fetch the archive anew.")
     assert not (folder / "data/prepared").exists()
 
 

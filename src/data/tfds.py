@@ -5,6 +5,8 @@ asked for. A machine without a network is fed archives in `data/manual`, whose S
 the builder checks.
 """
 
+import hashlib
+import logging
 import os
 import sys
 import urllib.error
@@ -50,6 +52,8 @@ def load_builder(name: str, manual: Path) -> Source:
         StorageError: archives are missing, and their server cannot be reached.
     """
     tf.config.set_visible_devices([], "GPU")  # they are JAX's
+    # A warning for every data set that is not there yet frightens for nothing.
+    logging.getLogger("absl").setLevel(logging.ERROR)
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     builder = build(name)
@@ -125,18 +129,33 @@ def download(name: str, builder: Any, manual: Path) -> None:  # noqa: ANN401
         DataError: an archive is not the one that the builder expects.
         StorageError: the network or the disk failed.
     """
-    check_reachable(name, builder.url_infos or {}, manual)
+    archives = builder.url_infos or {}
+    check_archives(name, archives, manual)
+    check_reachable(name, archives, manual)
     try:
         builder.download_and_prepare(
             download_config=tfds.download.DownloadConfig(manual_dir=manual)
         )
-    except tfds.download.DownloadError as error:
+    except (tfds.download.DownloadError, NonMatchingChecksumError) as error:
         raise StorageError(f"dataset {name}: {one_line(error)}. Try again.") from None
-    except NonMatchingChecksumError as error:
-        raise DataError(
-            f"dataset {name}: expected the builder's own archives, found "
-            f"{one_line(error)}. Replace the file in {manual}."
-        ) from None
+
+
+def check_archives(name: str, archives: dict[str, Any], manual: Path) -> None:
+    """Raises DataError where a hand-fetched archive has another SHA-256.
+
+    The builder checks it too, but says so in many lines.
+    """
+    for archive in archives.values():
+        path = manual / str(archive.filename)
+        if not path.is_file():
+            continue
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != archive.checksum:
+            raise DataError(
+                f"{path}: expected SHA-256 {archive.checksum} for {name}, found "
+                f"{found}. Fetch the archive anew."
+            )
 
 
 def check_reachable(name: str, archives: dict[str, Any], manual: Path) -> None:
