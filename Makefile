@@ -21,6 +21,10 @@ export VIRTUAL_ENV := $(VENV)
 help:  ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
 
+ifneq ($(words $(VENV)),1)
+$(error VENV: expected a path without spaces, found '$(VENV)'. Say VENV=/another/path)
+endif
+
 setup:  ## the environment, from requirements.lock; quick when nothing changed
 	@cmp -s requirements.lock $(VENV)/requirements.lock || { \
 	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

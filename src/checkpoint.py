@@ -7,11 +7,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from pydantic import BaseModel
 
 from src import paths
 from src.data.prepared import Manifest
 from src.errors import DataError
-from src.files import read_arrays, read_json, write_arrays, write_json
+from src.files import read_arrays, read_record, write_arrays, write_json
 from src.models import Model, build_model
 from src.models.architecture import Architecture
 
@@ -20,14 +21,21 @@ REPAIR = "Train it anew: dvc repro train"
 Weights = dict[str, np.ndarray]  # by path in the network: "conv1.kernel"
 
 
+class Record(BaseModel, frozen=True, extra="allow"):
+    """What must stand in `model.json` to build the network anew; more may."""
+
+    architecture: Architecture
+    class_names: list[str]
+    sha256: str  # of model.npz
+
+
 @dataclass(frozen=True)
 class Trained:
     """A network as evaluate and export find it."""
 
     model: Model
-    architecture: Architecture
     weights: Weights
-    record: dict[str, Any]  # the content of model.json
+    record: Record
 
 
 def weights_of(model: Model) -> Weights:
@@ -70,31 +78,22 @@ def load_trained(manifest: Manifest) -> Trained:
     Raises:
         DataError: a file is missing or changed, or the network is one for other data.
     """
-    record = read_json(paths.MODEL, REPAIR)
-    try:
-        fields = dict(record["architecture"])
-        fields["image_shape"] = tuple(fields["image_shape"])
-        architecture = Architecture(**fields)
-        sha256 = str(record["sha256"])
-        shapes = nnx.eval_shape(lambda: build_model(architecture, nnx.Rngs(params=0)))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(
-            f"{paths.MODEL}: expected the record of a trained network, "
-            f"found none in {error}. {REPAIR}"
-        ) from None
-    check_fits(architecture, manifest)
-    weights = read_arrays(paths.WEIGHTS, REPAIR, sha256)
-    return Trained(with_weights(shapes, weights), architecture, weights, record)
+    record = read_record(paths.MODEL, Record, REPAIR)
+    check_fits(record, manifest)
+    architecture = record.architecture
+    shapes = nnx.eval_shape(lambda: build_model(architecture, nnx.Rngs(params=0)))
+    weights = read_arrays(paths.WEIGHTS, REPAIR, record.sha256)
+    return Trained(with_weights(shapes, weights), weights, record)
 
 
-def check_fits(architecture: Architecture, manifest: Manifest) -> None:
-    """Raises DataError where a network takes or gives something else than the data."""
-    expected = [*manifest.image_shape, len(manifest.class_names)]
-    found = [*architecture.image_shape, architecture.classes]
-    if found != expected:
+def check_fits(record: Record, manifest: Manifest) -> None:
+    """Raises DataError where a network takes or names something else than the data."""
+    expected = manifest.image_shape, manifest.class_names
+    found = record.architecture.image_shape, record.class_names
+    if found != expected or record.architecture.classes != len(record.class_names):
         raise DataError(
-            f"{paths.MODEL}: expected a network for height, width, channels, classes "
-            f"{expected} as in {paths.MANIFEST}, found one for {found}. {REPAIR}"
+            f"{paths.MODEL}: expected a network for images and classes {expected} as "
+            f"in {paths.MANIFEST}, found one for {found}. {REPAIR}"
         )
 
 

@@ -52,7 +52,7 @@ class Params(BaseModel, frozen=True, extra="forbid", strict=True):
     seed: Annotated[int, Field(ge=0, lt=2**31)]
 
     model: ModelName
-    hidden: Count | None
+    hidden: Annotated[int, Field(ge=1, le=65536)] | None
     dropout: Share
 
     optimizer: OptimizerName
@@ -75,6 +75,14 @@ class Params(BaseModel, frozen=True, extra="forbid", strict=True):
     export_formats: Annotated[tuple[FormatName, ...], Field(strict=False, min_length=1)]
 
     @model_validator(mode="after")
+    def _formats_differ(self) -> Self:
+        if len(set(self.export_formats)) < len(self.export_formats):
+            raise ValueError(
+                "export_formats: expected each format once, got one twice."
+            )
+        return self
+
+    @model_validator(mode="after")
     def _warmup_fits(self) -> Self:
         if self.schedule == "warmup_cosine" and self.warmup_epochs > self.epochs:
             raise ValueError(
@@ -84,26 +92,8 @@ class Params(BaseModel, frozen=True, extra="forbid", strict=True):
         return self
 
 
-TRAINING = (  # the keys that decide what training does: `params` of train in dvc.yaml
-    "seed",
-    "model",
-    "hidden",
-    "dropout",
-    "optimizer",
-    "lr",
-    "momentum",
-    "weight_decay",
-    "schedule",
-    "warmup_epochs",
-    "clip_norm",
-    "batch_size",
-    "epochs",
-    "log_every",
-    "monitor",
-    "monitor_mode",
-    "patience",
-    "min_delta",
-)
+ELSEWHERE = {"dataset", "data_path", "validation_fraction", "export_formats"}
+TRAINING = [key for key in Params.model_fields if key not in ELSEWHERE]
 
 
 def load_params(path: Path) -> Params:
@@ -179,6 +169,7 @@ def expectation(schema: dict[str, Any]) -> str:
         for key, words in {
             "minimum": "of at least",
             "exclusiveMinimum": "above",
+            "maximum": "at most",
             "exclusiveMaximum": "below",
         }.items()
         if key in schema

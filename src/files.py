@@ -13,13 +13,25 @@ import os
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zipfile import BadZipFile
 
 import numpy as np
+from pydantic import BaseModel, ValidationError
 
 from src.errors import DataError
 
+Record = TypeVar("Record", bound=BaseModel)
+
+NOT_NPZ = (
+    ValueError,  # also a pickle: nothing of it is run
+    TypeError,
+    KeyError,
+    EOFError,
+    RuntimeError,  # encrypted, or compressed in a way that zipfile does not know
+    BadZipFile,
+    zlib.error,
+)
 DECIMALS = 6  # of every number in metrics/: less is rounding noise, not a change
 
 
@@ -121,11 +133,30 @@ def read_json(path: Path, repair: str) -> dict[str, Any]:
     """
     try:
         content = json.loads(read_bytes(path, repair))
-    except ValueError as error:  # also what is not UTF-8
+    except (ValueError, RecursionError) as error:  # also what is not UTF-8
         raise DataError(f"{path}: expected JSON, found {error}. {repair}") from None
     if not isinstance(content, dict):
-        raise DataError(f"{path}: expected a JSON object, found a list. {repair}")
+        raise DataError(
+            f"{path}: expected a JSON object, found another value. {repair}"
+        )
     return content
+
+
+def read_record(path: Path, kind: type[Record], repair: str) -> Record:
+    """Reads a JSON object as the pydantic model `kind`.
+
+    Raises:
+        DataError: there is no such file, or a key is missing or of another type.
+    """
+    try:
+        return kind.model_validate(read_json(path, repair))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise DataError(
+            f"{path}: {where}: expected another content, found: {fault['msg']}. "
+            f"{repair}"
+        ) from None
 
 
 def read_arrays(
@@ -150,12 +181,18 @@ def read_arrays(
         )
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (ValueError, TypeError, KeyError, EOFError, BadZipFile, zlib.error) as error:
+            members = {name: arrays[name] for name in arrays.files}
+    except NOT_NPZ as error:
         raise DataError(
             f"{path}: expected an npz of plain arrays, found {one_line(error)}. "
             f"{repair}"
         ) from None
+    for name, array in members.items():
+        if not isinstance(array, np.ndarray):  # a file of another kind in the archive
+            raise DataError(
+                f"{path}: {name}: expected an array, found other content. {repair}"
+            )
+    return members
 
 
 def one_line(error: Exception) -> str:

@@ -17,6 +17,7 @@ from src.config import MonitorName, Params
 from src.data.prepared import Manifest, load_split
 from src.data.split import Examples
 from src.errors import DivergedError, ParameterError
+from src.interrupt import raise_if_stopped
 from src.models import Model
 from src.optim import build_schedule
 from src.state import STEPS, Graph, seed_key, with_empty_metrics
@@ -143,6 +144,7 @@ def fit(
             check_finite(chunk, epoch, done, lr)
             recent = means(chunk.sums, before)
             before = chunk.sums
+            raise_if_stopped()
             yield Steps(epoch, done + stop, recent, lr, float(chunk.gradient_norm))
         validation = means(jax.device_get(score(state, data.validation, graph=graph)))
         check_validation(validation, epoch, lr)

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from src.errors import DataError
 from src.files import read_bytes, write_bytes
 
 DPI = 110
-MISTAKES = 25
 LABELLED_CLASSES = 30  # beyond that, numbers in the cells could not be read
 
 
@@ -28,11 +26,13 @@ def draw_learning_curves(history: Path, picture: Path) -> None:
         DataError: `history` is missing or lacks a column.
     """
     repair = "Make it anew: dvc repro train"
-    table = csv.DictReader(io.StringIO(read_bytes(history, repair).decode()))
-    rows = list(table)
+    content = read_bytes(history, repair)
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     try:
+        rows = list(csv.DictReader(io.StringIO(content.decode())))
         epochs = [int(row["epoch"]) for row in rows]
+        if not epochs:
+            raise ValueError("no rows")
         for axes, metric in zip(
             figure.subplots(1, 2), ("loss", "accuracy"), strict=True
         ):
@@ -42,7 +42,7 @@ def draw_learning_curves(history: Path, picture: Path) -> None:
             axes.set(xlabel="epoch", title=metric)
             axes.grid(alpha=0.3)
             axes.legend()
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError) as error:
         raise DataError(
             f"{history}: expected a history, found {error}. {repair}"
         ) from None
@@ -62,8 +62,10 @@ def draw_confusion(
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="predicted", ylabel="actual")
     if classes <= LABELLED_CLASSES:
-        axes.set_xticks(range(classes), class_names, rotation=45, ha="right")
-        axes.set_yticks(range(classes), class_names)
+        # A class may be called "a$b$": a name, not a formula.
+        places = range(classes)
+        axes.set_xticks(places, class_names, rotation=45, ha="right", parse_math=False)
+        axes.set_yticks(places, class_names, parse_math=False)
         for row, column in zip(*np.nonzero(confusion), strict=True):
             colour = "white" if shares[row, column] > 0.5 else "black"
             count = str(confusion[row, column])
@@ -81,23 +83,35 @@ def draw_mistakes(
     picture: Path,
 ) -> None:
     """The test images on which the model was most sure and wrong, worst first."""
+    save(mistakes_figure(images, labels, probabilities, class_names), picture)
+
+
+def mistakes_figure(
+    images: np.ndarray,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+) -> Figure:
+    """The figure of `draw_mistakes`: 25 places, filled row by row."""
     predicted = probabilities.argmax(1)
     wrong = np.flatnonzero(predicted != labels)
     order = np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")
-    worst = wrong[order][:MISTAKES]
     figure = Figure(figsize=(8, 8.6), layout="constrained")
-    all_axes: Sequence[Axes] = figure.subplots(5, 5).flat
-    for axes in all_axes:
+    places = figure.subplots(5, 5).ravel()
+    for axes in places:
         axes.axis("off")
-    for axes, index in zip(all_axes, worst, strict=False):
-        axes.imshow(images[index].squeeze(), cmap="gray", vmin=0, vmax=255)
+    for axes, index in zip(places, wrong[order], strict=False):
+        image = images[index]
+        grey = image[:, :, 0] if image.shape[2] == 1 else image
+        axes.imshow(grey, cmap="gray", vmin=0, vmax=255)
         share = probabilities[index, predicted[index]]
         answer, truth = class_names[predicted[index]], class_names[labels[index]]
-        axes.set_title(f"{answer} {share:.0%}\nis {truth}", fontsize=8)
+        title = f"{answer} {share:.0%}\nis {truth}"
+        axes.set_title(title, fontsize=8, parse_math=False)
     figure.suptitle(
-        f"{len(wrong)} of {len(labels)} test images wrong; the most confident of them"
+        f"{len(wrong)} of {len(labels)} test images wrong, the surest first"
     )
-    save(figure, picture)
+    return figure
 
 
 def save(figure: Figure, picture: Path) -> None:

@@ -8,7 +8,9 @@ import numpy as np
 from flax import nnx
 
 from src import paths
+from src.errors import DivergedError
 from src.files import write_csv
+from src.interrupt import raise_if_stopped
 from src.models import Model
 
 PREDICTIONS = ("index", "actual", "predicted", "confidence")
@@ -21,15 +23,25 @@ def predict(model: Model, images: np.ndarray) -> np.ndarray:
     Args:
         model: the network.
         images: uint8 `[examples, height, width, channels]`.
+
+    Raises:
+        DivergedError: a number is not finite.
     """
     batches = []
     for start in range(0, len(images), BATCH):
+        raise_if_stopped()
         batch = images[start : start + BATCH]
         # Filled up, so that one compilation serves all; the filling is cut off again.
         full = np.zeros((BATCH, *images.shape[1:]), np.uint8)
         full[: len(batch)] = batch
         batches.append(np.asarray(forward(model, jnp.asarray(full)))[: len(batch)])
-    return np.concatenate(batches)
+    log_probabilities = np.concatenate(batches)
+    if not np.isfinite(log_probabilities).all():
+        raise DivergedError(
+            "expected finite log-probabilities, found others: the weights are useless. "
+            "Train the network anew with a lower lr."
+        )
+    return log_probabilities
 
 
 @nnx.jit

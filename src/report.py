@@ -67,26 +67,28 @@ class History:
     """Every row of a training run, and the files they are written to."""
 
     def __init__(self) -> None:
-        self.steps: list[Steps] = []
-        self.epochs: list[Epoch] = []
+        self.steps: list[Sequence[object]] = []
+        self.epochs: list[Sequence[object]] = []
+        self.last_step = 0
 
     def add(self, event: Steps | Epoch) -> None:
-        """Remembers a row."""
+        """Remembers a row, not the event: an epoch's model is soon overwritten."""
         if isinstance(event, Steps):
-            self.steps.append(event)
+            self.steps.append(steps_row(event))
         else:
-            self.epochs.append(event)
+            self.epochs.append(history_row(event))
+            self.last_step = event.step
 
     def write(self, best: Epoch) -> None:
         """Writes history.csv, steps.csv, and the best epoch's scores as metrics."""
-        write_csv(paths.HISTORY, HISTORY, [history_row(row) for row in self.epochs])
-        write_csv(paths.STEPS, STEPS, [steps_row(row) for row in self.steps])
+        write_csv(paths.HISTORY, HISTORY, self.epochs)
+        write_csv(paths.STEPS, STEPS, self.steps)
         metrics = {
             "train": asdict(best.train),
             "validation": asdict(best.validation),
             "best_epoch": best.epoch,
             "epochs": len(self.epochs),
-            "steps": self.epochs[-1].step,
+            "steps": self.last_step,
         }
         write_metrics(paths.METRICS / "train.json", metrics)
 
@@ -122,7 +124,7 @@ def training_record(params: Params, manifest: Manifest, epoch: int) -> dict[str,
         "dataset_version": manifest.version,
         "class_names": manifest.class_names,
         "data_sha256": {
-            name: manifest.digests[name] for name in ("train", "validation")
+            name: manifest.sha256[name] for name in ("train", "validation")
         },
         "parameters": params.model_dump(include=set(TRAINING)),
         "epoch": epoch,

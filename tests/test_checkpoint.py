@@ -17,12 +17,13 @@ from src.models.architecture import Architecture
 from tests.conftest import patterned
 
 SMALL = Architecture("mlp", hidden=6, dropout=0.1, image_shape=(8, 8, 1), classes=3)
+NAMES = {"class_names": ["low", "middle", "high"]}
 
 
 @pytest.fixture
 def saved(prepared):
     model = build_model(SMALL, nnx.Rngs(params=0))
-    save_trained(weights_of(model), SMALL, {"class_names": ["low", "middle", "high"]})
+    save_trained(weights_of(model), SMALL, NAMES)
     return model
 
 
@@ -38,12 +39,12 @@ def test_network_read_back_gives_the_same_logits_to_the_bit(saved):
     images = jnp.asarray(patterned(5, seed=0).images)
     trained = load_trained(load_manifest())
     np.testing.assert_array_equal(trained.model(images), saved(images))
-    assert trained.architecture == SMALL
+    assert trained.record.architecture == SMALL
 
 
 def test_same_weights_give_the_same_file_to_the_byte(saved):
     before = paths.WEIGHTS.read_bytes()
-    save_trained(weights_of(saved), SMALL, {})
+    save_trained(weights_of(saved), SMALL, NAMES)
     assert paths.WEIGHTS.read_bytes() == before
 
 
@@ -85,9 +86,9 @@ def test_changed_weights_are_refused_by_their_digest(saved):
 
 def test_network_for_other_data_is_refused(saved):
     other = Architecture("mlp", 6, 0.1, image_shape=(9, 8, 1), classes=3)
-    save_trained(weights_of(build_model(other, nnx.Rngs(params=0))), other, {})
+    save_trained(weights_of(build_model(other, nnx.Rngs(params=0))), other, NAMES)
     with pytest.raises(
-        DataError, match=r"\[8, 8, 1, 3\].*found one for \[9, 8, 1, 3\]"
+        DataError, match=r"\(8, 8, 1\), .*found one for \(\(9, 8, 1\), "
     ):
         load_trained(load_manifest())
 
@@ -95,10 +96,17 @@ def test_network_for_other_data_is_refused(saved):
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"architecture": 3}', "\x00"])
 def test_record_that_is_none_is_refused(saved, content):
     paths.MODEL.write_text(content)
-    with pytest.raises(DataError, match=r"models/model\.json: expected .* dvc repro"):
+    with pytest.raises(DataError, match=r"models/model\.json: .*expected .* dvc repro"):
         load_trained(load_manifest())
 
 
 def test_missing_network_says_how_to_make_it(prepared):
     with pytest.raises(DataError, match=r"models/model\.json: .* dvc repro train"):
+        load_trained(load_manifest())
+
+
+def test_network_for_classes_of_other_names_is_refused(saved):
+    weights = weights_of(saved)
+    save_trained(weights, SMALL, {"class_names": ["high", "middle", "low"]})
+    with pytest.raises(DataError, match=r"found one for \(\(8, 8, 1\), \['high'"):
         load_trained(load_manifest())

@@ -35,7 +35,11 @@ WRONG = [  # key, value as it stands in the file, the message behind the key
     ("batch_size", "0", "expected an integer of at least 1, got 0."),
     ("batch_size", "-8", "expected an integer of at least 1, got -8."),
     ("log_every", "0", "expected an integer of at least 1, got 0."),
-    ("hidden", "0", "expected an integer of at least 1 or null, got 0."),
+    (
+        "hidden",
+        "0",
+        "expected an integer of at least 1 and at most 65536 or null, got 0.",
+    ),
     ("patience", "0", "expected an integer of at least 1 or null, got 0."),
     ("clip_norm", "0", "expected a number above 0 or null, got 0."),
     ("dropout", "1.0", "expected a number of at least 0 and below 1, got 1.0."),

@@ -81,8 +81,13 @@ def test_every_fifth_image_of_a_digit_is_a_test_image():
     ("content", "message"),
     [
         (b"not gzip", "expected a gzipped table of integers"),
-        (gzip.compress(b"1,2,3\n"), "expected 64 pixels from 0 to 16"),
-        (gzip.compress(b"17," * 64 + b"0\n"), "expected 64 pixels from 0 to 16"),
+        (gzip.compress(b"1,2,3\n"), "expected rows of 64 pixels from 0 to 16"),
+        (gzip.compress(b"\n"), "found an empty one"),
+        (gzip.compress(b"3\n"), "expected rows of 64 pixels from 0 to 16"),
+        (
+            gzip.compress(b"17," * 64 + b"0\n"),
+            "expected rows of 64 pixels from 0 to 16",
+        ),
         (
             gzip.compress(b"1," * 64 + b"10\n"),
             "labels: expected 0 to 9, found 1 others",
@@ -250,6 +255,10 @@ def add_unknown_class(folder):
     Image.new("L", (7, 6)).save(folder / "test/bird/0.png")
 
 
+def add_bitmap(folder):
+    Image.new("L", (7, 6)).save(folder / "train/dog/x.bmp")
+
+
 def empty_train(folder):
     (folder / "train").rename(folder / "trian")
 
@@ -263,6 +272,7 @@ def empty_train(folder):
         (colour_image, r"test/dog/0\.png: expected .* \[6, 7, 1\] .* \[6, 7, 3\]"),
         (make_transparent, r"train/cat/0\.png: expected a grey or RGB image"),
         (add_unknown_class, r"bird/0\.png: expected one of the classes .*cat, dog"),
+        (add_bitmap, r"dog/x\.bmp: expected a file that ends in \.jpeg, \.jpg, \.png"),
         (empty_train, r"train: expected images in .*train/<class>/\*\.png"),
     ],
 )
@@ -360,3 +370,50 @@ def test_manifest_with_other_names_is_refused(tmp_path, names):
     (tmp_path / "manifest.json").write_text(f'{{"class_names": {names}}}')
     with pytest.raises(DataError, match="class_names: expected a list of different"):
         load_arrays(tmp_path)
+
+
+@pytest.mark.parametrize("labels", [[1, 2], [0, 2], [0, 2_000_000_000], [-1, 0]])
+def test_labels_with_gaps_need_names(tmp_path, labels):
+    images = np.zeros((2, 2, 2, 1), np.uint8)
+    np.savez(tmp_path / "train.npz", images=images, labels=np.array(labels))
+    with pytest.raises(DataError, match="labels: expected every number from 0 on"):
+        load_arrays(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("class_names", 3, r"class_names: .* dvc repro prepare"),
+        ("sha256", [], r"sha256: .* dvc repro prepare"),
+        ("image_shape", ["a", 8, 1], r"image_shape\.0: .* dvc repro prepare"),
+        (
+            "image_shape",
+            [4, 16, 1],
+            r"expected shape \[4, 16, 1\] .* found \[8, 8, 1\]",
+        ),
+    ],
+)
+def test_manifest_of_other_content_is_refused(prepared, key, value, message):
+    content = json.loads(paths.MANIFEST.read_text())
+    paths.MANIFEST.write_text(json.dumps(content | {key: value}))
+    with pytest.raises(DataError, match=message):
+        load_split("train", load_manifest())
+
+
+def test_archive_of_other_files_is_refused(tmp_path):
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "train.npz", "w") as archive:
+        archive.writestr("images", b"no array")
+        archive.writestr("labels", b"no array")
+    with pytest.raises(DataError, match="images: expected an array, found other"):
+        load_arrays(tmp_path)
+
+
+def test_single_class_is_no_classification():
+    images = np.zeros((4, 2, 2, 1), np.uint8)
+    train = Examples(images, np.zeros(4, np.int32))
+    with pytest.raises(
+        DataError, match="expected at least two classes, found only cat"
+    ):
+        check_source(Source("mine", "1", ["cat"], train, None, None))

@@ -44,3 +44,10 @@ def test_quoted_results_are_those_of_the_committed_run():
     share = f"{scores['correct']} of {scores['examples']} images"
     interval = f"{scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f}"
     assert f"{scores['accuracy']:.4f} ({share}; 95 % interval {interval})" in README
+
+
+def test_default_run_reaches_the_accuracy_that_the_project_promises():
+    import json
+
+    scores = json.loads((ROOT / "metrics/test.json").read_text())["test"]
+    assert scores["accuracy"] >= 0.98

@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from src import paths
-from src.checkpoint import Trained, weights_of
+from src.checkpoint import Record, Trained, weights_of
 from src.data.prepared import load_manifest, load_split
 from src.errors import DataError
 from src.export.formats import compare, write_export
@@ -25,8 +25,9 @@ FORMATS = ("stablehlo",)
 def untrained(name):
     architecture = Architecture(name, 8, 0.3, image_shape=(8, 8, 1), classes=3)
     model = build_model(architecture, nnx.Rngs(params=1))
-    record = {"class_names": ["low", "middle", "high"]}
-    return Trained(model, architecture, weights_of(model), record)
+    names = ["low", "middle", "high"]
+    record = Record(architecture=architecture, class_names=names, sha256="none")
+    return Trained(model, weights_of(model), record)
 
 
 def probabilities(trained, images):

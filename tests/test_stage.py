@@ -1,13 +1,16 @@
 """How stages end: exit codes, one line, nothing half-written."""
 
+import csv
+import json
 import os
 import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from tests.conftest import run_stage
+from tests.conftest import patterned, run_stage
 from tests.imports import ROOT
 
 RUNNER = """
@@ -83,28 +86,59 @@ def test_full_disk_is_code_five_and_leaves_no_part(write_params):
     ]
 
 
-@pytest.mark.parametrize(
+SIGNALS = pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 )
-def test_stopped_training_says_so_and_writes_nothing(
-    prepared, write_params, number, code
-):
-    write_params(model="mlp", epochs=100000, batch_size=4)
-    process = subprocess.Popen(
+
+
+def start_training():
+    return subprocess.Popen(
         [sys.executable, "-u", "-m", "stages.train"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    while "epoch" not in process.stdout.readline():
-        assert process.poll() is None, process.stderr.read()
-    process.send_signal(number)
-    _, stderr = process.communicate(timeout=60)
+
+
+@SIGNALS
+def test_stopped_training_says_so_and_writes_nothing(
+    prepared, write_params, number, code
+):
+    write_params(model="mlp", epochs=100000, batch_size=4)
+    process = start_training()
+    try:
+        while "epoch" not in process.stdout.readline():
+            assert process.poll() is None, process.stderr.read()
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == code
-    assert stderr.startswith("train: stopped by SIG")
+    name = signal.Signals(number).name
+    assert stderr == f"train: stopped by {name}, unfinished. Run it again.\n"
     assert not (prepared / "models").exists()
     assert not (prepared / "metrics").exists()
+
+
+@pytest.mark.slow
+@SIGNALS
+@pytest.mark.parametrize("delay", [0.3, 0.6, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0])
+def test_signal_at_any_moment_of_the_start_ends_with_its_code(
+    prepared, write_params, number, code, delay
+):
+    write_params(model="cnn_max", epochs=100000)
+    process = start_training()
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(delay)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == code, stderr
+    assert stderr.splitlines()[-1].startswith("train: stopped by SIG")
+    assert not (prepared / "models").exists()
 
 
 def test_diverged_training_is_code_four_with_the_step_named(prepared, write_params):
@@ -124,3 +158,74 @@ def test_stage_without_its_input_says_which_stage_makes_it(write_params):
         "train: data/prepared/manifest.json: expected a file, found none. "
         "Make it anew: dvc repro prepare\n"
     )
+
+
+def metrics(folder, name):
+    return json.loads((folder / f"metrics/{name}.json").read_text())
+
+
+def history(folder):
+    with (folder / "metrics/plots/history.csv").open() as file:
+        return [float(row["validation_loss"]) for row in csv.DictReader(file)]
+
+
+def test_epoch_that_the_monitor_likes_best_is_the_one_kept(prepared, write_params):
+    found = {}
+    for mode, choose in (("min", min), ("max", max)):
+        write_params(model="mlp", hidden=8, epochs=5, lr=0.02, monitor_mode=mode)
+        assert run_stage("train", prepared).returncode == 0
+        losses = history(prepared)
+        best = losses.index(choose(losses)) + 1
+        assert metrics(prepared, "train")["best_epoch"] == best
+        write_params(model="mlp", hidden=8, epochs=5, lr=0.02, monitor_mode=mode)
+        found[mode] = (prepared / "models/model.npz").read_bytes()
+        assert run_stage("evaluate", prepared).returncode == 0
+    assert found["min"] != found["max"]
+
+
+def test_weights_kept_score_as_the_history_says(prepared, write_params):
+    write_params(model="mlp", hidden=8, epochs=4, lr=0.02, monitor_mode="max")
+    assert run_stage("train", prepared).returncode == 0
+    images, labels = patterned(30, seed=2)
+    with np.load(prepared / "models/model.npz") as file:
+        weights = {name: file[name].astype(np.float64) for name in file.files}
+    hidden = images.reshape(30, -1) / 255 @ weights["dense.kernel"]
+    hidden = np.maximum(hidden + weights["dense.bias"], 0)
+    logits = hidden @ weights["output.kernel"] + weights["output.bias"]
+    losses = np.log(np.exp(logits).sum(1)) - logits[np.arange(30), labels]
+    assert losses.mean() == pytest.approx(max(history(prepared)), abs=1e-5)
+
+
+def test_training_without_improvement_stops_after_its_patience(prepared, write_params):
+    # A minimum change of a million nats: only the first epoch is an improvement.
+    write_params(model="mlp", hidden=8, epochs=50, patience=3, min_delta=1e6)
+    assert run_stage("train", prepared).returncode == 0
+    assert metrics(prepared, "train")["epochs"] == 4
+    assert metrics(prepared, "train")["best_epoch"] == 1
+
+
+def test_all_stages_agree_on_what_the_network_says(prepared, write_params):
+    write_params(model="mlp", hidden=8, epochs=3, lr=0.02)
+    for stage in ("train", "evaluate", "export"):
+        result = run_stage(stage, prepared)
+        assert result.returncode == 0, result.stderr
+        assert result.stderr == ""
+    accuracy = metrics(prepared, "test")["test"]["accuracy"]
+    assert metrics(prepared, "export")["export"]["stablehlo"]["accuracy"] == accuracy
+    with (prepared / "metrics/plots/predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    right = [row["actual"] == row["predicted"] for row in rows]
+    assert np.mean(right) == pytest.approx(accuracy, abs=1e-6)
+    assert all(1 / 3 <= float(row["confidence"]) <= 1 for row in rows)
+    with (prepared / "metrics/plots/history.csv").open() as file:
+        assert all(float(row["lr"]) > 0 for row in csv.DictReader(file))
+
+
+def test_classes_too_small_to_be_cut_are_refused_by_prepare(tmp_path, write_params):
+    images = np.zeros((2, 4, 4, 1), np.uint8)
+    np.savez(tmp_path / "train.npz", images=images, labels=np.array([0, 1]))
+    write_params(dataset="npz", data_path=tmp_path)
+    result = run_stage("prepare", tmp_path)
+    assert result.returncode == 3
+    assert "Bring" in result.stderr
+    assert not (tmp_path / "data").exists()

@@ -10,7 +10,7 @@ from src.config import TRAINING, Params
 from tests.imports import ROOT, import_closure, imported_modules
 
 LAYERS = [
-    {"errors", "paths"},
+    {"errors", "paths", "interrupt"},
     {"flat_yaml", "files"},
     {"config"},
     {"data", "models", "optim", "losses", "metrics", "monitor"},

@@ -1,7 +1,9 @@
 """Data sets of tensorflow-datasets: its own archives, and a builder made here."""
 
 import gzip
+import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -33,9 +35,15 @@ def idx(name, header):
         return np.frombuffer(file.read(), np.uint8)[header:]
 
 
+def run_measured(name, folder):
+    """Runs a stage; returns its result and the most memory a child ever had."""
+    result = run_stage(name, folder)
+    return result, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+
+
 @pytest.mark.slow
 @has_archives
-def test_fashion_mnist_is_prepared_whole_without_a_network(write_params):
+def test_fashion_mnist_goes_through_the_pipeline_without_a_network(write_params):
     folder = write_params(dataset="fashion_mnist").parent
     result = run_stage(
         "prepare",
@@ -55,6 +63,14 @@ def test_fashion_mnist_is_prepared_whole_without_a_network(write_params):
     assert np.bincount(labels).tolist() == np.bincount(truth).tolist() == [1000] * 10
     manifest = (folder / "data/prepared/manifest.json").read_text()
     assert "Ankle boot" in manifest
+
+    write_params(dataset="fashion_mnist", model="cnn", epochs=5)
+    result, kilobytes = run_measured("train", folder)
+    assert result.returncode == 0, result.stderr
+    assert kilobytes < 1_500_000
+    assert run_stage("evaluate", folder).returncode == 0
+    scores = json.loads((folder / "metrics/test.json").read_text())["test"]
+    assert scores["accuracy"] >= 0.91
 
 
 @pytest.mark.slow

@@ -37,7 +37,9 @@ def machine_class() -> str:
         parts.append(f"{key} {found[1]}" if found else "")
     caches = sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"))
     parts += [path.read_text().strip() for path in caches]
-    parts.append(f"{len(os.sched_getaffinity(0))} threads")
+    has_affinity = hasattr(os, "sched_getaffinity")  # not everywhere
+    threads = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count()
+    parts.append(f"{threads} threads")
     return ", ".join(filter(None, parts))
 
 

@@ -34,7 +34,14 @@ def load_arrays(folder: Path) -> Source:
                 f"found {class_names!r}. {REPAIR}"
             )
     else:
-        class_names = [str(label) for label in range(train.labels.max(initial=0) + 1)]
+        labels = np.unique(train.labels)
+        if not np.array_equal(labels, np.arange(len(labels))):
+            raise DataError(
+                f"{folder / 'train.npz'}: labels: expected every number from 0 "
+                f"on, found {len(labels)} of them from {labels[0]} to {labels[-1]}. "
+                "Write a manifest.json with class_names beside it, or mend the labels."
+            )
+        class_names = [str(label) for label in labels]
     return Source("npz", "none", class_names, train, validation, test)
 
 

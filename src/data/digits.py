@@ -32,19 +32,20 @@ def load_digits(folder: Path) -> Source:
     path = folder / "digits.csv.gz"
     content = read_bytes(path, REPAIR)
     try:
-        table = np.loadtxt(
-            io.BytesIO(gzip.decompress(content)), np.int32, delimiter=",", ndmin=2
-        )
+        text = gzip.decompress(content)
+        if not text.strip():
+            raise ValueError("an empty one")
+        table = np.loadtxt(io.BytesIO(text), np.int32, delimiter=",", ndmin=2)
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise DataError(
             f"{path}: expected a gzipped table of integers, "
             f"found {one_line(error)}. {REPAIR}"
         ) from None
     pixels, labels = table[:, :-1], table[:, -1]
-    if pixels.shape[1] != SIDE**2 or pixels.min() < 0 or pixels.max() > GREYS:
+    if pixels.shape[1] != SIDE**2 or np.any((pixels < 0) | (pixels > GREYS)):
         raise DataError(
-            f"{path}: expected {SIDE**2} pixels from 0 to {GREYS} in each row, found "
-            f"{pixels.shape[1]} from {pixels.min()} to {pixels.max()}. {REPAIR}"
+            f"{path}: expected rows of {SIDE**2} pixels from 0 to {GREYS} and a label, "
+            f"found {table.shape[1]} columns with other numbers. {REPAIR}"
         )
     # 0 and 16 must become exactly 0 and 255; what lies between is rounded.
     images = ((pixels * 255 + GREYS // 2) // GREYS).astype(np.uint8)

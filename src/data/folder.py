@@ -46,9 +46,13 @@ def list_images(folder: Path) -> list[Path]:
     Raises:
         DataError: there is none.
     """
-    paths = sorted(
-        path for path in folder.glob("*/*") if path.suffix.lower() in SUFFIXES
-    )
+    paths = sorted(path for path in folder.glob("*/*") if not path.name.startswith("."))
+    for path in paths:
+        if path.suffix.lower() not in SUFFIXES:
+            raise DataError(
+                f"{path}: expected a file that ends in {', '.join(sorted(SUFFIXES))}, "
+                f"found '{path.suffix}'. Convert or remove it."
+            )
     if not paths:
         raise DataError(
             f"{folder}: expected images in {folder}/<class>/*.png or *.jpg, found none."

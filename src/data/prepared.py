@@ -3,11 +3,11 @@
 Behind this door nobody asks where the data came from.
 """
 
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import BaseModel
 
 from src import paths
 from src.data.split import (
@@ -20,7 +20,7 @@ from src.data.split import (
     take,
 )
 from src.errors import DataError
-from src.files import read_arrays, read_json, write_arrays, write_json
+from src.files import read_arrays, read_record, write_arrays, write_json
 
 REPAIR = "Make it anew: dvc repro prepare"
 TEST_FRACTION = 0.2  # of a source that brings no test split
@@ -29,19 +29,22 @@ CUT_TEST, CUT_VALIDATION = 1, 2  # streams of the seed
 SplitName = Literal["train", "validation", "test"]
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """What `manifest.json` says of the prepared data."""
+class Manifest(BaseModel, frozen=True):
+    """What later stages need of `manifest.json`."""
 
     dataset: str
     version: str
     class_names: list[str]
     image_shape: tuple[int, int, int]  # height, width, channels
-    digests: dict[str, str]  # SHA-256 of each npz, by split
+    sha256: dict[SplitName, str]  # of each npz, by split
 
 
 def divide(source: Source, fraction: float, seed: int) -> dict[SplitName, Examples]:
-    """Cuts what the source lacks from its train split, stratified and seeded."""
+    """Cuts what the source lacks from its train split, stratified and seeded.
+
+    Raises:
+        DataError: there are too few examples to cut from.
+    """
     train, validation, test = source.train, source.validation, source.test
     if test is None:
         rest, rows = cut(train, TEST_FRACTION, (seed, CUT_TEST))
@@ -49,11 +52,28 @@ def divide(source: Source, fraction: float, seed: int) -> dict[SplitName, Exampl
     if validation is None:
         rest, rows = cut(train, fraction, (seed, CUT_VALIDATION))
         train, validation = take(train, rest), take(train, rows)
-    return {"train": train, "validation": validation, "test": test}
+    splits: dict[SplitName, Examples] = {
+        "train": train,
+        "validation": validation,
+        "test": test,
+    }
+    for name, split in splits.items():
+        if len(split.labels) == 0:
+            raise DataError(
+                f"{source.name}: {name}: expected examples, found none: no class of "
+                f"the {len(source.train.labels)} training examples has one to spare. "
+                "Bring more images."
+            )
+    return splits
 
 
 def check_source(source: Source) -> None:
     """Raises DataError where a split is malformed, or its images differ in shape."""
+    if len(source.class_names) < 2:
+        raise DataError(
+            f"{source.name}: expected at least two classes, found only "
+            f"{', '.join(source.class_names)}. Bring images of another class."
+        )
     for name in ("train", "validation", "test"):
         split = getattr(source, name)
         if split is None:
@@ -97,23 +117,9 @@ def load_manifest() -> Manifest:
     """Reads `manifest.json`.
 
     Raises:
-        DataError: it is missing or lacks a key.
+        DataError: it is missing, or lacks a key.
     """
-    content = read_json(paths.MANIFEST, REPAIR)
-    try:
-        height, width, channels = content["image_shape"]
-        return Manifest(
-            dataset=content["dataset"],
-            version=content["version"],
-            class_names=content["class_names"],
-            image_shape=(height, width, channels),
-            digests=content["sha256"],
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            f"{paths.MANIFEST}: expected a manifest as prepare writes it, "
-            f"found none in {error}. {REPAIR}"
-        ) from None
+    return read_record(paths.MANIFEST, Manifest, REPAIR)
 
 
 def load_split(name: SplitName, manifest: Manifest) -> Examples:
@@ -123,8 +129,13 @@ def load_split(name: SplitName, manifest: Manifest) -> Examples:
         DataError: it is missing, changed or malformed.
     """
     path = paths.PREPARED / f"{name}.npz"
-    arrays = read_arrays(path, REPAIR, sha256=str(manifest.digests.get(name)))
+    arrays = read_arrays(path, REPAIR, manifest.sha256.get(name, "none"))
     empty = np.empty(0)
     split = Examples(arrays.get("images", empty), arrays.get("labels", empty))
     check_examples(split, len(manifest.class_names), str(path))
+    if split.images.shape[1:] != manifest.image_shape:
+        raise DataError(
+            f"{path}: images: expected shape {list(manifest.image_shape)} as in "
+            f"{paths.MANIFEST}, found {list(split.images.shape[1:])}. {REPAIR}"
+        )
     return split

@@ -52,6 +52,11 @@ def check_examples(split: Examples, classes: int, where: str) -> None:
             f"{where}: images: expected at least one image with pixels, "
             f"found shape {list(images.shape)}. Write them anew."
         )
+    if images.shape[3] not in (1, 3):
+        raise DataError(
+            f"{where}: images: expected 1 or 3 channels, grey or RGB, found "
+            f"{images.shape[3]}. Convert them."
+        )
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(wrong):
         raise DataError(

@@ -52,13 +52,14 @@ def write_export(
         Each format's function, read back from its file.
     """
     shutil.rmtree(paths.EXPORT, ignore_errors=True)
+    architecture = trained.record.architecture
     weights_digest = write_arrays(paths.EXPORT / "weights.npz", trained.weights)
     predictors: dict[FormatName, Predictor] = {}
     files = {}
     for name in names:
         module = format_module(name)
         path = paths.EXPORT / module.FILE
-        module.write(trained.model, trained.architecture.image_shape, path)
+        module.write(trained.model, architecture.image_shape, path)
         predictors[name] = module.load(path)
         files[name] = {"file": module.FILE, "sha256": digest(path.read_bytes())}
     write_json(
@@ -66,18 +67,18 @@ def write_export(
         {
             "input": {
                 "type": "uint8",
-                "shape": ["batch", *trained.architecture.image_shape],
+                "shape": ["batch", *architecture.image_shape],
                 "layout": "batch, height, width, channels",
             },
             "output": {
                 "type": "float32",
-                "shape": ["batch", trained.architecture.classes],
+                "shape": ["batch", architecture.classes],
                 "meaning": "probability of each class",
             },
-            "class_names": trained.record["class_names"],
+            "class_names": trained.record.class_names,
             "formats": files,
             "weights": {"file": "weights.npz", "sha256": weights_digest},
-            "model": trained.record,
+            "model": trained.record.model_dump(mode="json"),
         },
     )
     return predictors
