@@ -12,6 +12,7 @@ from src.errors import DataError
 from src.files import read_bytes, write_bytes
 
 DPI = 110
+ROWS, COLUMNS = 5, 5  # of mistakes, at most
 LABELLED_CLASSES = 30  # beyond that, numbers in the cells could not be read
 
 
@@ -92,12 +93,13 @@ def mistakes_figure(
     probabilities: np.ndarray,
     class_names: Sequence[str],
 ) -> Figure:
-    """The figure of `draw_mistakes`: 25 places, filled row by row."""
+    """The figure of `draw_mistakes`: at most 25 of them, row by row."""
     predicted = probabilities.argmax(1)
     wrong = np.flatnonzero(predicted != labels)
     order = np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")
-    figure = Figure(figsize=(8, 8.6), layout="constrained")
-    places = figure.subplots(5, 5).ravel()
+    rows = min(max(-(-len(wrong) // COLUMNS), 1), ROWS)
+    figure = Figure(figsize=(8, 0.5 + 1.7 * rows), layout="constrained")
+    places = figure.subplots(rows, COLUMNS).ravel()
     for axes in places:
         axes.axis("off")
     for axes, index in zip(places, wrong[order], strict=False):
