@@ -9,6 +9,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 override VENV := $(abspath $(VENV))
 ARGS ?=
+BENCH_VENV ?= benchmarks/.venv
+override BENCH_VENV := $(abspath $(BENCH_VENV))
 
 # `dvc` runs `python -m stages.NAME`: both must be the environment's own.
 export PATH := $(VENV)/bin:$(PATH)
@@ -16,7 +18,7 @@ export PATH := $(VENV)/bin:$(PATH)
 unexport PYTHONHOME PYTHONPATH
 export VIRTUAL_ENV := $(VENV)
 
-.PHONY: help setup repro test lint format check verify lock clean
+.PHONY: help setup repro test lint format check verify bench lock clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
@@ -57,6 +59,15 @@ check: lint test  ## lint and tests: green before every commit
 
 verify: setup  ## runs the pipeline in a temporary clone, compares with the committed metrics
 	python -m tests.verify
+
+bench: setup  ## the contestants side by side, in an environment of their own; a quarter of an hour
+	@cmp -s benchmarks/requirements.txt $(BENCH_VENV)/requirements.txt || { \
+	  $(PYTHON) -m venv --clear $(BENCH_VENV); \
+	  $(BENCH_VENV)/bin/pip install --quiet -r benchmarks/requirements.txt; \
+	  cp benchmarks/requirements.txt $(BENCH_VENV)/requirements.txt; }
+	python -m benchmarks.data benchmarks/.data
+	$(BENCH_VENV)/bin/python -m benchmarks.equal_work --data benchmarks/.data
+	$(BENCH_VENV)/bin/python -m benchmarks.bench --data benchmarks/.data
 
 lock: setup  ## requirements.lock anew, from requirements.in
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

@@ -2,25 +2,30 @@
 
 Inside `lax.fori_loop` XLA's CPU backend has only a plain nest of loops for
 `lax.conv_general_dilated` (about 20 times slower than outside), while its matrix
-product stays fast. So on CPU a convolution is patches times matrix ("im2col",
-Chellapilla et al. 2006), and a pooling is a reshape. GPUs and TPUs keep lax's own.
+product stays fast. So on CPU a convolution is written as matrix products: 3x3 kernels
+over many channels by Winograd's tiles, which need 2.25 times fewer multiplications and
+half the memory traffic of patches; all else by patches. GPUs and TPUs keep lax's own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-Padding = str | Sequence[tuple[int, int]]
+Grid = list[list[jax.Array]]
+Padding = Sequence[tuple[int, int]]
+
+TILED_CHANNELS = 8  # from here on the tiles' extra additions pay
 
 
 def convolve(
     images: jax.Array,
     kernel: jax.Array,
     strides: Sequence[int],
-    padding: Padding,
+    padding: str | Padding,
     **options: Any,  # noqa: ANN401 - lax's own, handed on
 ) -> jax.Array:
     """Stands in for `lax.conv_general_dilated` as the argument of `nnx.Conv`.
@@ -28,21 +33,33 @@ def convolve(
     Args:
         images: `[batch, height, width, channels]`.
         kernel: `[rows, columns, channels, filters]`.
-        strides: of rows and columns.
+        strides: of rows and columns; others than 1 are left to lax.
         padding: 'SAME', 'VALID' or pixels before and after each of the two.
-        options: of `lax.conv_general_dilated`; patches are used where they say nothing
-            but the layout.
+        options: of `lax.conv_general_dilated`; dilation and groups are left to lax.
     """
 
     def by_lax(images: jax.Array, kernel: jax.Array) -> jax.Array:
         return lax.conv_general_dilated(images, kernel, strides, padding, **options)
 
-    def by_patches(images: jax.Array, kernel: jax.Array) -> jax.Array:
-        return convolve_by_patches(images, kernel, strides, padding)
+    def by_products(images: jax.Array, kernel: jax.Array) -> jax.Array:
+        rows, columns, channels, _ = kernel.shape
+        pads = padding
+        if isinstance(pads, str):
+            size = images.shape[1:3]
+            pads = lax.padtype_to_pads(size, (rows, columns), strides, pads)
+        if (
+            (rows, columns) == (3, 3)
+            and channels >= TILED_CHANNELS
+            and all(0 <= pad <= 2 for pair in pads for pad in pair)
+            # In half precision the tiles' differences would lose too many bits.
+            and images.dtype == jnp.float32
+        ):
+            return convolve_by_tiles(images, kernel, tuple(map(tuple, pads)))
+        return convolve_by_patches(images, kernel, pads)
 
     if tuple(strides) != (1, 1) or not is_plain(options):
         return by_lax(images, kernel)
-    return lax.platform_dependent(images, kernel, cpu=by_patches, default=by_lax)
+    return lax.platform_dependent(images, kernel, cpu=by_products, default=by_lax)
 
 
 def is_plain(options: dict[str, Any]) -> bool:
@@ -55,14 +72,13 @@ def is_plain(options: dict[str, Any]) -> bool:
 
 
 def convolve_by_patches(
-    images: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Padding
+    images: jax.Array, kernel: jax.Array, padding: Padding
 ) -> jax.Array:
-    """The convolution as one matrix product; arguments as of `convolve`."""
+    """One matrix product of all patches with the kernel.
+
+    Source: "im2col", Chellapilla et al. 2006.
+    """
     rows, columns, channels, filters = kernel.shape
-    if isinstance(padding, str):
-        padding = lax.padtype_to_pads(
-            images.shape[1:3], (rows, columns), strides, padding
-        )
     padded = jnp.pad(images, ((0, 0), *padding, (0, 0)))
     height = padded.shape[1] - rows + 1
     width = padded.shape[2] - columns + 1
@@ -75,6 +91,102 @@ def convolve_by_patches(
         axis=-1,
     )
     return patches @ kernel.reshape(rows * columns * channels, filters)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def convolve_by_tiles(
+    images: jax.Array, kernel: jax.Array, padding: Padding
+) -> jax.Array:
+    """A 3x3 convolution whose gradient to the images is again one by tiles.
+
+    The rule that JAX would derive adds up overlapping tiles pixel by pixel, and XLA
+    does so once more for each pixel of the layer below.
+    """
+    return tile_products(images, kernel, padding)
+
+
+def tiles_forward(
+    images: jax.Array, kernel: jax.Array, padding: Padding
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """The convolution, and what its gradients need."""
+    return tile_products(images, kernel, padding), (images, kernel)
+
+
+def tiles_backward(
+    padding: Padding, given: tuple[jax.Array, jax.Array], slope: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """The gradients to images and kernel."""
+    images, kernel = given
+    turned = kernel[::-1, ::-1].swapaxes(2, 3)
+    back = [(2 - before, 2 - after) for before, after in padding]
+    by_kernel = partial(tile_products, images, padding=padding)
+    _, to_kernel = jax.vjp(by_kernel, kernel)
+    return tile_products(slope, turned, back), to_kernel(slope)[0]
+
+
+convolve_by_tiles.defvjp(tiles_forward, tiles_backward)
+
+
+def tile_products(images: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
+    """Winograd's F(2x2, 3x3): 16 small matrix products give 2x2 outputs per tile.
+
+    Source: Lavin and Gray 2016, arXiv:1509.09308, section 4.1.
+    """
+    (top, bottom), (left, right) = padding
+    batch, height, width, channels = images.shape
+    filters = kernel.shape[-1]
+    height, width = height + top + bottom - 2, width + left + right - 2
+    rows, columns = (
+        -(-height // 2),
+        -(-width // 2),
+    )  # tiles; half of the last may be cut
+    bottom, right = bottom + height % 2, right + width % 2
+    padded = jnp.pad(images, ((0, 0), (top, bottom), (left, right), (0, 0)))
+    pixels = [
+        [padded[:, i : i + 2 * rows : 2, j : j + 2 * columns : 2] for j in range(4)]
+        for i in range(4)
+    ]
+    inputs = transform(pixels, input_sums)
+    kernels = transform(
+        [[kernel[i, j] for j in range(3)] for i in range(3)], kernel_sums
+    )
+    products = [
+        [
+            pixel.reshape(batch * rows * columns, channels) @ weight
+            for pixel, weight in zip(*pair, strict=True)
+        ]
+        for pair in zip(inputs, kernels, strict=True)
+    ]
+    lines = [
+        jnp.concatenate(line, axis=-1).reshape(batch, rows, 1, 2 * columns, filters)
+        for line in transform(products, output_sums)
+    ]
+    outputs = jnp.concatenate(lines, axis=2)
+    outputs = outputs.reshape(batch, 2 * rows, 2 * columns, filters)
+    return outputs[:, :height, :width]
+
+
+def transform(
+    grid: Grid, sums: Callable[[Sequence[jax.Array]], list[jax.Array]]
+) -> Grid:
+    """Applies `sums` down each column of a grid, then along each row."""
+    columns = [sums(column) for column in zip(*grid, strict=True)]
+    return [sums(row) for row in zip(*columns, strict=True)]
+
+
+def input_sums(d: Sequence[jax.Array]) -> list[jax.Array]:
+    """B transposed times d, in the paper's letters."""
+    return [d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]]
+
+
+def kernel_sums(g: Sequence[jax.Array]) -> list[jax.Array]:
+    """G times g."""
+    return [g[0], (g[0] + g[1] + g[2]) / 2, (g[0] - g[1] + g[2]) / 2, g[2]]
+
+
+def output_sums(m: Sequence[jax.Array]) -> list[jax.Array]:
+    """A transposed times m."""
+    return [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]
 
 
 def average_pool(images: jax.Array) -> jax.Array:

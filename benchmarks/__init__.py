@@ -1,0 +1,1 @@
+"""Fourbeat beside what a user would pick: same machine, data and network."""

@@ -1,0 +1,182 @@
+"""`make bench`: all contestants in turn, on the same machine, data, network and recipe.
+
+Every contestant waits in a process of its own. A round lets each train for about two
+seconds, one after the other, so that a slow minute of the machine hits them all; the
+figures are medians over the rounds. Writes results.json, and the table in README.md.
+"""
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+OURS, ARTICLE = "Fourbeat", "the article's loop"
+CONTESTANTS = {  # name: module, environment
+    OURS: ("fourbeat", {}),
+    ARTICLE: ("article", {}),
+    "Keras fit, TensorFlow": ("keras_fit", {"KERAS_BACKEND": "tensorflow"}),
+    "Keras fit, JAX": ("keras_fit", {"KERAS_BACKEND": "jax"}),
+    "PyTorch": ("torch_loop", {}),
+    "PyTorch, compiled": ("torch_loop", {"FOURBEAT_TORCH_COMPILE": "1"}),
+    "matrix product": ("matmul", {}),
+}
+TURN_SECONDS = 2.0
+WARM_UP_STEPS = 96
+MULTIPLY_ADD = 2
+
+
+def flops_per_image(model: str) -> int:
+    """Of a training step: forward, and backward to weights and to inner inputs."""
+    if model == "mlp":
+        first, rest = 784 * 256, 256 * 10
+    else:
+        hidden = 256 if model == "cnn" else 128
+        first = 784 * 9 * 32
+        rest = 196 * 288 * 64 + 3136 * hidden + hidden * 10
+    # Nobody needs the gradient to the pixels: two products there, three elsewhere.
+    return MULTIPLY_ADD * (2 * first + 3 * rest)
+
+
+@dataclass
+class Worker:
+    """A contestant's process."""
+
+    name: str
+    process: subprocess.Popen[str]
+    steps: int = WARM_UP_STEPS
+
+    @classmethod
+    def start(cls, name: str, model: str, batch: int, folder: Path) -> "Worker":
+        """Starts the process; it builds its network meanwhile."""
+        module, environment = CONTESTANTS[name]
+        command = ["-m", "benchmarks.worker", module, model, str(batch), str(folder)]
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        return cls(name, process)
+
+    def turn(self, steps: int) -> dict[str, Any]:
+        """Lets it train that many steps."""
+        stdin, stdout = self.process.stdin, self.process.stdout
+        if stdin is not None and stdout is not None and self.process.poll() is None:
+            stdin.write(f"{steps}\n")
+            stdin.flush()
+            for line in stdout:
+                if line.startswith("{"):
+                    return json.loads(line)
+        raise SystemExit(f"bench: {self.name} ended with {self.process.wait()}")
+
+    def stop(self) -> None:
+        """Ends the process."""
+        self.process.communicate()
+
+
+def measure(
+    model: str, batch: int, folder: Path, rounds: int
+) -> dict[str, list[float]]:
+    """Images per second of each contestant in each round; GFLOP/s of the product."""
+    workers = [Worker.start(name, model, batch, folder) for name in CONTESTANTS]
+    for worker in workers:
+        worker.turn(WARM_UP_STEPS)
+        seconds = worker.turn(WARM_UP_STEPS)["seconds"]
+        worker.steps = max(int(WARM_UP_STEPS * TURN_SECONDS / seconds), 32)
+    found: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
+    for number in range(rounds):
+        # Each round begins with another one: no one always follows the same one.
+        shift = number % len(workers)
+        for worker in workers[shift:] + workers[:shift]:
+            time.sleep(0.3)  # until the threads of the one before sleep
+            seconds = worker.turn(worker.steps)["seconds"]
+            found[worker.name].append(worker.steps * batch / seconds)
+    for worker in workers:
+        worker.stop()
+    # The product's worker counts steps of one GFLOP, whatever the batch.
+    found["matrix product"] = [rate / batch for rate in found["matrix product"]]
+    return found
+
+
+def summary(
+    model: str, batch: int, found: dict[str, list[float]]
+) -> dict[str, dict[str, float]]:
+    """Median and spread, ratio to ours round by round, share of the product's rate."""
+    peak = statistics.median(found["matrix product"]) * 1e9
+    rows = {}
+    for name, rates in found.items():
+        ratios = [ours / rate for ours, rate in zip(found[OURS], rates, strict=True)]
+        median = statistics.median(rates)
+        rows[name] = {
+            "median": median,
+            "least": min(rates),
+            "most": max(rates),
+            "ours_is_faster_by": statistics.median(ratios),
+            "share_of_peak": median * flops_per_image(model) / peak,
+        }
+    return rows
+
+
+def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
+    """The results in Markdown, a row per contestant and configuration."""
+    lines = [
+        "| network, batch | contestant | images/s, median (least - most) "
+        "| Fourbeat is faster by | share of the product's rate |",
+        "|---|---|---|---|---|",
+    ]
+    for configuration, rows in results.items():
+        for name, row in rows.items():
+            if name == "matrix product":
+                continue
+            lines.append(
+                f"| {configuration} | {name} | {row['median']:,.0f} "
+                f"({row['least']:,.0f} - {row['most']:,.0f}) "
+                f"| {row['ours_is_faster_by']:.2f}x | {row['share_of_peak']:.0%} |"
+            )
+        peak = rows["matrix product"]
+        lines.append(
+            f"| {configuration} | matrix product 2048^3 | {peak['median']:.0f} GFLOP/s "
+            f"({peak['least']:.0f} - {peak['most']:.0f}) | | |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measures, prints, writes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--models", nargs="+", default=["mlp", "cnn", "cnn_max"])
+    parser.add_argument("--batches", nargs="+", type=int, default=[32, 128])
+    options = parser.parse_args()
+    results = {}
+    for model in options.models:
+        for batch in options.batches:
+            found = measure(model, batch, options.data, options.rounds)
+            results[f"{model}, {batch}"] = summary(model, batch, found)
+            print(
+                table({f"{model}, {batch}": results[f"{model}, {batch}"]}), flush=True
+            )
+    (HERE / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    readme = HERE / "README.md"
+    text = re.sub(
+        r"(?<=<!-- table -->\n).*?(?=\n<!-- end -->)",
+        lambda _: table(results),
+        readme.read_text(),
+        flags=re.DOTALL,
+    )
+    readme.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Fourbeat's own loop, as the train stage runs it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from benchmarks.task import HIDDEN, LEARNING_RATE, WEIGHT_DECAY, Task
+from src.checkpoint import with_weights
+from src.config import load_params
+from src.data.split import Examples
+from src.models.architecture import Architecture
+from src.state import STEPS, build_state, seed_key, with_empty_metrics
+from src.step import run_chunk
+
+
+def build(task: Task, log_every: int = 100) -> Callable[[int], list[float]]:
+    """Trains chunk by chunk; the last step's loss of each chunk is read."""
+    recipe = {
+        "optimizer": "adamw",
+        "schedule": "constant",
+        "lr": LEARNING_RATE,
+        "weight_decay": WEIGHT_DECAY,
+        "clip_norm": None,
+    }
+    params = load_params(Path("params.yaml")).model_copy(update=recipe)
+    architecture = Architecture(
+        task.model, HIDDEN[task.model], 0.0, image_shape=(28, 28, 1), classes=10
+    )
+    graph, state = build_state(params, architecture, steps_per_epoch=1)
+    model, optimizer, metrics = nnx.merge(graph, state)
+    model = with_weights(model, task.weights())
+    state = nnx.state((model, optimizer, metrics))
+    split = Examples(*map(jnp.asarray, task.split()))
+    key = seed_key(0, STEPS)
+
+    per_epoch = len(split.labels) // task.batch
+
+    def train(steps: int) -> list[float]:
+        nonlocal state
+        losses = []
+        for first in range(0, steps, per_epoch):
+            # Whole epochs, as in training: one shape of `rows`, one compilation.
+            rows = jnp.asarray(task.rows(first + per_epoch)[first:])
+            for start in range(0, min(per_epoch, steps - first), log_every):
+                stop = min(start + log_every, per_epoch, steps - first)
+                state, chunk = run_chunk(
+                    state, split, rows, start, stop, key, graph=graph
+                )
+                losses.append(float(jax.device_get(chunk).loss))
+            state = with_empty_metrics(state, graph)
+        return losses
+
+    return train

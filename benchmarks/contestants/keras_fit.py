@@ -1,0 +1,72 @@
+"""Keras 3 `fit`, on the backend that KERAS_BACKEND names.
+
+Batches are numpy slices in the given order, images already float32, several steps per
+call of the compiled function: what Keras' own guides advise for small networks.
+"""
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+
+from benchmarks.task import HIDDEN, LEARNING_RATE, WEIGHT_DECAY, Task
+
+STEPS_PER_EXECUTION = 32
+
+
+def network(model: str) -> keras.Model:
+    """The same layers in Keras' words."""
+    layers = keras.layers
+    dense = layers.Dense(HIDDEN[model], activation="relu", name="dense")
+    output = layers.Dense(10, name="output")
+    if model == "mlp":
+        return keras.Sequential(
+            [keras.Input((28, 28, 1)), layers.Flatten(), dense, output]
+        )
+    pool = layers.AveragePooling2D if model == "cnn" else layers.MaxPooling2D
+    return keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Conv2D(32, 3, padding="same", activation="relu", name="conv1"),
+            pool(2),
+            layers.Conv2D(64, 3, padding="same", activation="relu", name="conv2"),
+            pool(2),
+            layers.Flatten(),
+            dense,
+            output,
+        ]
+    )
+
+
+def build(task: Task) -> Callable[[int], list[float]]:
+    """Trains one epoch of `fit` over as many examples as the steps need."""
+    model = network(task.model)
+    weights = task.weights()
+    for layer in model.layers:
+        if f"{layer.name}.kernel" in weights:
+            layer.set_weights(
+                [weights[f"{layer.name}.kernel"], weights[f"{layer.name}.bias"]]
+            )
+    model.compile(
+        optimizer=keras.optimizers.AdamW(
+            LEARNING_RATE, weight_decay=WEIGHT_DECAY, epsilon=1e-8
+        ),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        steps_per_execution=STEPS_PER_EXECUTION,
+    )
+    images, labels = task.split()
+    floats = images.astype(np.float32) / 255
+
+    def train(steps: int) -> list[float]:
+        order = task.rows(steps).ravel()
+        history = model.fit(
+            floats[order],
+            labels[order],
+            batch_size=task.batch,
+            shuffle=False,
+            verbose=0,
+        )
+        return history.history["loss"]
+
+    return train

@@ -1,0 +1,43 @@
+"""What all contestants are given: images, their order, first weights and the recipe."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+# The article's recipe: optax.adamw(0.005, 0.9), whose decay is 1e-4 on every weight.
+LEARNING_RATE, WEIGHT_DECAY = 0.005, 1e-4
+HIDDEN = {"mlp": 256, "cnn": 256, "cnn_max": 128}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A network, a batch size, and arrays in a folder."""
+
+    model: str
+    batch: int
+    folder: Path
+
+    def split(self) -> tuple[np.ndarray, np.ndarray]:
+        """Training images uint8 `[n, 28, 28, 1]` and labels int32 `[n]`."""
+        with np.load(self.folder / "train.npz") as arrays:
+            return arrays["images"], arrays["labels"]
+
+    def rows(self, steps: int) -> np.ndarray:
+        """The examples of each step, int32 `[steps, batch]`: epochs without repeats."""
+        with np.load(self.folder / "train.npz") as arrays:
+            count = len(arrays["labels"])
+        per_epoch = count // self.batch
+        epochs = [
+            np.random.default_rng((0, epoch)).permutation(count)[
+                : per_epoch * self.batch
+            ]
+            for epoch in range(-(-steps // per_epoch))
+        ]
+        order = np.concatenate(epochs).reshape(-1, self.batch)
+        return order[:steps].astype(np.int32)
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """First weights by name; kernels `[..., in, out]` as in Flax and Keras."""
+        with np.load(self.folder / f"{self.model}.npz") as arrays:
+            return dict(arrays)
