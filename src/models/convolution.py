@@ -189,9 +189,27 @@ def output_sums(m: Sequence[jax.Array]) -> list[jax.Array]:
     return [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]
 
 
+@jax.custom_vjp
 def average_pool(images: jax.Array) -> jax.Array:
     """Mean of each 2x2 block; an odd last row or column is dropped."""
-    return blocks(images).mean((2, 4))
+    parts = blocks(images)
+    corners = [parts[:, :, row, :, column] for row in range(2) for column in range(2)]
+    # Added up one by one: XLA then draws bias and relu below into the same pass.
+    return (corners[0] + corners[1] + corners[2] + corners[3]) / 4
+
+
+def average_pool_forward(images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The means; the images are kept for their shape alone."""
+    return average_pool(images), images
+
+
+def average_pool_backward(images: jax.Array, slope: jax.Array) -> tuple[jax.Array]:
+    """A quarter of the slope to each pixel of a block."""
+    _, backward = jax.vjp(lambda images: blocks(images).mean((2, 4)), images)
+    return backward(slope)
+
+
+average_pool.defvjp(average_pool_forward, average_pool_backward)
 
 
 def max_pool(images: jax.Array) -> jax.Array:
