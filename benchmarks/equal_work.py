@@ -26,8 +26,8 @@ def main() -> int:
     code = 0
     for model in ("mlp", "cnn", "cnn_max"):
         task = Task(model, 32, folder)
-        ours = np.array(fourbeat.build(task, log_every=1)(STEPS))
-        theirs = np.array(article.build(task)(STEPS))
+        ours = np.array(fourbeat.build(task, log_every=1)(STEPS)())
+        theirs = np.array(article.build(task)(STEPS)())
         difference = np.abs(ours - theirs)
         first, whole = difference[:FIRST].max(), difference.mean() / theirs.mean()
         print(

@@ -17,10 +17,11 @@ def main() -> None:
     """Builds the contestant, then serves turns until the input ends."""
     contestant, model, batch, folder = sys.argv[1:]
     module = importlib.import_module(f"benchmarks.contestants.{contestant}")
-    train = module.build(Task(model, int(batch), Path(folder)))
+    prepare = module.build(Task(model, int(batch), Path(folder)))
     for line in sys.stdin:
+        run = prepare(int(line))  # lays the batches out: not what is compared
         started = time.perf_counter()
-        losses = train(int(line))
+        losses = run()
         seconds = time.perf_counter() - started
         print(json.dumps({"seconds": seconds, "losses": losses}), flush=True)
 

@@ -3,13 +3,13 @@
 After "MNIST tutorial" in Flax's documentation, with its per-step metrics.
 """
 
-from collections.abc import Callable
 from functools import partial
 
 import optax
 import tensorflow as tf
 from flax import nnx
 
+from benchmarks.contestants import Prepare, Run
 from benchmarks.task import HIDDEN, LEARNING_RATE, Task
 
 
@@ -59,7 +59,7 @@ def train_step(model, optimizer, metrics, batch):
     return loss
 
 
-def build(task: Task) -> Callable[[int], list[float]]:
+def build(task: Task) -> Prepare:
     """Trains batch by batch as tf.data hands them over."""
     hidden, rngs = HIDDEN[task.model], nnx.Rngs(0)
     pools = {"cnn": nnx.avg_pool, "cnn_max": nnx.max_pool}
@@ -76,7 +76,7 @@ def build(task: Task) -> Callable[[int], list[float]]:
     )
     images, labels = task.split()
 
-    def train(steps: int) -> list[float]:
+    def prepare(steps: int) -> Run:
         order = task.rows(steps).ravel()
         batches = (
             tf.data.Dataset.from_tensor_slices(
@@ -92,10 +92,14 @@ def build(task: Task) -> Callable[[int], list[float]]:
             .batch(task.batch, drop_remainder=True)
             .prefetch(tf.data.AUTOTUNE)
         )
-        losses = [
-            train_step(model, optimizer, metrics, batch)
-            for batch in batches.as_numpy_iterator()
-        ]
-        return [float(loss) for loss in losses]
 
-    return train
+        def run() -> list[float]:
+            losses = [
+                train_step(model, optimizer, metrics, batch)
+                for batch in batches.as_numpy_iterator()
+            ]
+            return [float(loss) for loss in losses]
+
+        return run
+
+    return prepare

@@ -1,12 +1,12 @@
 """Fourbeat's own loop, as the train stage runs it."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from benchmarks.contestants import Prepare, Run
 from benchmarks.task import HIDDEN, LEARNING_RATE, WEIGHT_DECAY, Task
 from src.checkpoint import with_weights
 from src.config import load_params
@@ -16,7 +16,7 @@ from src.state import STEPS, build_state, seed_key, with_empty_metrics
 from src.step import run_chunk
 
 
-def build(task: Task, log_every: int = 100) -> Callable[[int], list[float]]:
+def build(task: Task, log_every: int = 100) -> Prepare:
     """Trains chunk by chunk; the last step's loss of each chunk is read."""
     recipe = {
         "optimizer": "adamw",
@@ -38,19 +38,25 @@ def build(task: Task, log_every: int = 100) -> Callable[[int], list[float]]:
 
     per_epoch = len(split.labels) // task.batch
 
-    def train(steps: int) -> list[float]:
-        nonlocal state
-        losses = []
-        for first in range(0, steps, per_epoch):
-            # Whole epochs, as in training: one shape of `rows`, one compilation.
-            rows = jnp.asarray(task.rows(first + per_epoch)[first:])
-            for start in range(0, min(per_epoch, steps - first), log_every):
-                stop = min(start + log_every, per_epoch, steps - first)
-                state, chunk = run_chunk(
-                    state, split, rows, start, stop, key, graph=graph
-                )
-                losses.append(float(jax.device_get(chunk).loss))
-            state = with_empty_metrics(state, graph)
-        return losses
+    def prepare(steps: int) -> Run:
+        epochs = -(-steps // per_epoch)
+        # Whole epochs, as in training: one shape of `rows`, one compilation.
+        order = task.rows(epochs * per_epoch).reshape(epochs, per_epoch, task.batch)
 
-    return train
+        def run() -> list[float]:
+            nonlocal state
+            losses = []
+            for epoch, rows in enumerate(map(jnp.asarray, order)):
+                last = min(per_epoch, steps - epoch * per_epoch)
+                for start in range(0, last, log_every):
+                    stop = min(start + log_every, last)
+                    state, chunk = run_chunk(
+                        state, split, rows, start, stop, key, graph=graph
+                    )
+                    losses.append(float(jax.device_get(chunk).loss))
+                state = with_empty_metrics(state, graph)
+            return losses
+
+        return run
+
+    return prepare

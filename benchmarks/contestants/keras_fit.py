@@ -4,11 +4,10 @@ Batches are numpy slices in the given order, images already float32, several ste
 call of the compiled function: what Keras' own guides advise for small networks.
 """
 
-from collections.abc import Callable
-
 import keras
 import numpy as np
 
+from benchmarks.contestants import Prepare, Run
 from benchmarks.task import HIDDEN, LEARNING_RATE, WEIGHT_DECAY, Task
 
 STEPS_PER_EXECUTION = 32
@@ -38,7 +37,7 @@ def network(model: str) -> keras.Model:
     )
 
 
-def build(task: Task) -> Callable[[int], list[float]]:
+def build(task: Task) -> Prepare:
     """Trains one epoch of `fit` over as many examples as the steps need."""
     model = network(task.model)
     weights = task.weights()
@@ -58,15 +57,14 @@ def build(task: Task) -> Callable[[int], list[float]]:
     images, labels = task.split()
     floats = images.astype(np.float32) / 255
 
-    def train(steps: int) -> list[float]:
+    def prepare(steps: int) -> Run:
         order = task.rows(steps).ravel()
-        history = model.fit(
-            floats[order],
-            labels[order],
-            batch_size=task.batch,
-            shuffle=False,
-            verbose=0,
-        )
-        return history.history["loss"]
+        x, y = floats[order], labels[order]
 
-    return train
+        def run() -> list[float]:
+            history = model.fit(x, y, batch_size=task.batch, shuffle=False, verbose=0)
+            return history.history["loss"]
+
+        return run
+
+    return prepare

@@ -1,26 +1,28 @@
 """The machine's own rate: float32 matrix products, no training."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 
+from benchmarks.contestants import Prepare, Run
 from benchmarks.task import Task
 
 SIDE = 2048
 FLOPS = 2 * SIDE**3
 
 
-def build(task: Task) -> Callable[[int], list[float]]:
+def build(task: Task) -> Prepare:
     """Multiplies until as many GFLOP are done as there are steps."""
     square = jnp.full((SIDE, SIDE), 1 / SIDE)
     product = jax.jit(jnp.matmul)
 
-    def train(steps: int) -> list[float]:
-        result = square
-        for _ in range(max(round(steps * 1e9 / FLOPS), 1)):
-            result = product(result, square)
-        result.block_until_ready()
-        return []
+    def prepare(steps: int) -> Run:
+        def run() -> list[float]:
+            result = square
+            for _ in range(max(round(steps * 1e9 / FLOPS), 1)):
+                result = product(result, square)
+            result.block_until_ready()
+            return []
 
-    return train
+        return run
+
+    return prepare

@@ -4,11 +4,11 @@ FOURBEAT_TORCH_COMPILE=1 puts the network through `torch.compile`.
 """
 
 import os
-from collections.abc import Callable
 
 import torch
 from torch import nn
 
+from benchmarks.contestants import Prepare, Run
 from benchmarks.task import HIDDEN, LEARNING_RATE, WEIGHT_DECAY, Task
 
 
@@ -53,7 +53,7 @@ def set_weights(model: nn.Sequential, task: Task) -> None:
             layer.bias.copy_(weights[f"{name}.bias"])
 
 
-def build(task: Task) -> Callable[[int], list[float]]:
+def build(task: Task) -> Prepare:
     """Trains batch by batch, with the running sums that a user would print."""
     model = network(task.model)
     set_weights(model, task)
@@ -70,19 +70,24 @@ def build(task: Task) -> Callable[[int], list[float]]:
     images = images.contiguous(memory_format=torch.channels_last)
     labels = labels.long()
 
-    def train(steps: int) -> list[float]:
-        total, correct = torch.zeros(()), torch.zeros((), dtype=torch.long)
-        losses = []
-        for rows in torch.from_numpy(task.rows(steps)):
-            target = labels[rows]
-            logits = forward(images[rows])
-            loss = loss_fn(logits, target)
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            total += loss.detach()
-            correct += (logits.argmax(1) == target).sum()
-            losses.append(loss.detach())
-        return [float(loss) for loss in losses]
+    def prepare(steps: int) -> Run:
+        order = torch.from_numpy(task.rows(steps))
 
-    return train
+        def run() -> list[float]:
+            total, correct = torch.zeros(()), torch.zeros((), dtype=torch.long)
+            losses = []
+            for rows in order:
+                target = labels[rows]
+                logits = forward(images[rows])
+                loss = loss_fn(logits, target)
+                loss.backward()
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                total += loss.detach()
+                correct += (logits.argmax(1) == target).sum()
+                losses.append(loss.detach())
+            return [float(loss) for loss in losses]
+
+        return run
+
+    return prepare
