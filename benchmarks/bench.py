@@ -170,8 +170,8 @@ def main() -> None:
     (HERE / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     readme = HERE / "README.md"
     text = re.sub(
-        r"(?<=<!-- table -->\n).*?(?=\n<!-- end -->)",
-        lambda _: table(results),
+        r"(?<=<!-- table -->\n).*?(?=<!-- end -->)",
+        lambda _: f"{table(results)}\n",
         readme.read_text(),
         flags=re.DOTALL,
     )
