@@ -34,6 +34,17 @@ def idx(name, header):
         return np.frombuffer(file.read(), np.uint8)[header:]
 
 
+def prepare_offline(folder, manual):
+    """Runs prepare with a fresh TFDS folder and no network but these archives."""
+    return run_stage(
+        "prepare",
+        folder,
+        TFDS_DATA_DIR=str(folder / "tfds"),
+        FOURBEAT_MANUAL_DIR=str(manual),
+        **NO_NETWORK,
+    )
+
+
 MEASURED = """
 import atexit
 import re
@@ -53,13 +64,7 @@ runpy.run_module("stages.train", run_name="__main__")
 @has_archives
 def test_fashion_mnist_goes_through_the_pipeline_without_a_network(write_params):
     folder = write_params(dataset="fashion_mnist").parent
-    result = run_stage(
-        "prepare",
-        folder,
-        TFDS_DATA_DIR=str(folder / "tfds"),
-        FOURBEAT_MANUAL_DIR=str(MANUAL),
-        **NO_NETWORK,
-    )
+    result = prepare_offline(folder, MANUAL)
     assert result.returncode == 0, result.stderr
     with np.load(folder / "data/prepared/test.npz") as test:
         images, labels = test["images"], test["labels"]
@@ -92,13 +97,7 @@ def test_archive_with_another_digest_is_refused(write_params, tmp_path):
     with (manual / "t10k-labels-idx1-ubyte.gz").open("ab") as file:
         file.write(b"more")
     folder = write_params(dataset="fashion_mnist").parent
-    result = run_stage(
-        "prepare",
-        folder,
-        TFDS_DATA_DIR=str(folder / "tfds"),
-        FOURBEAT_MANUAL_DIR=str(manual),
-        **NO_NETWORK,
-    )
+    result = prepare_offline(folder, manual)
     assert result.returncode == 3, result.stderr
     last = result.stderr.splitlines()[-1]
     assert "t10k-labels-idx1-ubyte.gz: expected SHA-256 " in last
