@@ -6,8 +6,10 @@ import jax
 from flax import nnx
 
 from src.models.architecture import Architecture
+from src.models.block import convolve_relu_pool
 from src.models.convolution import average_pool, convolve, max_pool
 from src.models.pixels import as_floats
+from src.models.slices import in_slices, kept
 
 FILTERS = 32, 64
 
@@ -36,8 +38,12 @@ class CNN(nnx.Module):
 
         `rngs` gives the dropout its key; without it nothing is dropped.
         """
-        hidden = self.pool(nnx.relu(self.conv1(as_floats(images))))
-        hidden = self.pool(nnx.relu(self.conv2(hidden)))
+        hidden = in_slices(self.features, as_floats(images))
         hidden = nnx.relu(self.dense(hidden.reshape(images.shape[0], -1)))
         hidden = self.dropout(hidden, deterministic=rngs is None, rngs=rngs)
         return self.output(hidden)
+
+    def features(self, pixels: jax.Array) -> jax.Array:
+        """`[batch, height / 4, width / 4, filters]` of float pixels."""
+        hidden = convolve_relu_pool(self.conv1, pixels, self.pool)
+        return self.pool(nnx.relu(kept(self.conv2(hidden))))

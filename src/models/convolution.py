@@ -17,6 +17,7 @@ from jax import lax
 
 Grid = list[list[jax.Array]]
 Padding = Sequence[tuple[int, int]]
+Pool = Callable[[jax.Array], jax.Array]
 
 TILED_CHANNELS = 8  # from here on the tiles' extra additions pay
 

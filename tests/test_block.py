@@ -1,0 +1,100 @@
+"""Three layers as one against lax's three, and slices against the whole batch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from src.models.block import convolve_relu_pool
+from src.models.convolution import average_pool, max_pool
+from src.models.slices import in_slices, kept
+
+LAX_POOL = {
+    average_pool: lambda images: nnx.avg_pool(images, (2, 2), (2, 2)),
+    max_pool: lambda images: nnx.max_pool(images, (2, 2), (2, 2)),
+}
+
+
+def some(*shape):
+    return jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
+
+
+def value_and_gradients(function, layer, images):
+    """The value, and the gradients to the layer's parameters and to the images."""
+    graph, weights = nnx.split(layer)
+    values, backward = jax.vjp(
+        lambda weights, images: function(nnx.merge(graph, weights), images),
+        weights,
+        images,
+    )
+    return jax.tree.leaves((values, backward(some(*values.shape))))
+
+
+@pytest.mark.parametrize("pool", LAX_POOL)
+@pytest.mark.parametrize(
+    ("size", "channels", "options"),
+    [
+        ((28, 28), 1, {}),
+        ((9, 8), 3, {}),
+        ((8, 7), 2, {}),
+        ((2, 2), 1, {}),
+        # What does not fit goes layer by layer.
+        ((8, 8), 16, {}),
+        ((8, 8), 1, {"strides": 2}),
+        ((8, 8), 1, {"padding": "VALID"}),
+        ((8, 8), 1, {"use_bias": False}),
+        ((8, 8), 1, {"kernel_size": (5, 5)}),
+        ((8, 8), 2, {"feature_group_count": 2}),
+    ],
+)
+def test_convolve_relu_pool_equals_the_three_layers_of_lax(
+    pool, size, channels, options
+):
+    images = some(3, *size, channels)
+    layer = nnx.Conv(
+        channels, 8, **{"kernel_size": (3, 3), **options}, rngs=nnx.Rngs(0)
+    )
+    if layer.bias is not None:
+        layer.bias[...] = some(8) / 10
+    found = value_and_gradients(
+        lambda conv, images: convolve_relu_pool(conv, images, pool), layer, images
+    )
+    expected = value_and_gradients(
+        lambda conv, images: LAX_POOL[pool](nnx.relu(conv(images))), layer, images
+    )
+    assert len(found) == 4 if layer.bias is not None else 3
+    for mine, theirs in zip(found, expected, strict=True):
+        scale = float(jnp.abs(theirs).max())
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("batch", [1, 31, 32, 48, 64, 67, 100])
+def test_slices_give_what_the_whole_batch_gives(batch):
+    images, weights = some(batch, 5), some(5, 4)
+
+    def loss(weights, images, sliced):
+        def function(images):
+            return jnp.tanh(kept(images @ weights)) ** 2
+
+        outputs = in_slices(function, images) if sliced else function(images)
+        return (outputs * some(batch, 4)).sum()
+
+    found, expected = (
+        jax.value_and_grad(loss, argnums=(0, 1))(weights, images, sliced)
+        for sliced in (True, False)
+    )
+    for mine, theirs in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("batch", "size"), [(64, 32), (48, 24), (100, 25), (67, 67)])
+def test_a_slice_is_the_largest_part_of_the_batch_up_to_32(batch, size):
+    seen = []
+
+    def function(images):
+        seen.append(images.shape[0])
+        return images
+
+    in_slices(function, some(batch, 2))
+    assert set(seen) == {size}
