@@ -35,6 +35,7 @@ Dataset = Annotated[
 ModelName = Literal["mlp", "cnn", "cnn_max"]
 OptimizerName = Literal["sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop"]
 ScheduleName = Literal["constant", "warmup_cosine"]
+AugmentName = Literal["flip", "shift"]
 MonitorName = Literal["validation_loss", "validation_accuracy"]
 FormatName = Literal["stablehlo"]
 
@@ -54,6 +55,8 @@ class Params(BaseModel, frozen=True, extra="forbid", strict=True):
     model: ModelName
     hidden: Annotated[int, Field(ge=1, le=65536)] | None
     dropout: Share
+    label_smoothing: Share
+    augment: Annotated[tuple[AugmentName, ...], Field(strict=False)]
 
     optimizer: OptimizerName
     lr: Positive
@@ -75,11 +78,11 @@ class Params(BaseModel, frozen=True, extra="forbid", strict=True):
     export_formats: Annotated[tuple[FormatName, ...], Field(strict=False, min_length=1)]
 
     @model_validator(mode="after")
-    def _formats_differ(self) -> Self:
-        if len(set(self.export_formats)) < len(self.export_formats):
-            raise ValueError(
-                "export_formats: expected each format once, got one twice."
-            )
+    def _listed_once(self) -> Self:
+        for key in ("augment", "export_formats"):
+            names = getattr(self, key)
+            if len(set(names)) < len(names):
+                raise ValueError(f"{key}: expected each name once, got one twice.")
         return self
 
     @model_validator(mode="after")

@@ -137,7 +137,7 @@ def fit(
         for start in range(0, steps, params.log_every):
             stop = min(start + params.log_every, steps)
             state, result = run_chunk(
-                state, data.train, rows, start, stop, key, graph=graph
+                state, data.train, rows, start, stop, key, graph=graph, params=params
             )
             chunk: Chunk = jax.device_get(result)
             lr = float(schedule(done + chunk.steps - 1))

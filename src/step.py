@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from src.augment import augment_images
+from src.config import Params
 from src.data.split import Examples
 from src.losses import cross_entropy
 from src.models import Model
@@ -20,6 +22,7 @@ from src.state import Graph, build_metrics
 
 Carry = tuple[jax.Array, nnx.State, jax.Array, jax.Array]  # index, state, loss, norm
 
+AUGMENT = 1 << 31  # far from the small numbers that nnx.Rngs folds into the same key
 SCORE_BATCH = 256  # examples per forward pass when scoring: memory, not results
 
 
@@ -46,6 +49,7 @@ def train_step(
     metrics: nnx.MultiMetric,
     batch: Examples,
     key: jax.Array,
+    label_smoothing: float,
 ) -> tuple[jax.Array, nnx.State]:
     """Takes one optimizer step; scores the batch with the parameters before it.
 
@@ -56,6 +60,7 @@ def train_step(
         batch: `images` uint8 `[batch, height, width, channels]`, `labels` int32
             `[batch]`.
         key: this step's own, folded from the run's seed and the step count.
+        label_smoothing: see `cross_entropy`.
 
     Returns:
         The batch's mean loss, and the gradient of it.
@@ -63,7 +68,7 @@ def train_step(
 
     def loss_fn(model: Model) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         logits = model(batch.images, rngs=nnx.Rngs(dropout=key))  # forward
-        losses = cross_entropy(logits, batch.labels)  # loss
+        losses = cross_entropy(logits, batch.labels, label_smoothing)  # loss
         return losses.mean(), (logits, losses)
 
     backward = nnx.value_and_grad(loss_fn, has_aux=True)
@@ -73,7 +78,7 @@ def train_step(
     return loss, gradient
 
 
-@partial(jax.jit, static_argnames="graph", donate_argnames="state")
+@partial(jax.jit, static_argnames=("graph", "params"), donate_argnames="state")
 def run_chunk(
     state: nnx.State,
     split: Examples,
@@ -83,6 +88,7 @@ def run_chunk(
     key: jax.Array,
     *,
     graph: Graph,
+    params: Params,
 ) -> tuple[nnx.State, Chunk]:
     """Takes the steps `start` to `stop` of an epoch; compiles once for all of them.
 
@@ -96,14 +102,19 @@ def run_chunk(
         stop: the step before which to end, above `start`.
         key: of all steps; each folds its number into it.
         graph: of `(model, optimizer, metrics)`.
+        params: the run's.
     """
 
     def body(carry: Carry) -> Carry:
         index, state, _, _ = carry
         model, optimizer, metrics = nnx.merge(graph, state)
-        batch = Examples(split.images[rows[index]], split.labels[rows[index]])
         step_key = jax.random.fold_in(key, optimizer.step[...])
-        loss, gradient = train_step(model, optimizer, metrics, batch, step_key)
+        augment_key = jax.random.fold_in(step_key, AUGMENT)
+        images = augment_images(split.images[rows[index]], params.augment, augment_key)
+        batch = Examples(images, split.labels[rows[index]])
+        loss, gradient = train_step(
+            model, optimizer, metrics, batch, step_key, params.label_smoothing
+        )
         # A pass over all gradients: only where somebody will look at it.
         seen = (index + 1 == stop) | ~jnp.isfinite(loss)
         norm = jax.lax.cond(seen, optax.tree.norm, lambda _: jnp.float32(0), gradient)

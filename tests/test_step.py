@@ -63,7 +63,7 @@ def test_loss_and_gradients_are_those_of_the_chain_rule_by_hand(params):
     batch = patterned(7, seed=0)
     expected_loss, expected = numpy_loss_and_gradients(doubles(model), *batch)
 
-    loss, gradient = train_step(model, optimizer, metrics, on_device(batch), KEY)
+    loss, gradient = train_step(model, optimizer, metrics, on_device(batch), KEY, 0.0)
 
     assert loss == pytest.approx(expected_loss, rel=1e-6)
     found = {
@@ -83,7 +83,7 @@ def test_three_steps_of_plain_descent_match_numpy(params):
         batch = patterned(7, seed=seed)
         _, gradients = numpy_loss_and_gradients(expected, *batch)
         expected = {name: expected[name] - 0.1 * gradients[name] for name in expected}
-        train_step(model, optimizer, metrics, on_device(batch), KEY)
+        train_step(model, optimizer, metrics, on_device(batch), KEY, 0.0)
     for name, array in weights_of(model).items():
         np.testing.assert_allclose(array, expected[name], rtol=1e-4, atol=1e-6)
 
@@ -95,7 +95,7 @@ def test_every_optimizer_moves_every_parameter(params, optimizer):
     split = on_device(patterned(64, seed=0))
     rows = jnp.arange(64, dtype=jnp.int32).reshape(4, 16)
 
-    state, _ = run_chunk(state, split, rows, 0, 4, KEY, graph=graph)
+    state, _ = run_chunk(state, split, rows, 0, 4, KEY, graph=graph, params=params)
 
     for name, array in weights_of(network(graph, state)).items():
         assert np.all(np.isfinite(array))
@@ -116,9 +116,11 @@ def test_chunk_gives_the_weights_of_its_steps_taken_one_by_one(params):
     model, optimizer, metrics = nnx.merge(graph, jax.tree.map(jnp.copy, state))
     for index in range(4):
         batch = Examples(split.images[rows[index]], split.labels[rows[index]])
-        train_step(model, optimizer, metrics, batch, jax.random.fold_in(KEY, index))
+        train_step(
+            model, optimizer, metrics, batch, jax.random.fold_in(KEY, index), 0.0
+        )
 
-    state, chunk = run_chunk(state, split, rows, 0, 4, KEY, graph=graph)
+    state, chunk = run_chunk(state, split, rows, 0, 4, KEY, graph=graph, params=params)
 
     expected = weights_of(model)
     for name, array in weights_of(network(graph, state)).items():
@@ -133,10 +135,19 @@ def test_where_a_chunk_ends_changes_no_bit(params, stops):
     rows = jnp.arange(64, dtype=jnp.int32).reshape(4, 16)
     graph, state = start(params, DROPPING)
     expected, _ = run_chunk(
-        jax.tree.map(jnp.copy, state), split, rows, 0, 4, KEY, graph=graph
+        jax.tree.map(jnp.copy, state),
+        split,
+        rows,
+        0,
+        4,
+        KEY,
+        graph=graph,
+        params=params,
     )
     for begin, end in zip([0, *stops], stops, strict=False):
-        state, _ = run_chunk(state, split, rows, begin, end, KEY, graph=graph)
+        state, _ = run_chunk(
+            state, split, rows, begin, end, KEY, graph=graph, params=params
+        )
     jax.tree.map(
         np.testing.assert_array_equal, jax.device_get(state), jax.device_get(expected)
     )
@@ -148,7 +159,9 @@ def test_chunks_of_every_length_share_one_compilation(params):
     graph, state = start(params, TINY, lr=0.0123)
     before = run_chunk._cache_size()
     for begin, end in [(0, 1), (1, 4), (0, 3)]:
-        state, _ = run_chunk(state, split, rows, begin, end, KEY, graph=graph)
+        state, _ = run_chunk(
+            state, split, rows, begin, end, KEY, graph=graph, params=params
+        )
         state = with_empty_metrics(state, graph)
     assert run_chunk._cache_size() - before == 1
 
@@ -157,8 +170,8 @@ def test_dropout_draws_anew_at_every_step(params):
     batch = on_device(patterned(16, seed=0))
     graph, state = start(params, DROPPING, optimizer="sgd", lr=1e-12, weight_decay=0.0)
     rows = jnp.tile(jnp.arange(16, dtype=jnp.int32), (2, 1))
-    state, first = run_chunk(state, batch, rows, 0, 1, KEY, graph=graph)
-    _, second = run_chunk(state, batch, rows, 1, 2, KEY, graph=graph)
+    state, first = run_chunk(state, batch, rows, 0, 1, KEY, graph=graph, params=params)
+    _, second = run_chunk(state, batch, rows, 1, 2, KEY, graph=graph, params=params)
     assert first.loss != second.loss
 
 
@@ -166,7 +179,7 @@ def test_chunk_ends_after_the_step_whose_loss_is_not_finite(params):
     split = on_device(patterned(64, seed=0))
     rows = jnp.arange(64, dtype=jnp.int32).reshape(4, 16)
     graph, state = start(params, TINY, optimizer="sgd", lr=1e38)
-    _, chunk = run_chunk(state, split, rows, 0, 4, KEY, graph=graph)
+    _, chunk = run_chunk(state, split, rows, 0, 4, KEY, graph=graph, params=params)
     assert not np.isfinite(chunk.loss)
     assert 1 < chunk.steps < 4
 
@@ -184,3 +197,29 @@ def test_score_counts_each_example_once_whatever_the_last_batch(params, count):
     assert float(sums.loss) / count == pytest.approx(loss, rel=1e-5)
     logits = network(graph, state)(jnp.asarray(split.images))
     assert sums.correct == (np.asarray(logits).argmax(1) == split.labels).sum()
+
+
+def test_augmented_images_are_what_the_step_learns_from(params):
+    split = patterned(16, seed=0)
+    rows = jnp.arange(16, dtype=jnp.int32).reshape(1, 16)
+    graph, state = start(params, TINY)
+    weights = doubles(network(graph, state))
+    flipping = params.model_copy(update={"augment": ("flip",)})
+    _, chunk = run_chunk(
+        state, on_device(split), rows, 0, 1, KEY, graph=graph, params=flipping
+    )
+    # Each image is in the sum as it is or flipped: over all, nearer to no other choice.
+    plain, flipped = (
+        np.array(
+            [
+                numpy_loss_and_gradients(weights, image[None], label[None])[0]
+                for image, label in zip(images, split.labels, strict=True)
+            ]
+        )
+        for images in (split.images, split.images[:, :, ::-1])
+    )
+    choices = (np.arange(2**16)[:, None] >> np.arange(16)) & 1
+    sums = np.where(choices, flipped, plain).sum(1)
+    nearest = np.abs(sums - float(chunk.sums.loss)).argmin()
+    assert sums[nearest] == pytest.approx(float(chunk.sums.loss), rel=1e-5)
+    assert 0 < choices[nearest].sum() < 16

@@ -13,7 +13,7 @@ LAYERS = [
     {"errors", "paths", "interrupt"},
     {"flat_yaml", "files"},
     {"config"},
-    {"data", "models", "optim", "losses", "metrics", "monitor"},
+    {"data", "models", "optim", "losses", "metrics", "monitor", "augment"},
     {"state"},
     {"step", "predict"},
     {"loop", "checkpoint", "pictures"},
@@ -37,7 +37,7 @@ def parameters_read(path: Path) -> set[str]:
             continue
         names = {
             argument.arg
-            for argument in function.args.args
+            for argument in (*function.args.args, *function.args.kwonlyargs)
             if isinstance(argument.annotation, ast.Name)
             and argument.annotation.id == "Params"
         }

@@ -51,7 +51,7 @@ def build(task: Task, log_every: int = 100) -> Prepare:
                 for start in range(0, last, log_every):
                     stop = min(start + log_every, last)
                     state, chunk = run_chunk(
-                        state, split, rows, start, stop, key, graph=graph
+                        state, split, rows, start, stop, key, graph=graph, params=params
                     )
                     losses.append(float(jax.device_get(chunk).loss))
                 state = with_empty_metrics(state, graph)

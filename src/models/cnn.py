@@ -9,7 +9,7 @@ from src.models.architecture import Architecture
 from src.models.block import convolve_relu_pool
 from src.models.convolution import average_pool, convolve, max_pool
 from src.models.pixels import as_floats
-from src.models.slices import in_slices, kept
+from src.models.slices import in_slices
 
 FILTERS = 32, 64
 
@@ -46,4 +46,4 @@ class CNN(nnx.Module):
     def features(self, pixels: jax.Array) -> jax.Array:
         """`[batch, height / 4, width / 4, filters]` of float pixels."""
         hidden = convolve_relu_pool(self.conv1, pixels, self.pool)
-        return self.pool(nnx.relu(kept(self.conv2(hidden))))
+        return convolve_relu_pool(self.conv2, hidden, self.pool)
