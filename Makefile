@@ -18,10 +18,10 @@ export PATH := $(VENV)/bin:$(PATH)
 unexport PYTHONHOME PYTHONPATH
 export VIRTUAL_ENV := $(VENV)
 
-.PHONY: help setup repro test lint format check verify bench lock clean
+.PHONY: help setup repro test lint format check verify bench bench-data bench-accuracy bench-scaling lock clean
 
 help:  ## what can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
 
 ifneq ($(words $(VENV)),1)
 $(error VENV: expected a path without spaces, found '$(VENV)'. Say VENV=/another/path)
@@ -60,14 +60,23 @@ check: lint test  ## lint and tests: green before every commit
 verify: setup  ## runs the pipeline in a temporary clone, compares with the committed metrics
 	python -m tests.verify
 
-bench: setup  ## the contestants side by side, in an environment of their own; a quarter of an hour
+bench-data: setup
+	python -m benchmarks.data benchmarks/.data
+
+bench: bench-data  ## the contestants side by side, in an environment of their own; a quarter of an hour
 	@cmp -s benchmarks/requirements.txt $(BENCH_VENV)/requirements.txt || { \
 	  $(PYTHON) -m venv --clear $(BENCH_VENV); \
 	  $(BENCH_VENV)/bin/pip install --quiet -r benchmarks/requirements.txt; \
 	  cp benchmarks/requirements.txt $(BENCH_VENV)/requirements.txt; }
-	python -m benchmarks.data benchmarks/.data
 	$(BENCH_VENV)/bin/python -m benchmarks.equal_work --data benchmarks/.data
 	$(BENCH_VENV)/bin/python -m benchmarks.bench --data benchmarks/.data
+
+bench-accuracy: bench-data  ## how soon and how far on Fashion-MNIST, five seeds; a quarter of an hour
+	python -m benchmarks.accuracy --data benchmarks/.data
+
+bench-scaling: bench-data  ## time and memory over 10k to 600k images; five minutes
+	dvc repro prepare
+	python -m benchmarks.scaling --data benchmarks/.data
 
 lock: setup  ## requirements.lock anew, from requirements.in
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

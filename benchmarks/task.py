@@ -7,6 +7,7 @@ import numpy as np
 
 # The article's recipe: optax.adamw(0.005, 0.9), whose decay is 1e-4 on every weight.
 LEARNING_RATE, WEIGHT_DECAY = 0.005, 1e-4
+PREPARED = Path("data/prepared")  # in the folder that the contestants share
 HIDDEN = {"mlp": 256, "cnn": 256, "cnn_max": 128}
 
 
@@ -20,12 +21,12 @@ class Task:
 
     def split(self) -> tuple[np.ndarray, np.ndarray]:
         """Training images uint8 `[n, 28, 28, 1]` and labels int32 `[n]`."""
-        with np.load(self.folder / "train.npz") as arrays:
+        with np.load(self.folder / PREPARED / "train.npz") as arrays:
             return arrays["images"], arrays["labels"]
 
     def rows(self, steps: int) -> np.ndarray:
         """The examples of each step, int32 `[steps, batch]`: epochs without repeats."""
-        with np.load(self.folder / "train.npz") as arrays:
+        with np.load(self.folder / PREPARED / "train.npz") as arrays:
             count = len(arrays["labels"])
         per_epoch = count // self.batch
         epochs = [

@@ -36,7 +36,7 @@ def flip(images: jax.Array, key: jax.Array) -> jax.Array:
 
 
 def shift(images: jax.Array, key: jax.Array) -> jax.Array:
-    """Moved by up to `SHIFT` pixels down and to the right, or up and to the left.
+    """Moved up or down, and left or right, by up to `SHIFT` pixels each.
 
     What comes in at the edge is black.
     """

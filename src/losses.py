@@ -4,9 +4,7 @@ import jax
 import optax
 
 
-def cross_entropy(
-    logits: jax.Array, labels: jax.Array, smoothing: float = 0.0
-) -> jax.Array:
+def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:
     """Negative log-probability of each label, in nats.
 
     Args:

@@ -55,8 +55,10 @@ def build_state(
         optimizer = nnx.Optimizer(model, transformation, wrt=nnx.Param)
         return model, optimizer, build_metrics()
 
-    # Compiled as one function: array by array, the first weights cost two seconds.
-    state = jax.jit(lambda: nnx.state(build()))()
+    # Compiled as one function: array by array, the first weights cost two seconds. It
+    # runs once, so XLA need not optimize it, which would cost another second.
+    hastily = {"xla_backend_optimization_level": 0}
+    state = jax.jit(lambda: nnx.state(build()), compiler_options=hastily)()
     return nnx.graphdef(nnx.eval_shape(build)), state
 
 

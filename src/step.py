@@ -147,7 +147,7 @@ def score(state: nnx.State, split: Examples, *, graph: Graph) -> Sums:
         rows = jnp.minimum(rows, count - 1)
         labels = split.labels[rows]
         logits = model(split.images[rows])
-        losses = cross_entropy(logits, labels)
+        losses = cross_entropy(logits, labels, smoothing=0.0)
         metrics.update(loss=losses, logits=logits, labels=labels, mask=mask)
         return nnx.state(metrics)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from src.models.block import convolve_relu_pool
+from src.models.block import convolve_relu_pool, fits_blocks
 from src.models.convolution import average_pool, max_pool
 from src.models.slices import in_slices, kept
 
@@ -33,28 +33,29 @@ def value_and_gradients(function, layer, images):
 
 @pytest.mark.parametrize("pool", LAX_POOL)
 @pytest.mark.parametrize(
-    ("size", "channels", "options"),
+    ("size", "channels", "options", "fits"),
     [
-        ((28, 28), 1, {}),
-        ((9, 8), 3, {}),
-        ((8, 7), 2, {}),
-        ((2, 2), 1, {}),
+        ((28, 28), 1, {}, True),
+        ((9, 8), 3, {}, True),
+        ((8, 7), 2, {}, True),
+        ((2, 2), 1, {}, True),
         # What does not fit goes layer by layer.
-        ((8, 8), 16, {}),
-        ((8, 8), 1, {"strides": 2}),
-        ((8, 8), 1, {"padding": "VALID"}),
-        ((8, 8), 1, {"use_bias": False}),
-        ((8, 8), 1, {"kernel_size": (5, 5)}),
-        ((8, 8), 2, {"feature_group_count": 2}),
+        ((8, 8), 16, {}, False),
+        ((8, 8), 1, {"strides": 2}, False),
+        ((8, 8), 1, {"padding": "VALID"}, False),
+        ((8, 8), 1, {"use_bias": False}, True),
+        ((8, 8), 1, {"kernel_size": (5, 5)}, False),
+        ((8, 8), 2, {"feature_group_count": 2}, False),
     ],
 )
 def test_convolve_relu_pool_equals_the_three_layers_of_lax(
-    pool, size, channels, options
+    pool, size, channels, options, fits
 ):
     images = some(3, *size, channels)
     layer = nnx.Conv(
         channels, 8, **{"kernel_size": (3, 3), **options}, rngs=nnx.Rngs(0)
     )
+    assert fits_blocks(layer, images) == fits
     if layer.bias is not None:
         layer.bias[...] = some(8) / 10
     found = value_and_gradients(
@@ -63,10 +64,20 @@ def test_convolve_relu_pool_equals_the_three_layers_of_lax(
     expected = value_and_gradients(
         lambda conv, images: LAX_POOL[pool](nnx.relu(conv(images))), layer, images
     )
-    assert len(found) == 4 if layer.bias is not None else 3
+    assert len(found) == (3 if layer.bias is None else 4)
     for mine, theirs in zip(found, expected, strict=True):
         scale = float(jnp.abs(theirs).max())
         np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5 * scale)
+
+
+def test_a_masked_kernel_goes_layer_by_layer():
+    mask = jnp.tile(jnp.eye(3)[:, :, None, None], 8)
+    layer = nnx.Conv(1, 8, (3, 3), mask=mask, rngs=nnx.Rngs(0))
+    images = some(3, 8, 8, 1)
+    assert not fits_blocks(layer, images)
+    found = convolve_relu_pool(layer, images, max_pool)
+    expected = LAX_POOL[max_pool](nnx.relu(layer(images)))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("batch", [1, 31, 32, 48, 64, 67, 100])

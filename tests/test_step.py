@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from src.augment import augment_images
 from src.checkpoint import weights_of
 from src.data.split import Examples
 from src.models.architecture import Architecture
 from src.state import STEPS, build_state, seed_key, with_empty_metrics
-from src.step import run_chunk, score, train_step
+from src.step import AUGMENT, run_chunk, score, train_step
 from tests.conftest import patterned
 
 TINY = Architecture("mlp", hidden=5, dropout=0.0, image_shape=(8, 8, 1), classes=3)
@@ -200,26 +201,33 @@ def test_score_counts_each_example_once_whatever_the_last_batch(params, count):
 
 
 def test_augmented_images_are_what_the_step_learns_from(params):
-    split = patterned(16, seed=0)
+    split = on_device(patterned(16, seed=0))
     rows = jnp.arange(16, dtype=jnp.int32).reshape(1, 16)
     graph, state = start(params, TINY)
     weights = doubles(network(graph, state))
     flipping = params.model_copy(update={"augment": ("flip",)})
-    _, chunk = run_chunk(
-        state, on_device(split), rows, 0, 1, KEY, graph=graph, params=flipping
+    key = jax.random.fold_in(jax.random.fold_in(KEY, 0), AUGMENT)
+    images = np.asarray(augment_images(split.images, ("flip",), key))
+    expected, _ = numpy_loss_and_gradients(weights, images, np.asarray(split.labels))
+    _, chunk = run_chunk(state, split, rows, 0, 1, KEY, graph=graph, params=flipping)
+    assert float(chunk.loss) == pytest.approx(expected, rel=1e-6)
+    plain, _ = numpy_loss_and_gradients(weights, *patterned(16, seed=0))
+    assert float(chunk.loss) != pytest.approx(plain, rel=1e-4)
+
+
+def test_training_smooths_its_labels_and_scoring_does_not(params):
+    split = on_device(patterned(16, seed=0))
+    rows = jnp.arange(16, dtype=jnp.int32).reshape(1, 16)
+    graph, state = start(params, TINY)
+    logits = np.asarray(network(graph, state)(split.images), np.float64)
+    log_probabilities = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    target = 0.7 * np.eye(3)[np.asarray(split.labels)] + 0.3 / 3
+    smoothed = -(target * log_probabilities).sum(1).mean()
+    plain, _ = numpy_loss_and_gradients(
+        doubles(network(graph, state)), *patterned(16, seed=0)
     )
-    # Each image is in the sum as it is or flipped: over all, nearer to no other choice.
-    plain, flipped = (
-        np.array(
-            [
-                numpy_loss_and_gradients(weights, image[None], label[None])[0]
-                for image, label in zip(images, split.labels, strict=True)
-            ]
-        )
-        for images in (split.images, split.images[:, :, ::-1])
-    )
-    choices = (np.arange(2**16)[:, None] >> np.arange(16)) & 1
-    sums = np.where(choices, flipped, plain).sum(1)
-    nearest = np.abs(sums - float(chunk.sums.loss)).argmin()
-    assert sums[nearest] == pytest.approx(float(chunk.sums.loss), rel=1e-5)
-    assert 0 < choices[nearest].sum() < 16
+    scored = score(state, split, graph=graph)
+    smoothing = params.model_copy(update={"label_smoothing": 0.3})
+    _, chunk = run_chunk(state, split, rows, 0, 1, KEY, graph=graph, params=smoothing)
+    assert float(chunk.loss) == pytest.approx(smoothed, rel=1e-5)
+    assert float(scored.loss) / 16 == pytest.approx(plain, rel=1e-5)

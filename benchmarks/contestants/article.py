@@ -5,6 +5,7 @@ After "MNIST tutorial" in Flax's documentation, with its per-step metrics.
 
 from functools import partial
 
+import numpy as np
 import optax
 import tensorflow as tf
 from flax import nnx
@@ -59,44 +60,64 @@ def train_step(model, optimizer, metrics, batch):
     return loss
 
 
-def build(task: Task) -> Prepare:
-    """Trains batch by batch as tf.data hands them over."""
-    hidden, rngs = HIDDEN[task.model], nnx.Rngs(0)
+@nnx.jit
+def eval_step(model, metrics, batch):
+    """Scores a batch, as the tutorial writes it."""
+    loss, logits = loss_fn(model, batch)
+    metrics.update(loss=loss, logits=logits, labels=batch["label"])
+
+
+def network(name: str, seed: int) -> MLP | CNN:
+    """The network with its first weights."""
+    hidden, rngs = HIDDEN[name], nnx.Rngs(seed)
+    if name == "mlp":
+        return MLP(hidden, rngs)
     pools = {"cnn": nnx.avg_pool, "cnn_max": nnx.max_pool}
-    if task.model == "mlp":
-        model = MLP(hidden, rngs)
-    else:
-        model = CNN(pools[task.model], hidden, rngs)
-    for name, array in task.weights().items():
-        layer, leaf = name.split(".")
-        getattr(getattr(model, layer), leaf)[...] = array
+    return CNN(pools[name], hidden, rngs)
+
+
+def tools(model: MLP | CNN) -> tuple[nnx.Optimizer, nnx.MultiMetric]:
+    """The tutorial's optimizer and metrics."""
     optimizer = nnx.Optimizer(model, optax.adamw(LEARNING_RATE, 0.9), wrt=nnx.Param)
     metrics = nnx.MultiMetric(
         accuracy=nnx.metrics.Accuracy(), loss=nnx.metrics.Average("loss")
     )
+    return optimizer, metrics
+
+
+def batches(images: np.ndarray, labels: np.ndarray, size: int) -> tf.data.Dataset:
+    """Batches in the given order, pixels in [0, 1]."""
+    return (
+        tf.data.Dataset.from_tensor_slices({"image": images, "label": labels})
+        .map(
+            lambda sample: {
+                "image": tf.cast(sample["image"], tf.float32) / 255,
+                "label": sample["label"],
+            },
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+        .batch(size, drop_remainder=True)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+def build(task: Task) -> Prepare:
+    """Trains batch by batch as tf.data hands them over."""
+    model = network(task.model, seed=0)
+    for name, array in task.weights().items():
+        layer, leaf = name.split(".")
+        getattr(getattr(model, layer), leaf)[...] = array
+    optimizer, metrics = tools(model)
     images, labels = task.split()
 
     def prepare(steps: int) -> Run:
         order = task.rows(steps).ravel()
-        batches = (
-            tf.data.Dataset.from_tensor_slices(
-                {"image": images[order], "label": labels[order]}
-            )
-            .map(
-                lambda sample: {
-                    "image": tf.cast(sample["image"], tf.float32) / 255,
-                    "label": sample["label"],
-                },
-                num_parallel_calls=tf.data.AUTOTUNE,
-            )
-            .batch(task.batch, drop_remainder=True)
-            .prefetch(tf.data.AUTOTUNE)
-        )
+        laid_out = batches(images[order], labels[order], task.batch)
 
         def run() -> list[float]:
             losses = [
                 train_step(model, optimizer, metrics, batch)
-                for batch in batches.as_numpy_iterator()
+                for batch in laid_out.as_numpy_iterator()
             ]
             return [float(loss) for loss in losses]
 

@@ -24,6 +24,8 @@ def build(task: Task, log_every: int = 100) -> Prepare:
         "lr": LEARNING_RATE,
         "weight_decay": WEIGHT_DECAY,
         "clip_norm": None,
+        "label_smoothing": 0.0,
+        "augment": (),
     }
     params = load_params(Path("params.yaml")).model_copy(update=recipe)
     architecture = Architecture(

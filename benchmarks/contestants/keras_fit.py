@@ -37,6 +37,18 @@ def network(model: str) -> keras.Model:
     )
 
 
+def compile_network(model: keras.Model, steps_per_execution: int) -> None:
+    """Gives the network its optimizer, loss and metric."""
+    model.compile(
+        optimizer=keras.optimizers.AdamW(
+            LEARNING_RATE, weight_decay=WEIGHT_DECAY, epsilon=1e-8
+        ),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        steps_per_execution=steps_per_execution,
+    )
+
+
 def build(task: Task) -> Prepare:
     """Trains one epoch of `fit` over as many examples as the steps need."""
     model = network(task.model)
@@ -46,14 +58,7 @@ def build(task: Task) -> Prepare:
             layer.set_weights(
                 [weights[f"{layer.name}.kernel"], weights[f"{layer.name}.bias"]]
             )
-    model.compile(
-        optimizer=keras.optimizers.AdamW(
-            LEARNING_RATE, weight_decay=WEIGHT_DECAY, epsilon=1e-8
-        ),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-        steps_per_execution=STEPS_PER_EXECUTION,
-    )
+    compile_network(model, STEPS_PER_EXECUTION)
     images, labels = task.split()
     floats = images.astype(np.float32) / 255
 

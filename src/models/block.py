@@ -48,7 +48,8 @@ def fits_blocks(conv: nnx.Conv, images: jax.Array) -> bool:
         conv.kernel_size == (3, 3)
         and conv.in_features < TILED_CHANNELS
         and (conv.strides, conv.padding) == (1, "SAME")
-        and (conv.kernel_dilation, conv.feature_group_count) == (1, 1)
+        and (conv.input_dilation, conv.kernel_dilation) == (1, 1)
+        and (conv.feature_group_count, conv.mask) == (1, None)
         and conv.dtype in (None, jnp.float32)
         and images.dtype == conv.param_dtype == jnp.float32
     )

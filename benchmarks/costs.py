@@ -1,0 +1,70 @@
+"""What a training run pays before it is under way: `python -m benchmarks.costs`.
+
+Runs in a folder with params.yaml and data/prepared; prints a line of JSON: seconds per
+part, from the start of the process.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+
+BEGAN = time.perf_counter()
+
+
+def since_process_start() -> float:
+    """Seconds between the start of this process and the first line above."""
+    fields = Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()
+    ticks = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    uptime = float(Path("/proc/uptime").read_text().split()[0])
+    return max(uptime - ticks - (time.perf_counter() - BEGAN), 0.0)
+
+
+def main() -> None:
+    """Goes the way of the train stage, and looks at the clock between its parts."""
+    costs = {"start of Python": since_process_start()}
+    last = BEGAN
+
+    def lap(part: str) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        costs[part] = now - last
+        last = now
+
+    from src import paths
+    from src.config import load_params
+
+    params = load_params(paths.PARAMS)
+    lap("parameters")
+    import jax
+
+    from src.data.prepared import load_manifest
+    from src.loop import Epoch, count_steps, fit, load_train_data
+    from src.state import build_state, choose_architecture
+
+    jax.devices()
+    lap("imports")
+    manifest = load_manifest()
+    architecture = choose_architecture(params, manifest)
+    data = load_train_data(manifest)
+    jax.block_until_ready(data.train)
+    lap("data to the device")
+    examples = len(data.train.labels)
+    steps = count_steps(examples, params.batch_size)
+    graph, state = build_state(params, architecture, steps)
+    jax.block_until_ready(state)
+    lap("first weights")
+    events = fit(state, graph, data, params)
+    next(events)
+    lap("first chunk, with tracing and compilation")
+    costs["from the start to the first finished chunk"] = sum(costs.values())
+    epoch = next(event for event in events if isinstance(event, Epoch))
+    lap("the rest of the first epoch, with the first evaluation")
+    chunk = next(events)
+    lap("a step in the steady state")
+    costs["a step in the steady state"] /= chunk.step - epoch.step
+    print(json.dumps(costs))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""A folder in which the stages run on given data with given parameters."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+# All that a recipe says, so that an edited params.yaml changes no benchmark.
+FASHION = {
+    "dataset": "fashion_mnist",
+    "model": "cnn",
+    "hidden": "",
+    "dropout": 0.5,
+    "label_smoothing": 0.0,
+    "augment": "[]",
+    "optimizer": "adamw",
+    "lr": 0.002,
+    "weight_decay": 0.01,
+    "schedule": "warmup_cosine",
+    "warmup_epochs": 1,
+    "clip_norm": "",
+    "batch_size": 32,
+    "log_every": 50,
+    "monitor": "validation_loss",
+    "patience": "",
+}
+
+
+def make_project(folder: Path, prepared: Path, values: Mapping[str, object]) -> None:
+    """Writes params.yaml, with other values where given, and links the data."""
+    text = (ROOT / "params.yaml").read_text()
+    for key, value in values.items():
+        pattern = rf"^{key}:.*\n(- .*\n)*"
+        text, count = re.subn(pattern, f"{key}: {value}\n", text, flags=re.MULTILINE)
+        if count != 1:
+            raise SystemExit(
+                f"params.yaml: expected the key {key} once, found {count}."
+            )
+    (folder / "data").mkdir(parents=True)
+    (folder / "data/prepared").symlink_to(prepared.resolve())
+    (folder / "params.yaml").write_text(text)
+
+
+def start(folder: Path, *command: str, **environment: str) -> subprocess.Popen[str]:
+    """Starts `python -m ...`; what it prints can be read line by line."""
+    return subprocess.Popen(
+        [sys.executable, "-m", *command],
+        cwd=folder,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "PYTHONUNBUFFERED": "1",
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            **environment,
+        },
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> None:
+    """Waits for it; ends this program where it failed."""
+    process.communicate()
+    if process.returncode:
+        raise SystemExit(f"{process.args}: ended with {process.returncode}.")
