@@ -63,7 +63,7 @@ verify: setup  ## runs the pipeline in a temporary clone, compares with the comm
 bench-data: setup
 	python -m benchmarks.data benchmarks/.data
 
-bench: bench-data  ## the contestants side by side, in an environment of their own; a quarter of an hour
+bench: bench-data  ## the contestants side by side, in an environment of their own; twenty minutes
 	@cmp -s benchmarks/requirements.txt $(BENCH_VENV)/requirements.txt || { \
 	  $(PYTHON) -m venv --clear $(BENCH_VENV); \
 	  $(BENCH_VENV)/bin/pip install --quiet -r benchmarks/requirements.txt; \
@@ -71,10 +71,10 @@ bench: bench-data  ## the contestants side by side, in an environment of their o
 	$(BENCH_VENV)/bin/python -m benchmarks.equal_work --data benchmarks/.data
 	$(BENCH_VENV)/bin/python -m benchmarks.bench --data benchmarks/.data
 
-bench-accuracy: bench-data  ## how soon and how far on Fashion-MNIST, five seeds; a quarter of an hour
+bench-accuracy: bench-data  ## how soon and how far on Fashion-MNIST, five seeds; twenty minutes
 	python -m benchmarks.accuracy --data benchmarks/.data
 
-bench-scaling: bench-data  ## time and memory over 10k to 600k images; five minutes
+bench-scaling: bench-data  ## time and memory over 10k to 600k images
 	dvc repro prepare
 	python -m benchmarks.scaling --data benchmarks/.data
 

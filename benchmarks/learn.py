@@ -10,16 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.task import PREPARED
+from benchmarks.task import load_split
 
 ROUNDS, STEPS, BATCH = 5, 1000, 32
 EVALUATION_BATCH = 1000  # divides 6,000 and 10,000: no example is left out
-
-
-def split(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 `[n, 28, 28, 1]` and labels int32 `[n]`."""
-    with np.load(folder / PREPARED / f"{name}.npz") as arrays:
-        return arrays["images"], arrays["labels"]
 
 
 def order(count: int, seed: int) -> np.ndarray:
@@ -43,14 +37,14 @@ def article(folder: Path, seed: int) -> Iterator[float]:
 
     model = network("cnn", seed)
     optimizer, metrics = tools(model)
-    images, labels = split(folder, "train")
+    images, labels = load_split(folder, "train")
     for rows in [*order(len(labels), seed), None]:
         if rows is not None:
             metrics.reset()
             for batch in batches(images[rows], labels[rows], BATCH).as_numpy_iterator():
                 train_step(model, optimizer, metrics, batch)
         metrics.reset()
-        scored = split(folder, "test" if rows is None else "validation")
+        scored = load_split(folder, "test" if rows is None else "validation")
         for batch in batches(*scored, EVALUATION_BATCH).as_numpy_iterator():
             eval_step(model, metrics, batch)
         yield float(metrics.compute()["accuracy"])
@@ -66,13 +60,13 @@ def keras(folder: Path, seed: int) -> Iterator[float]:
     model = network("cnn")
     # 1,000 steps do not divide by 32 steps per execution.
     compile_network(model, steps_per_execution=25)
-    images, labels = split(folder, "train")
+    images, labels = load_split(folder, "train")
     images = images.astype(np.float32) / 255
     for rows in [*order(len(labels), seed), None]:
         if rows is not None:
             x, y = images[rows], labels[rows]
             model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0)
-        scored, answers = split(folder, "test" if rows is None else "validation")
+        scored, answers = load_split(folder, "test" if rows is None else "validation")
         floats = scored.astype(np.float32) / 255
         _, accuracy = model.evaluate(floats, answers, EVALUATION_BATCH, verbose=0)
         yield float(accuracy)

@@ -25,20 +25,29 @@ FASHION = {
     "batch_size": 32,
     "log_every": 50,
     "monitor": "validation_loss",
+    "monitor_mode": "auto",
+    "min_delta": 0.0,
     "patience": "",
 }
 
 
-def make_project(folder: Path, prepared: Path, values: Mapping[str, object]) -> None:
-    """Writes params.yaml, with other values where given, and links the data."""
-    text = (ROOT / "params.yaml").read_text()
-    for key, value in values.items():
+def with_values(text: str, **changes: object) -> str:
+    """The text of a params.yaml with other values, lists and all.
+
+    Raises:
+        ValueError: there is not one such key.
+    """
+    for key, value in changes.items():
         pattern = rf"^{key}:.*\n(- .*\n)*"
         text, count = re.subn(pattern, f"{key}: {value}\n", text, flags=re.MULTILINE)
         if count != 1:
-            raise SystemExit(
-                f"params.yaml: expected the key {key} once, found {count}."
-            )
+            raise ValueError(f"params.yaml: expected {key} once, found it {count}x.")
+    return text
+
+
+def make_project(folder: Path, prepared: Path, values: Mapping[str, object]) -> None:
+    """Writes params.yaml, with other values where given, and links the data."""
+    text = with_values((ROOT / "params.yaml").read_text(), **values)
     (folder / "data").mkdir(parents=True)
     (folder / "data/prepared").symlink_to(prepared.resolve())
     (folder / "params.yaml").write_text(text)
@@ -61,8 +70,9 @@ def start(folder: Path, *command: str, **environment: str) -> subprocess.Popen[s
     )
 
 
-def finish(process: subprocess.Popen[str]) -> None:
-    """Waits for it; ends this program where it failed."""
-    process.communicate()
+def finish(process: subprocess.Popen[str]) -> str:
+    """Waits for it, gives what was not yet read; ends this program where it failed."""
+    output, _ = process.communicate()
     if process.returncode:
         raise SystemExit(f"{process.args}: ended with {process.returncode}.")
+    return output

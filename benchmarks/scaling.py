@@ -58,10 +58,7 @@ def measure_costs(prepared: Path, values: dict[str, Any]) -> dict[str, float]:
         folder = Path(parent) / "project"
         make_project(folder, prepared, values)
         for _ in range(ROUNDS):
-            process = start(folder, "benchmarks.costs")
-            output, _ = process.communicate()
-            if process.returncode:
-                raise SystemExit(f"benchmarks.costs ended with {process.returncode}.")
+            output = finish(start(folder, "benchmarks.costs"))
             found.append(json.loads(output.splitlines()[-1]))
     return {part: statistics.median(run[part] for run in found) for part in found[0]}
 

@@ -11,6 +11,12 @@ PREPARED = Path("data/prepared")  # in the folder that the contestants share
 HIDDEN = {"mlp": 256, "cnn": 256, "cnn_max": 128}
 
 
+def load_split(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 `[n, 28, 28, 1]` and labels int32 `[n]` of a split by its name."""
+    with np.load(folder / PREPARED / f"{name}.npz") as arrays:
+        return arrays["images"], arrays["labels"]
+
+
 @dataclass(frozen=True)
 class Task:
     """A network, a batch size, and arrays in a folder."""
@@ -21,8 +27,7 @@ class Task:
 
     def split(self) -> tuple[np.ndarray, np.ndarray]:
         """Training images uint8 `[n, 28, 28, 1]` and labels int32 `[n]`."""
-        with np.load(self.folder / PREPARED / "train.npz") as arrays:
-            return arrays["images"], arrays["labels"]
+        return load_split(self.folder, "train")
 
     def rows(self, steps: int) -> np.ndarray:
         """The examples of each step, int32 `[steps, batch]`: epochs without repeats."""

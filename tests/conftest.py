@@ -1,7 +1,6 @@
 """What several test files share: small data, a prepared folder, a way to run stages."""
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 
+from benchmarks.project import with_values
 from src.config import Params, load_params
 from src.data.prepared import save_prepared
 from src.data.split import Examples, Source
@@ -48,16 +48,6 @@ def prepared(tmp_path, monkeypatch) -> Path:
     }
     save_prepared(Source("stripes", "1", names, splits["train"], None, None), splits)
     return tmp_path
-
-
-def with_values(text: str, **changes: object) -> str:
-    """The text of a params.yaml with other values, lists and all."""
-    for key, value in changes.items():
-        text, count = re.subn(
-            rf"^{key}:.*\n(- .*\n)*", f"{key}: {value}\n", text, flags=re.MULTILINE
-        )
-        assert count == 1, key
-    return text
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.project import with_values
 from src.config import load_params
-from tests.conftest import with_values
 from tests.imports import ROOT
 
 METRICS = ("prepare", "train", "test", "export")

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from src.models.convolution import TILED_CHANNELS, Pool, max_pool
+from src.models.convolution import TILED_CHANNELS, Pool, max_pool, tile_pixels
 from src.models.slices import kept
 
 
@@ -66,11 +66,7 @@ def pool_blocks(
     batch, height, width, channels = images.shape
     rows, columns, filters = height // 2, width // 2, kernel.shape[-1]
     padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    pixels = [
-        padded[:, row : row + 2 * rows : 2, column : column + 2 * columns : 2]
-        for row in range(4)
-        for column in range(4)
-    ]
+    pixels = [pixel for line in tile_pixels(padded, rows, columns) for pixel in line]
     patches = jnp.concatenate(pixels, axis=-1).reshape(-1, 16 * channels)
     places = [
         jnp.pad(kernel, ((row, 1 - row), (column, 1 - column), (0, 0), (0, 0)))
