@@ -18,7 +18,7 @@ export PATH := $(VENV)/bin:$(PATH)
 unexport PYTHONHOME PYTHONPATH
 export VIRTUAL_ENV := $(VENV)
 
-.PHONY: help setup repro test lint format check verify bench bench-data bench-accuracy bench-scaling lock clean
+.PHONY: help setup repro test lint format check verify docs debug bench bench-data bench-accuracy bench-scaling lock clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
@@ -59,6 +59,12 @@ check: lint test  ## lint and tests: green before every commit
 
 verify: setup  ## runs the pipeline in a temporary clone, compares with the committed metrics
 	python -m tests.verify
+
+docs: setup  ## the comments in params.yaml and the README's table, from src/config.py
+	python -m tests.document
+
+debug: setup  ## trains in a temporary copy, printing every layer; finds the first NaN
+	dvc exp run --temp -S debug=true train
 
 bench-data: setup
 	python -m benchmarks.data benchmarks/.data

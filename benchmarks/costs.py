@@ -39,14 +39,15 @@ def main() -> None:
     import jax
 
     from src.data.prepared import load_manifest
-    from src.loop import Epoch, count_steps, fit, load_train_data
+    from src.data.training import count_steps, load_train_data
+    from src.loop import Epoch, fit
     from src.state import build_state, choose_architecture
 
     jax.devices()
     lap("imports")
     manifest = load_manifest()
     architecture = choose_architecture(params, manifest)
-    data = load_train_data(manifest)
+    data = load_train_data(manifest, params)
     jax.block_until_ready(data.train)
     lap("data to the device")
     examples = len(data.train.labels)

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from src import paths
 from src.data.prepared import Manifest
-from src.errors import DataError
+from src.errors import DataError, DivergedError
 from src.files import read_arrays, read_record, write_arrays, write_json
 from src.models import Model, build_model
 from src.models.architecture import Architecture
@@ -61,7 +61,16 @@ def save_trained(
         weights: of the network, by name.
         architecture: of the network.
         record: what else to say of it, such as the digests of its data.
+
+    Raises:
+        DivergedError: a weight is not finite.
     """
+    for name, array in weights.items():
+        if not np.isfinite(array).all():
+            raise DivergedError(
+                f"{paths.WEIGHTS}: {name}: expected finite weights, found others; "
+                "nothing was written. Train anew with a lower lr."
+            )
     sha256 = write_arrays(paths.WEIGHTS, weights)
     write_json(
         paths.MODEL,

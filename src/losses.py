@@ -1,7 +1,10 @@
 """What training makes small."""
 
 import jax
+import jax.numpy as jnp
 import optax
+
+from src.data.split import Batch
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:
@@ -17,8 +20,30 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax
     Returns:
         float32 `[batch]`.
     """
+    logits = logits.astype(jnp.float32)  # however short the network's own numbers are
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     if smoothing:
         even = -jax.nn.log_softmax(logits).mean(-1)
         losses = (1 - smoothing) * losses + smoothing * even
     return losses
+
+
+def batch_losses(logits: jax.Array, batch: Batch, smoothing: float) -> jax.Array:
+    """The cross-entropy of each example, of both its labels where two were mixed.
+
+    Source: Zhang et al. 2018, arXiv:1710.09412, eq. 2: linear in the target, it is the
+    shares' mean of two cross-entropies.
+
+    Args:
+        logits: float `[batch, classes]`.
+        batch: what they were computed from.
+        smoothing: see `cross_entropy`.
+
+    Returns:
+        float32 `[batch]`, in nats.
+    """
+    losses = cross_entropy(logits, batch.labels, smoothing)
+    if batch.partners is None:
+        return losses
+    others = cross_entropy(logits, batch.partners, smoothing)
+    return batch.shares * losses + (1 - batch.shares) * others

@@ -10,7 +10,10 @@ Z_95 = 1.959963984540054  # the normal distribution's 97.5 % quantile
 
 
 def test_metrics(
-    log_probabilities: np.ndarray, labels: np.ndarray, class_names: list[str]
+    log_probabilities: np.ndarray,
+    labels: np.ndarray,
+    class_names: list[str],
+    top_k: int,
 ) -> dict[str, Any]:
     """Everything that `metrics/test.json` says, each example counted once.
 
@@ -18,6 +21,7 @@ def test_metrics(
         log_probabilities: `[examples, classes]`.
         labels: int32 `[examples]`.
         class_names: one for each class.
+        top_k: see `top_k_accuracy`.
     """
     chosen = log_probabilities[np.arange(len(labels)), labels]
     predicted = log_probabilities.argmax(1)
@@ -25,8 +29,6 @@ def test_metrics(
     correct, count = int(np.trace(confusion)), len(labels)
     low, high = wilson_interval(correct, count)
     per_class = class_scores(confusion)
-    # A class that is neither there nor ever predicted has no score to average.
-    seen = (confusion.sum(0) + confusion.sum(1)) > 0
     return {
         "loss": -float(chosen.sum(dtype=np.float64)) / count,
         "accuracy": correct / count,
@@ -37,7 +39,8 @@ def test_metrics(
         ),
         "correct": correct,
         "examples": count,
-        **{name: float(scores[seen].mean()) for name, scores in per_class.items()},
+        **macro_averages(confusion),
+        "top_k": top_k_accuracy(log_probabilities, labels, top_k),
         "classes": {
             class_name: {
                 **{name: float(scores[index]) for name, scores in per_class.items()},
@@ -68,6 +71,25 @@ def class_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
         "recall": true / np.maximum(actual, 1),
         "f1": 2 * true / np.maximum(predicted + actual, 1),
     }
+
+
+def macro_averages(confusion: np.ndarray) -> dict[str, float]:
+    """The mean over classes of precision, recall and F1: each class counts the same.
+
+    A class that is neither there nor ever predicted has no score to average.
+    """
+    seen = (confusion.sum(0) + confusion.sum(1)) > 0
+    scores = class_scores(confusion)
+    return {name: float(values[seen].mean()) for name, values in scores.items()}
+
+
+def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
+    """The share of labels that are among the `k` classes with the highest scores."""
+    chosen = scores[np.arange(len(labels)), labels]
+    # Of equal ones the first counts as higher, as with `argmax`.
+    first = np.arange(scores.shape[1]) < labels[:, None]
+    above = ((scores > chosen[:, None]) | ((scores == chosen[:, None]) & first)).sum(1)
+    return int((above < k).sum()) / len(labels)
 
 
 def wilson_interval(correct: int, count: int) -> tuple[float, float]:

@@ -38,7 +38,7 @@ def draw_learning_curves(history: Path, picture: Path) -> None:
             figure.subplots(1, 2), ("loss", "accuracy"), strict=True
         ):
             for split, style in (("train", "--"), ("validation", "-")):
-                values = [float(row[f"{split}_{metric}"]) for row in rows]
+                values = [float(row[f"{split}_{metric}"] or "nan") for row in rows]
                 axes.plot(epochs, values, style, label=split)
             axes.set(xlabel="epoch", title=metric)
             axes.grid(alpha=0.3)
@@ -47,6 +47,35 @@ def draw_learning_curves(history: Path, picture: Path) -> None:
         raise DataError(
             f"{history}: expected a history, found {error}. {repair}"
         ) from None
+    save(figure, picture)
+
+
+def draw_lr_range(
+    rates: np.ndarray,
+    losses: np.ndarray,
+    smoothed: np.ndarray,
+    suggestion: float,
+    picture: Path,
+) -> None:
+    """The loss over the learning rate, with the rate that the test suggests.
+
+    Args:
+        rates: `[steps]`.
+        losses: `[steps]`, nats.
+        smoothed: `[steps]`, nats.
+        suggestion: one of the rates.
+        picture: the PNG file to write.
+    """
+    figure = Figure(figsize=(6, 3.4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(rates, losses, ".", alpha=0.3, label="loss of the batch")
+    axes.plot(rates, smoothed, label="smoothed")
+    label = f"falls fastest: {suggestion:.2g}"
+    axes.axvline(suggestion, linestyle=":", color="black", label=label)
+    highest = 1.5 * max(float(smoothed[0]), 0.01)
+    axes.set(xscale="log", xlabel="lr", ylabel="loss", ylim=(0, highest))
+    axes.grid(alpha=0.3)
+    axes.legend()
     save(figure, picture)
 
 

@@ -1,8 +1,9 @@
 """What a person sees of a run: lines while it trains, tables after it."""
 
+import math
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple, fields
 from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Self
@@ -13,17 +14,24 @@ from src import paths
 from src.config import TRAINING, Params
 from src.data.prepared import Manifest
 from src.files import write_csv, write_metrics
-from src.loop import Epoch, Steps
+from src.loop import Epoch, Means, Scores, Steps
 
 HISTORY = (
     "epoch",
-    "train_loss",
-    "train_accuracy",
-    "validation_loss",
-    "validation_accuracy",
+    *(f"train_{field.name}" for field in fields(Means)),
+    *(f"validation_{field.name}" for field in fields(Scores)),
     "lr",
 )
-STEPS = ("step", "epoch", "train_loss", "train_accuracy", "lr", "gradient_norm")
+STEPS = (
+    "step",
+    "epoch",
+    "train_loss",
+    "train_accuracy",
+    "lr",
+    "gradient_norm",
+    "skipped",
+    "loss_scale",
+)
 
 
 class Progress:
@@ -31,6 +39,7 @@ class Progress:
 
     def __init__(self, epochs: int, steps_per_epoch: int) -> None:
         self.epochs = epochs
+        self.loss_scale = 1.0  # as the last event had it
         self.bar = tqdm(
             total=epochs * steps_per_epoch,
             unit="step",
@@ -50,13 +59,21 @@ class Progress:
         self.bar.close()
 
     def show(self, event: Steps | Epoch) -> None:
-        """Moves the bar; says how an epoch went."""
+        """Moves the bar; says how an epoch went, and which steps went wrong."""
         if isinstance(event, Steps):
             self.bar.update(event.step - self.bar.n)
+            if event.skipped:
+                numbers = ", ".join(map(str, event.skipped_steps))
+                halved = f"; each halved the loss scale, now {event.loss_scale:g}"
+                changed = halved if event.loss_scale != self.loss_scale else ""
+                line = f"not finite, skipped: step {numbers}{changed}"
+                self.bar.write(line, file=sys.stdout)
+            self.loss_scale = event.loss_scale
             return
+        train = event.train or Means(math.nan, math.nan)
         line = (
             f"epoch {event.epoch:>{len(str(self.epochs))}}/{self.epochs}"
-            f"  loss {event.train.loss:.4f}  accuracy {event.train.accuracy:.4f}"
+            f"  loss {train.loss:.4f}  accuracy {train.accuracy:.4f}"
             f"  validation loss {event.validation.loss:.4f}"
             f"  accuracy {event.validation.accuracy:.4f}  lr {event.lr:.2e}"
         )
@@ -69,7 +86,6 @@ class History:
     def __init__(self) -> None:
         self.steps: list[Sequence[object]] = []
         self.epochs: list[Sequence[object]] = []
-        self.last_step = 0
 
     def add(self, event: Steps | Epoch) -> None:
         """Remembers a row, not the event: an epoch's model is soon overwritten."""
@@ -77,33 +93,42 @@ class History:
             self.steps.append(steps_row(event))
         else:
             self.epochs.append(history_row(event))
-            self.last_step = event.step
 
-    def write(self, best: Epoch) -> None:
-        """Writes history.csv, steps.csv, and the best epoch's scores as metrics."""
+    def write(self, best: Epoch, last: Epoch) -> None:
+        """Writes history.csv, steps.csv, and the best epoch's scores as metrics.
+
+        Args:
+            best: the epoch whose weights are kept.
+            last: the epoch that ended training.
+        """
         write_csv(paths.HISTORY, HISTORY, self.epochs)
         write_csv(paths.STEPS, STEPS, self.steps)
         metrics = {
-            "train": asdict(best.train),
+            "train": asdict(best.train) if best.train else {},
             "validation": asdict(best.validation),
             "best_epoch": best.epoch,
             "epochs": len(self.epochs),
-            "steps": self.last_step,
+            "steps": last.step,
+            "skipped": last.skipped,
         }
         write_metrics(paths.METRICS / "train.json", metrics)
 
 
 def history_row(row: Epoch) -> Sequence[object]:
     """A row of history.csv."""
-    train, validation = row.train, row.validation
-    scores = train.loss, train.accuracy, validation.loss, validation.accuracy
-    return row.epoch, *scores, digits(row.lr)
+    return row.epoch, *cells(row.train), *astuple(row.validation), digits(row.lr)
 
 
 def steps_row(row: Steps) -> Sequence[object]:
-    """A row of steps.csv."""
-    scores = row.train.loss, row.train.accuracy
-    return row.step, row.epoch, *scores, digits(row.lr), row.gradient_norm
+    """A row of steps.csv; what is not finite, or was not computed, stays empty."""
+    norm = row.gradient_norm if math.isfinite(row.gradient_norm) else ""
+    head = row.step, row.epoch, *cells(row.train), digits(row.lr)
+    return *head, norm, row.skipped, f"{row.loss_scale:g}"
+
+
+def cells(means: Means | None) -> Sequence[object]:
+    """Two numbers, or nothing twice."""
+    return astuple(means) if means else ("", "")
 
 
 def digits(lr: float) -> str:
@@ -111,13 +136,16 @@ def digits(lr: float) -> str:
     return f"{lr:.6g}"
 
 
-def training_record(params: Params, manifest: Manifest, epoch: int) -> dict[str, Any]:
+def training_record(
+    params: Params, manifest: Manifest, epoch: int, stopped: str
+) -> dict[str, Any]:
     """Where a network comes from: its data, parameters and libraries.
 
     Args:
         params: of the run; those that decide what training does are recorded.
         manifest: of the data.
         epoch: the epoch after which the weights were taken, from 1.
+        stopped: why training ended.
     """
     return {
         "dataset": manifest.dataset,
@@ -128,5 +156,6 @@ def training_record(params: Params, manifest: Manifest, epoch: int) -> dict[str,
         },
         "parameters": params.model_dump(include=set(TRAINING)),
         "epoch": epoch,
+        "stopped": stopped,
         "versions": {name: version(name) for name in ("jax", "flax", "optax")},
     }

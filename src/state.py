@@ -5,29 +5,57 @@ stays, `state` is their arrays and changes. A compiled function takes and return
 state alone, and merges the objects inside.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
-from src.config import Params
+from src.config import Params, PrecisionName
+from src.counts import TrainingMetrics
 from src.data.prepared import Manifest
 from src.errors import ParameterError
+from src.guard import Guard, build_guard
 from src.models import Model, build_model
 from src.models.architecture import SMALLEST, UNITS, Architecture
-from src.optim import build_optimizer
+from src.optim import build_optimizer, learning_rate
 
 Graph = nnx.GraphDef[Any]
 
 INIT, STEPS = 0, 1  # streams of the seed: first weights, and what steps draw
 
 
+class Parts(NamedTuple):
+    """What a step changes; the last two only where the parameters ask for them."""
+
+    model: Model
+    optimizer: nnx.Optimizer[Model]
+    metrics: TrainingMetrics  # of the epoch so far
+    average: Model | None  # with `ema_decay`: of the weights
+    guard: Guard | None  # with `on_nan: skip` or float16: of steps that went wrong
+
+    @property
+    def best(self) -> Model:
+        """The network to validate, save and export, computing in float32."""
+        model = self.model if self.average is None else self.average
+        set_precision(model, "float32")
+        return model
+
+
 def choose_architecture(params: Params, manifest: Manifest) -> Architecture:
     """The network that the parameters ask for, sized from the data.
 
     Raises:
-        ParameterError: the images are too small for the model.
+        ParameterError: the images are too small for the model, or `monitor` says
+            nothing with so few classes.
     """
+    classes = len(manifest.class_names)
+    if params.monitor == "validation_top_k" and params.top_k >= classes:
+        raise ParameterError(
+            f"params.yaml: top_k: expected less than the {classes} classes for "
+            f"monitor: validation_top_k, got {params.top_k}: every network would be "
+            "as good. Use a smaller one, or another monitor."
+        )
     height, width, _ = manifest.image_shape
     if min(height, width) < SMALLEST[params.model]:
         raise ParameterError(
@@ -39,7 +67,7 @@ def choose_architecture(params: Params, manifest: Manifest) -> Architecture:
         hidden=params.hidden or UNITS[params.model],
         dropout=params.dropout,
         image_shape=manifest.image_shape,
-        classes=len(manifest.class_names),
+        classes=classes,
     )
 
 
@@ -48,12 +76,14 @@ def build_state(
 ) -> tuple[Graph, nnx.State]:
     """A network with its first weights, its optimizer and empty metrics, split."""
 
-    def build() -> tuple[Model, nnx.Optimizer[Model], nnx.MultiMetric]:
+    def build() -> Parts:
         rngs = nnx.Rngs(params=seed_key(params.seed, INIT))
         model = build_model(architecture, rngs)
+        set_precision(model, params.precision)
         transformation = build_optimizer(params, steps_per_epoch)
         optimizer = nnx.Optimizer(model, transformation, wrt=nnx.Param)
-        return model, optimizer, build_metrics()
+        average = nnx.clone(model) if params.ema_decay else None
+        return Parts(model, optimizer, TrainingMetrics(), average, build_guard(params))
 
     # Compiled as one function: array by array, the first weights cost two seconds. It
     # runs once, so XLA need not optimize it, which would cost another second.
@@ -62,11 +92,9 @@ def build_state(
     return nnx.graphdef(nnx.eval_shape(build)), state
 
 
-def build_metrics() -> nnx.MultiMetric:
-    """Sums of loss and of right answers, with the number of examples in them."""
-    return nnx.MultiMetric(
-        loss=nnx.metrics.Average("loss"), accuracy=nnx.metrics.Accuracy()
-    )
+def set_precision(model: Model, precision: PrecisionName) -> None:
+    """Has every layer compute in `precision`, whatever that of its weights is."""
+    model.set_attributes(dtype=jnp.dtype(precision))
 
 
 def seed_key(seed: int, stream: int) -> jax.Array:
@@ -76,6 +104,14 @@ def seed_key(seed: int, stream: int) -> jax.Array:
 
 def with_empty_metrics(state: nnx.State, graph: Graph) -> nnx.State:
     """The state as at the beginning of an epoch: nothing is counted yet."""
-    model, optimizer, metrics = nnx.merge(graph, state)
-    metrics.reset()
-    return nnx.state((model, optimizer, metrics))
+    parts = nnx.merge(graph, state)
+    parts.metrics.reset()
+    return nnx.state(parts)
+
+
+def with_learning_rate(state: nnx.State, graph: Graph, rate: float) -> nnx.State:
+    """The state with another rate for the next steps, where the schedule is plateau."""
+    parts = nnx.merge(graph, state)
+    # float32 as before: another type would have the step compiled anew.
+    learning_rate(parts.optimizer)[...] = jnp.float32(rate)
+    return nnx.state(parts)

@@ -13,25 +13,36 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from src.augment import augment_images
+from src.accumulate import in_slices_of_batch
+from src.augment import augment
+from src.average import follow
 from src.config import Params
-from src.data.split import Examples
-from src.losses import cross_entropy
+from src.counts import TrainingMetrics, ValidationMetrics
+from src.data.split import Batch, Examples
+from src.losses import batch_losses, cross_entropy
 from src.models import Model
-from src.state import Graph, build_metrics
-
-Carry = tuple[jax.Array, nnx.State, jax.Array, jax.Array]  # index, state, loss, norm
+from src.optim import learning_rate
+from src.state import Graph, Parts
 
 AUGMENT = 1 << 31  # far from the small numbers that nnx.Rngs folds into the same key
 SCORE_BATCH = 256  # examples per forward pass when scoring: memory, not results
 
 
 class Sums(NamedTuple):
-    """What a MultiMetric has added up."""
+    """What the training metrics have added up."""
 
     loss: jax.Array  # float32 (), nats
+    rest: jax.Array  # float32 (), what rounding added to `loss`: to be taken off it
     correct: jax.Array  # float32 (), a whole number
     examples: jax.Array  # int32 (), how many
+
+
+class Skips(NamedTuple):
+    """What a guard remembers."""
+
+    total: jax.Array  # int32 (), skipped steps since training began
+    steps: jax.Array  # int32 [64], the latest of them, in a circle
+    scale: jax.Array  # float32 (), of the loss
 
 
 class Chunk(NamedTuple):
@@ -39,40 +50,53 @@ class Chunk(NamedTuple):
 
     sums: Sums  # since the epoch began
     steps: jax.Array  # int32 (), steps of this epoch taken
+    lr: jax.Array  # float32 (), of the last step
     loss: jax.Array  # float32 (), of the last step
-    gradient_norm: jax.Array  # float32 (), of the last step
+    gradient_norm: jax.Array  # float32 (), of the last step, before clipping
+    lost: jax.Array  # bool (), whether to go on is hopeless
+    skips: Skips | None  # where a guard was asked for
+
+
+class Carry(NamedTuple):
+    """What goes from step to step of a chunk."""
+
+    position: jax.Array  # of the next step in the epoch
+    state: nnx.State
+    loss: jax.Array
+    norm: jax.Array
+    lost: jax.Array
 
 
 def train_step(
-    model: Model,
-    optimizer: nnx.Optimizer[Model],
-    metrics: nnx.MultiMetric,
-    batch: Examples,
-    key: jax.Array,
-    label_smoothing: float,
+    parts: Parts, batch: Batch, key: jax.Array, params: Params
 ) -> tuple[jax.Array, nnx.State]:
     """Takes one optimizer step; scores the batch with the parameters before it.
 
     Args:
-        model: changed in place, like the optimizer and the metrics.
-        optimizer: of the model's parameters.
-        metrics: gets the batch's losses and answers added.
+        parts: model, optimizer and metrics are changed in place.
         batch: `images` uint8 `[batch, height, width, channels]`, `labels` int32
             `[batch]`.
         key: this step's own, folded from the run's seed and the step count.
-        label_smoothing: see `cross_entropy`.
+        params: the run's.
 
     Returns:
         The batch's mean loss, and the gradient of it.
     """
+    model, optimizer, metrics, _, guard = parts
+    scale = 1.0 if guard is None else guard.scale[...]
 
-    def loss_fn(model: Model) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    def loss_fn(
+        model: Model, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         logits = model(batch.images, rngs=nnx.Rngs(dropout=key))  # forward
-        losses = cross_entropy(logits, batch.labels, label_smoothing)  # loss
-        return losses.mean(), (logits, losses)
+        losses = batch_losses(logits, batch, params.label_smoothing)  # loss
+        return losses.mean() * scale, (logits, losses)
 
     backward = nnx.value_and_grad(loss_fn, has_aux=True)
-    (loss, (logits, losses)), gradient = backward(model)  # backward
+    (loss, (logits, losses)), gradient = in_slices_of_batch(  # backward
+        backward, model, batch, key, params.accumulate
+    )
+    loss, gradient = jax.tree.map(lambda value: value / scale, (loss, gradient))
     optimizer.update(model, gradient)  # update
     metrics.update(loss=losses, logits=logits, labels=batch.labels)
     return loss, gradient
@@ -85,6 +109,7 @@ def run_chunk(
     rows: jax.Array,
     start: int,
     stop: int,
+    done: int,
     key: jax.Array,
     *,
     graph: Graph,
@@ -92,7 +117,7 @@ def run_chunk(
 ) -> tuple[nnx.State, Chunk]:
     """Takes the steps `start` to `stop` of an epoch; compiles once for all of them.
 
-    Ends early, after the step in which the loss was not finite.
+    Ends early, after a step whose loss was not finite or that was one too many of such.
 
     Args:
         state: consumed: its buffers become the result's.
@@ -100,44 +125,73 @@ def run_chunk(
         rows: int32 `[steps, batch]`, the examples of each step of the epoch.
         start: the first step.
         stop: the step before which to end, above `start`.
+        done: steps of the epochs before.
         key: of all steps; each folds its number into it.
-        graph: of `(model, optimizer, metrics)`.
+        graph: of the `Parts`.
         params: the run's.
     """
+    # Clipping would hide a gradient that is not finite; else the next loss shows it.
+    clips = params.clip_norm is not None or params.clip_value is not None
+    watched = clips or params.on_nan == "skip" or params.precision == "float16"
 
     def body(carry: Carry) -> Carry:
-        index, state, _, _ = carry
-        model, optimizer, metrics = nnx.merge(graph, state)
-        step_key = jax.random.fold_in(key, optimizer.step[...])
-        augment_key = jax.random.fold_in(step_key, AUGMENT)
-        images = augment_images(split.images[rows[index]], params.augment, augment_key)
-        batch = Examples(images, split.labels[rows[index]])
-        loss, gradient = train_step(
-            model, optimizer, metrics, batch, step_key, params.label_smoothing
-        )
-        # A pass over all gradients: only where somebody will look at it.
-        seen = (index + 1 == stop) | ~jnp.isfinite(loss)
+        # Copied: the parts change in place, and a guard may want the old ones back.
+        parts = nnx.merge(graph, carry.state, copy=True)
+        number = done + carry.position  # steps before this one
+        step_key = jax.random.fold_in(key, number)
+        chosen = rows[carry.position]
+        examples = Examples(split.images[chosen], split.labels[chosen])
+        batch = augment(examples, jax.random.fold_in(step_key, AUGMENT), params)
+        loss, gradient = train_step(parts, batch, step_key, params)
+        if parts.average is not None:
+            follow(parts.average, parts.model, params.ema_decay, number + 1)
+        # A pass over all gradients: only where somebody looks at it.
+        seen = watched | (carry.position + 1 == stop) | ~jnp.isfinite(loss)
         norm = jax.lax.cond(seen, optax.tree.norm, lambda _: jnp.float32(0), gradient)
-        return index + 1, nnx.state((model, optimizer, metrics)), loss, norm
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        lost = ~finite
+        if parts.guard is not None:
+            kept = either(finite, nnx.state(parts), carry.state)
+            parts = nnx.merge(graph, kept)
+            parts.guard.note(finite, number + 1)
+            lost = parts.guard.lost
+        return Carry(carry.position + 1, nnx.state(parts), loss, norm, lost)
 
     def unfinished(carry: Carry) -> jax.Array:
-        index, _, loss, _ = carry
-        return (index < stop) & jnp.isfinite(loss)
+        return (carry.position < stop) & ~carry.lost
 
-    first = (jnp.int32(start), state, jnp.float32(0), jnp.float32(0))
-    index, state, loss, norm = jax.lax.while_loop(unfinished, body, first)
-    _, _, metrics = nnx.merge(graph, state)
-    return state, Chunk(sums_of(metrics), index, loss, norm)
+    zero = jnp.float32(0)
+    first = Carry(jnp.int32(start), state, zero, zero, jnp.bool(False))
+    last = jax.lax.while_loop(unfinished, body, first)
+    parts = nnx.merge(graph, last.state)
+    return last.state, Chunk(
+        sums=sums_of(parts.metrics),
+        steps=last.position,
+        lr=learning_rate(parts.optimizer)[...],
+        loss=last.loss,
+        gradient_norm=last.norm,
+        lost=last.lost,
+        skips=skips_of(parts),
+    )
 
 
-@partial(jax.jit, static_argnames="graph")
-def score(state: nnx.State, split: Examples, *, graph: Graph) -> Sums:
-    """Adds up the losses and right answers of a whole split, each example once.
+class Tally(NamedTuple):
+    """What is added up of a whole split."""
+
+    loss: jax.Array  # float32 (), nats
+    confusion: jax.Array  # int32 [classes, classes], actual by predicted
+    top_k: jax.Array  # float32 (), a whole number: labels among the k most likely
+
+
+@partial(jax.jit, static_argnames=("graph", "top_k"))
+def score(state: nnx.State, split: Examples, *, graph: Graph, top_k: int) -> Tally:
+    """Scores a whole split, each example once.
 
     The last batch is filled up with repetitions, which a mask keeps out of the sums.
     """
-    model, _, _ = nnx.merge(graph, state)
-    metrics_graph, empty = nnx.split(build_metrics())
+    model = nnx.merge(graph, state).best
+    classes = nnx.eval_shape(model, split.images[:1]).shape[-1]
+    metrics_graph, empty = nnx.split(ValidationMetrics(classes, top_k))
     count = len(split.labels)
 
     def body(index: jax.Array, sums: nnx.State) -> nnx.State:
@@ -152,11 +206,30 @@ def score(state: nnx.State, split: Examples, *, graph: Graph) -> Sums:
         return nnx.state(metrics)
 
     batches = -(-count // SCORE_BATCH)
-    sums = jax.lax.fori_loop(0, batches, body, empty)
-    return sums_of(nnx.merge(metrics_graph, sums))
+    metrics = nnx.merge(metrics_graph, jax.lax.fori_loop(0, batches, body, empty))
+    return Tally(
+        metrics.loss.total[...],
+        metrics.confusion.counts[...],
+        metrics.top_k.total[...],
+    )
 
 
-def sums_of(metrics: nnx.MultiMetric) -> Sums:
+def either(first: jax.Array, one: nnx.State, other: nnx.State) -> nnx.State:
+    """`one` where `first` is true, else `other`."""
+    chosen: nnx.State = jax.tree.map(partial(jnp.where, first), one, other)
+    return chosen
+
+
+def sums_of(metrics: TrainingMetrics) -> Sums:
     """The numbers behind the metrics' means."""
-    loss, accuracy = (getattr(metrics, name) for name in ("loss", "accuracy"))
-    return Sums(loss.total[...], accuracy.total[...], loss.count[...])
+    loss, accuracy = metrics.loss, metrics.accuracy
+    total, rest = loss.total[...], loss.rest[...]
+    return Sums(total, rest, accuracy.total[...], loss.count[...])
+
+
+def skips_of(parts: Parts) -> Skips | None:
+    """What the guard remembers, if there is one."""
+    if parts.guard is None:
+        return None
+    guard = parts.guard
+    return Skips(guard.skipped[...], guard.steps[...], guard.scale[...])

@@ -26,7 +26,7 @@ def main(params: Params) -> str:
     probabilities = np.exp(log_probabilities)
     names = manifest.class_names
 
-    scores = test_metrics(log_probabilities, labels, names)
+    scores = test_metrics(log_probabilities, labels, names, params.top_k)
     write_metrics(paths.METRICS / "test.json", {"test": scores})
     write_predictions(probabilities, labels, names)
     draw_learning_curves(paths.HISTORY, paths.PLOTS / "learning_curves.png")

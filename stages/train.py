@@ -13,19 +13,18 @@ def main(params: Params) -> str:
     # Here, not above: JAX takes a second, and a wrong parameter was answered before.
     from src.checkpoint import save_trained, weights_of
     from src.data.prepared import load_manifest
-    from src.loop import Epoch, count_steps, fit, load_train_data
+    from src.data.training import count_steps, load_train_data
+    from src.loop import Epoch, fit
     from src.monitor import Monitor
     from src.report import History, Progress, training_record
     from src.state import build_state, choose_architecture
 
     manifest = load_manifest()
     architecture = choose_architecture(params, manifest)
-    data = load_train_data(manifest)
+    data = load_train_data(manifest, params)
     steps_per_epoch = count_steps(len(data.train.labels), params.batch_size)
     graph, state = build_state(params, architecture, steps_per_epoch)
-    monitor = Monitor(
-        params.monitor, params.monitor_mode, params.patience, params.min_delta
-    )
+    monitor = Monitor(params)
     history = History()
     with Progress(params.epochs, steps_per_epoch) as progress:
         for event in fit(state, graph, data, params):
@@ -33,17 +32,22 @@ def main(params: Params) -> str:
             history.add(event)
             if not isinstance(event, Epoch):
                 continue
-            if monitor.improves(event.epoch, event.value(params.monitor)):
+            better = monitor.improves(event.epoch, event.value(params.monitor))
+            if better or event.epoch == 1:
                 best, weights = event, weights_of(event.model)
-            if monitor.exhausted:
+            last = event
+            stopped = monitor.reason or event.end or ""
+            if stopped:
                 break
 
-    save_trained(weights, architecture, training_record(params, manifest, best.epoch))
-    history.write(best)
+    record = training_record(params, manifest, best.epoch, stopped)
+    save_trained(weights, architecture, record)
+    history.write(best, last)
+    why = "" if stopped == "epochs" else f" (stopped by {stopped})"
     return (
-        f"{params.model}: best epoch {best.epoch} of {len(history.epochs)}, validation "
-        f"accuracy {best.validation.accuracy:.4f}, loss {best.validation.loss:.4f} "
-        f"-> {paths.WEIGHTS}"
+        f"{params.model}: best epoch {best.epoch} of {len(history.epochs)}{why}, "
+        f"validation accuracy {best.validation.accuracy:.4f}, loss "
+        f"{best.validation.loss:.4f} -> {paths.WEIGHTS}"
     )
 
 

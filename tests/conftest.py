@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -63,11 +64,11 @@ def write_params(tmp_path):
 
 
 def run_stage(
-    name: str, folder: Path, **environment: str
+    name: str, folder: Path, arguments: Sequence[str] = (), **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Runs a stage as DVC does, in `folder`, with the project's own sources."""
     return subprocess.run(
-        [sys.executable, "-m", f"stages.{name}"],
+        [sys.executable, "-m", f"stages.{name}", *arguments],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,

@@ -10,7 +10,7 @@ from flax import nnx
 from src import paths
 from src.checkpoint import load_trained, save_trained, weights_of
 from src.data.prepared import load_manifest
-from src.errors import DataError
+from src.errors import DataError, DivergedError
 from src.files import digest, write_arrays
 from src.models import build_model
 from src.models.architecture import Architecture
@@ -110,3 +110,11 @@ def test_network_for_classes_of_other_names_is_refused(saved):
     save_trained(weights, SMALL, {"class_names": ["high", "middle", "low"]})
     with pytest.raises(DataError, match=r"found one for \(\(8, 8, 1\), \['high'"):
         load_trained(load_manifest())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_never_saved(prepared, value):
+    weights = {"dense.kernel": np.array([[1.0, value]], np.float32)}
+    with pytest.raises(DivergedError, match=r"dense\.kernel: expected finite weights"):
+        save_trained(weights, SMALL, NAMES)
+    assert not paths.WEIGHTS.exists()

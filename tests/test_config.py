@@ -10,7 +10,11 @@ from src.errors import ParameterError
 from tests.conftest import run_stage
 from tests.imports import ROOT
 
-OPTIMIZERS = "sgd, momentum, nesterov, adam, adamw, rmsprop"
+OPTIMIZERS = "sgd, momentum, nesterov, adam, adamw, rmsprop, lion, lamb, muon"
+SCHEDULES = (
+    "constant, cosine, warmup_cosine, linear, exponential, piecewise, one_cycle, "
+    "plateau"
+)
 WRONG = [  # key, value as it stands in the file, the message behind the key
     ("lr", "-1", "expected a number above 0, got -1."),
     ("lr", "0", "expected a number above 0, got 0."),
@@ -32,8 +36,12 @@ WRONG = [  # key, value as it stands in the file, the message behind the key
     ("epochs", "1.5", "expected an integer of at least 1, got 1.5."),
     ("epochs", "0", "expected an integer of at least 1, got 0."),
     ("epochs", "true", "expected an integer of at least 1, got True."),
-    ("batch_size", "0", "expected an integer of at least 1, got 0."),
-    ("batch_size", "-8", "expected an integer of at least 1, got -8."),
+    ("batch_size", "0", "expected an integer of at least 1 and at most 65536, got 0."),
+    (
+        "batch_size",
+        "-8",
+        "expected an integer of at least 1 and at most 65536, got -8.",
+    ),
     ("log_every", "0", "expected an integer of at least 1, got 0."),
     (
         "hidden",
@@ -47,6 +55,33 @@ WRONG = [  # key, value as it stands in the file, the message behind the key
     ("weight_decay", "-0.1", "expected a number of at least 0, got -0.1."),
     ("validation_fraction", "1", "expected a number above 0 and below 1, got 1."),
     ("warmup_epochs", "61", "expected a number from 0 to epochs (60), got 61.0."),
+    ("clip_value", "-1", "expected a number above 0 or null, got -1."),
+    ("debug", "1", "expected true or false, got 1."),
+    ("on_nan", "ignore", "expected one of stop, skip, got 'ignore'."),
+    ("stop_at", ".inf", "expected a number or null, got inf."),
+    ("lr_end", "0.01", "expected a number from 0 to lr (0.002), got 0.01."),
+    ("start_from_epoch", "61", "expected an integer from 1 to epochs (60), got 61."),
+    (
+        "accumulate",
+        "5",
+        "expected a divisor of batch_size (32), got 5. The nearest: 4 or 8.",
+    ),
+    (
+        "accumulate",
+        "99",
+        "expected a divisor of batch_size (32), got 99. The nearest: 32.",
+    ),
+    (
+        "lr_milestones",
+        "[5, 3]",
+        "expected rising epochs, got [5.0, 3.0]. Sort them, each once.",
+    ),
+    (
+        "lr_range_high",
+        "1e-7",
+        "expected a number above lr_range_low (1e-06), got 1e-07.",
+    ),
+    ("augment", "[flip, flip]", "expected each name once, got one twice."),
     (
         "optimizer",
         "adan",
@@ -58,7 +93,11 @@ WRONG = [  # key, value as it stands in the file, the message behind the key
         "cnnmax",
         "expected one of mlp, cnn, cnn_max, got 'cnnmax'. Did you mean 'cnn_max'?",
     ),
-    ("schedule", "cosin", "expected one of constant, warmup_cosine, got 'cosin'."),
+    (
+        "schedule",
+        "cosin",
+        f"expected one of {SCHEDULES}, got 'cosin'. Did you mean 'cosine'?",
+    ),
     ("monitor_mode", "up", "expected one of auto, min, max, got 'up'."),
     ("export_formats", "[]", "expected a list with one of stablehlo, got []."),
     ("export_formats", "[onxx]", "expected a list with one of stablehlo, got 'onxx'."),
@@ -216,3 +255,24 @@ def test_jax_is_not_imported_to_check_the_parameters():
         check=True,
     )
     assert result.stdout == "set()\n"
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        ("exponential", "lr_end: expected a number above 0 for schedule: exponential"),
+        ("piecewise", "lr_milestones: expected epochs above 0 and below epochs (60)"),
+    ],
+)
+def test_schedule_without_what_it_needs_is_refused(write_params, schedule, message):
+    with pytest.raises(ParameterError) as caught:
+        load_params(write_params(schedule=schedule))
+    assert message in str(caught.value)
+
+
+def test_milestone_that_the_run_never_reaches_is_refused(write_params):
+    path = write_params(schedule="piecewise", lr_milestones="[30, 60]")
+    with pytest.raises(
+        ParameterError, match=r"below epochs \(60\).*got \[30\.0, 60\.0\]"
+    ):
+        load_params(path)

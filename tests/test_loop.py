@@ -6,8 +6,9 @@ import pytest
 
 from src.checkpoint import weights_of
 from src.data.split import Examples
+from src.data.training import TrainData, count_steps, epoch_order
 from src.errors import DivergedError, ParameterError
-from src.loop import Epoch, Steps, TrainData, count_steps, epoch_order, fit
+from src.loop import Epoch, Steps, fit
 from src.models.architecture import Architecture
 from src.state import build_state
 from tests.conftest import patterned

@@ -9,6 +9,7 @@ from src.metrics import (
     confusion_matrix,
     expected_calibration_error,
     test_metrics,
+    top_k_accuracy,
     wilson_interval,
 )
 
@@ -28,7 +29,7 @@ def test_scores_are_those_of_scikit_learn(seed):
     log_probabilities, labels = guesses(500, 7, seed)
     predicted = log_probabilities.argmax(1)
     names = [f"class {index}" for index in range(7)]
-    found = test_metrics(log_probabilities, labels, names)
+    found = test_metrics(log_probabilities, labels, names, top_k=2)
 
     precision, recall, f1, _ = sklearn_metrics.precision_recall_fscore_support(
         labels, predicted, average="macro"
@@ -65,7 +66,7 @@ def test_class_that_never_occurs_is_left_out_of_the_averages_as_by_scikit_learn(
     labels = np.array([0, 0, 1, 1, 2], np.int32)
     predicted = np.array([0, 1, 1, 1, 0])
     log_probabilities = np.log(np.full((5, 4), 0.1) + 0.6 * np.eye(4)[predicted])
-    found = test_metrics(log_probabilities, labels, list("abcd"))
+    found = test_metrics(log_probabilities, labels, list("abcd"), top_k=2)
     precision, recall, f1, _ = sklearn_metrics.precision_recall_fscore_support(
         labels, predicted, average="macro", zero_division=0
     )
@@ -106,3 +107,21 @@ def test_calibration_error_is_the_sum_over_bins_done_by_hand():
             expected += len(inside) / len(labels) * abs(confidence - correct)
     found = expected_calibration_error(probabilities, labels, bins=10)
     assert found == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("k", [1, 2, 6, 7, 9])
+def test_top_k_is_that_of_scikit_learn(k):
+    log_probabilities, labels = guesses(500, 7, seed=4)
+    found = top_k_accuracy(log_probabilities, labels, k)
+    expected = (
+        sklearn_metrics.top_k_accuracy_score(
+            labels, log_probabilities, k=k, labels=range(7)
+        )
+        if k < 7
+        else 1.0
+    )
+    assert found == expected
+
+
+def test_of_equal_scores_the_first_class_counts_as_the_higher_one():
+    assert top_k_accuracy(np.zeros((4, 4)), np.arange(4), k=1) == 0.25

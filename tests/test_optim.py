@@ -1,10 +1,13 @@
 """The chain: each optimizer's first steps and each schedule against its formula."""
 
+from typing import get_args
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from src.config import ScheduleName
 from src.optim import build_optimizer, build_schedule
 
 B1, B2, EPSILON, RMS_DECAY, RMS_EPSILON = 0.9, 0.999, 1e-8, 0.9, 1e-8
@@ -87,28 +90,137 @@ def test_clipping_scales_the_gradient_only_where_its_norm_is_too_large(params, s
     np.testing.assert_allclose(found, -LR * gradient * min(1, 2 / norm), rtol=1e-6)
 
 
-def test_constant_schedule_is_constant(params):
-    changes = {"schedule": "constant", "lr": 0.3}
-    schedule = build_schedule(params.model_copy(update=changes), steps_per_epoch=7)
-    assert {float(schedule(step)) for step in (0, 1, 20)} == {0.3}
+def test_clip_value_cuts_off_each_number_before_the_norm_is_taken(params):
+    gradient = np.array([[3.0, -40.0]])
+    changes = {"optimizer": "sgd", "clip_value": 4.0, "clip_norm": 2.5}
+    (found,) = updates(params, [gradient], **changes)
+    np.testing.assert_allclose(found, -LR * np.array([[1.5, -2.0]]), rtol=1e-6)
+
+
+def test_lion_steps_by_the_sign_of_its_two_means(params):
+    """Chen et al. 2023, arXiv:2302.06675, algorithm 2."""
+    mean = np.zeros((1, 2))
+    for mine, gradient in zip(
+        updates(params, optimizer="lion"), GRADIENTS, strict=True
+    ):
+        expected = -LR * np.sign(0.9 * mean + 0.1 * gradient)
+        np.testing.assert_allclose(mine, expected, rtol=1e-6)
+        mean = 0.99 * mean + 0.01 * gradient
+
+
+def test_lamb_scales_adams_step_to_the_weights_norm_after_decay(params):
+    """You et al. 2020, arXiv:1904.00962, algorithm 2, with phi the identity."""
+    weights, first, second = np.array([[1.0, -1.0]]), 0.0, 0.0
+    found = updates(params, optimizer="lamb", weight_decay=0.1)
+    for step, (mine, gradient) in enumerate(zip(found, GRADIENTS, strict=True), 1):
+        first = B1 * first + (1 - B1) * gradient
+        second = B2 * second + (1 - B2) * gradient**2
+        adam = first / (1 - B1**step) / (np.sqrt(second / (1 - B2**step)) + 1e-8)
+        direction = adam + 0.1 * weights
+        ratio = np.linalg.norm(weights) / np.linalg.norm(direction)
+        expected = -LR * ratio * direction
+        np.testing.assert_allclose(mine, expected, rtol=1e-4)
+        weights = weights + expected
+
+
+def test_muon_makes_the_momentum_orthogonal_and_as_large_as_adams_step(params):
+    """Jordan 2024: U V^T of the momentum's singular vectors, values between .6 and 1.3.
+
+    The size is 0.2 sqrt(max(rows, columns)): Liu et al. 2025, arXiv:2502.16982, eq. 4.
+    """
+    rng = np.random.default_rng(0)
+    gradients = [rng.normal(size=(6, 4)) for _ in range(3)]
+    weights = rng.normal(size=(6, 4)).tolist()
+    found = updates(params, gradients, weights, optimizer="muon", momentum=MOMENTUM)
+    mean = np.zeros((6, 4))
+    for step, (mine, gradient) in enumerate(zip(found, gradients, strict=True), 1):
+        mean = MOMENTUM * mean + (1 - MOMENTUM) * gradient
+        ahead = MOMENTUM * mean / (1 - MOMENTUM ** (step + 1))
+        ahead += (1 - MOMENTUM) * gradient / (1 - MOMENTUM**step)
+        left, _, right = np.linalg.svd(ahead, full_matrices=False)
+        values = left.T @ (mine / (-LR * 0.2 * np.sqrt(6))) @ right.T
+        assert np.all((np.diag(values) > 0.6) & (np.diag(values) < 1.3))
+        np.testing.assert_allclose(values, np.diag(np.diag(values)), atol=1e-3)
+
+
+def test_muon_takes_a_convolutions_filters_as_columns(params):
+    changes = {"optimizer": "muon", "lr": LR, "schedule": "constant"}
+    changes |= {"weight_decay": 0.0, "momentum": MOMENTUM}
+    optimizer = build_optimizer(params.model_copy(update=changes), steps_per_epoch=1)
+    gradient = np.random.default_rng(1).normal(size=(3, 3, 2, 5)).astype(np.float32)
+    found = []
+    for shape in [(3, 3, 2, 5), (18, 5)]:
+        tree = {"kernel": jnp.asarray(gradient.reshape(shape)), "bias": jnp.ones(5)}
+        update, _ = optimizer.update(tree, optimizer.init(tree), tree)
+        found.append(np.asarray(update["kernel"]).reshape(18, 5))
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-5, atol=1e-6)
+    # Biases get adam's step: of a first gradient, its sign.
+    np.testing.assert_allclose(update["bias"], -LR * np.ones(5), rtol=1e-5)
+
+
+def cosine(share):
+    return (1 + np.cos(np.pi * share)) / 2
+
+
+def by_formula(name, step, *, lr, end, total, warmup):
+    """Each schedule as its source writes it, in double precision."""
+    share = step / total
+    if name in ("constant", "plateau"):
+        return lr
+    if name == "linear":
+        return lr + (end - lr) * share
+    if name == "exponential":
+        return lr * (end / lr) ** share
+    if name == "piecewise":
+        return lr * 0.5 ** ((step >= 16) + (step >= 28))
+    if name == "cosine":
+        return end + (lr - end) * cosine(share)
+    down = (step - warmup) / max(total - warmup, 1)
+    if name == "warmup_cosine":
+        if step < warmup:
+            return lr * step / warmup
+        return end + (lr - end) * cosine(down)
+    if step < warmup:
+        return lr / 25 + (lr - lr / 25) * (1 - cosine(step / warmup))
+    return lr / 250_000 + (lr - lr / 250_000) * cosine(down)
 
 
 @pytest.mark.parametrize("warmup_epochs", [0, 1, 2.5, 5])
-def test_warmup_cosine_follows_its_formula_to_both_ends(params, warmup_epochs):
-    changes = {
-        "schedule": "warmup_cosine",
-        "lr": 0.3,
-        "epochs": 5,
-        "warmup_epochs": warmup_epochs,
-    }
+@pytest.mark.parametrize("name", get_args(ScheduleName))
+def test_schedule_follows_its_formula_to_both_ends(params, name, warmup_epochs):
+    changes = {"lr": 0.3, "lr_end": 0.003, "epochs": 5, "lr_milestones": (2.0, 3.5)}
+    changes |= {"schedule": name, "warmup_epochs": warmup_epochs, "lr_factor": 0.5}
     schedule = build_schedule(params.model_copy(update=changes), steps_per_epoch=8)
-    warmup, total = round(warmup_epochs * 8), 40
+    warmup = round(warmup_epochs * 8) if name in ("warmup_cosine", "one_cycle") else 0
+    total = max(40, warmup + 1)
     for step in range(total + 1):
-        if step < warmup:
-            expected = 0.3 * step / warmup
-        elif step == warmup:
-            expected = 0.3
-        else:
-            share = (step - warmup) / (total - warmup)
-            expected = 0.15 * (1 + np.cos(np.pi * share))
-        assert float(schedule(step)) == pytest.approx(expected, abs=1e-7)
+        expected = by_formula(name, step, lr=0.3, end=0.003, total=total, warmup=warmup)
+        assert float(schedule(step)) == pytest.approx(expected, rel=2e-6, abs=1e-7)
+
+
+@pytest.mark.parametrize("name", ["cosine", "warmup_cosine", "linear", "exponential"])
+def test_schedule_ends_exactly_at_lr_end(params, name):
+    changes = {"schedule": name, "lr": 0.0123, "lr_end": 0.000321, "warmup_epochs": 1}
+    changed = params.model_copy(update=changes | {"epochs": 3})
+    schedule = build_schedule(changed, steps_per_epoch=7)
+    assert np.float32(schedule(21)) == np.float32(0.000321)
+    assert np.float32(schedule(7 if name == "warmup_cosine" else 0)) == np.float32(
+        0.0123
+    )
+
+
+def test_applied_rate_is_kept_with_the_optimizer(params):
+    changes = {"schedule": "linear", "lr": 1.0, "lr_end": 0.0, "epochs": 1}
+    optimizer = build_optimizer(params.model_copy(update=changes), steps_per_epoch=4)
+    weights = {"kernel": jnp.ones((1, 2))}
+    state = optimizer.init(weights)
+    for expected in (1.0, 0.75, 0.5, 0.25):
+        _, state = optimizer.update(weights, state, weights)
+        assert float(state[-1].hyperparams["learning_rate"]) == expected
+
+
+def test_two_milestones_within_one_step_let_the_rate_fall_twice(params):
+    changes = {"schedule": "piecewise", "lr": 1.0, "lr_factor": 0.1}
+    changes |= {"lr_milestones": (1.0, 1.1)}
+    schedule = build_schedule(params.model_copy(update=changes), steps_per_epoch=3)
+    assert [round(float(schedule(step)), 6) for step in (2, 3)] == [1.0, 0.01]

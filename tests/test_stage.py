@@ -10,6 +10,9 @@ import sys
 import numpy as np
 import pytest
 
+from src.checkpoint import load_trained
+from src.data.prepared import load_manifest, load_split
+from src.predict import predict
 from tests.conftest import patterned, run_stage
 from tests.imports import ROOT
 
@@ -229,3 +232,56 @@ def test_classes_too_small_to_be_cut_are_refused_by_prepare(tmp_path, write_para
     assert result.returncode == 3
     assert "Bring" in result.stderr
     assert not (tmp_path / "data").exists()
+
+
+def test_five_skipped_steps_in_a_row_are_code_four(prepared, write_params):
+    write_params(
+        model="mlp",
+        batch_size=8,
+        optimizer="momentum",
+        schedule="constant",
+        lr="1e38",
+        on_nan="skip",
+    )
+    result = run_stage("train", prepared)
+    assert result.returncode == 4
+    assert "(epoch " in result.stderr
+    assert "after 4 skipped" in result.stderr
+    assert not (prepared / "models").exists()
+
+
+def test_stopped_run_records_why_and_average_and_precision_reach_the_file(
+    prepared, write_params
+):
+    write_params(
+        model="cnn",
+        hidden=8,
+        batch_size=16,
+        patience=1,
+        min_delta=9.0,
+        precision="bfloat16",
+        ema_decay=0.9,
+    )
+    result = run_stage("train", prepared)
+    assert result.returncode == 0, result.stderr
+    assert "stopped by patience: 1 epochs without" in result.stdout
+    record = json.loads((prepared / "models/model.json").read_text())
+    assert record["stopped"].startswith("patience: 1 epochs")
+    assert record["epoch"] == 1
+    weights = np.load(prepared / "models/model.npz")
+    assert {array.dtype for array in weights.values()} == {np.dtype("float32")}
+    validation = json.loads((prepared / "metrics/train.json").read_text())["validation"]
+    # The saved weights score what validation said of them, by evaluation's own code.
+    saved = load_trained(load_manifest())
+    images, labels = load_split("validation", load_manifest())
+    scores = predict(saved.model, images)
+    loss = -float(scores[np.arange(len(labels)), labels].mean())
+    assert loss == pytest.approx(validation["loss"], abs=2e-6)
+    assert run_stage("evaluate", prepared).returncode == 0
+
+
+def test_monitor_that_says_nothing_is_code_two(prepared, write_params):
+    write_params(model="mlp", monitor="validation_top_k")  # three classes, top_k 3
+    result = run_stage("train", prepared)
+    assert result.returncode == 2
+    assert "top_k: expected less than the 3 classes" in result.stderr

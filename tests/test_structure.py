@@ -11,16 +11,22 @@ from tests.imports import ROOT, import_closure, imported_modules
 
 LAYERS = [
     {"errors", "paths", "interrupt"},
-    {"flat_yaml", "files"},
+    {"flat_yaml", "files", "faults"},
     {"config"},
-    {"data", "models", "optim", "losses", "metrics", "monitor", "augment"},
+    {"data", "models", "optim", "metrics", "counts", "monitor", "guard"},
+    {"losses", "augment", "average", "accumulate"},
     {"state"},
     {"step", "predict"},
-    {"loop", "checkpoint", "pictures"},
-    {"report", "export"},
+    {"debug"},
+    {"loop", "checkpoint", "pictures", "repeat"},
+    {"report", "lr_range", "export"},
     {"stage"},
 ]
-STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+STAGES = {
+    name: stage
+    for file in ("dvc.yaml", "extra/dvc.yaml")
+    for name, stage in yaml.safe_load((ROOT / file).read_text())["stages"].items()
+}
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 
 
@@ -82,6 +88,7 @@ def test_stage_reruns_when_any_source_it_imports_changes(name):
     declared = {dep for dep in STAGES[name]["deps"] if dep.endswith(".py")}
     closure = import_closure(ROOT / f"stages/{name}.py")
     assert declared == {str(path.relative_to(ROOT)) for path in closure}
+    assert len(STAGES[name]["deps"]) == len(set(STAGES[name]["deps"]))
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -93,7 +100,7 @@ def test_stage_reruns_when_a_library_changes(name):
 def test_stage_lists_exactly_the_parameters_it_reads(name):
     closure = import_closure(ROOT / f"stages/{name}.py")
     read = set().union(*(parameters_read(path) for path in closure))
-    assert set(STAGES[name].get("params", [])) == read
+    assert sorted(STAGES[name].get("params", [])) == sorted(read)
 
 
 def test_trained_network_records_the_parameters_of_its_stage():

@@ -24,17 +24,21 @@ def build(task: Task, log_every: int = 100) -> Prepare:
         "lr": LEARNING_RATE,
         "weight_decay": WEIGHT_DECAY,
         "clip_norm": None,
+        "clip_value": None,
         "label_smoothing": 0.0,
         "augment": (),
+        "precision": "float32",
+        "accumulate": 1,
+        "ema_decay": 0.0,
+        "on_nan": "stop",
     }
     params = load_params(Path("params.yaml")).model_copy(update=recipe)
     architecture = Architecture(
         task.model, HIDDEN[task.model], 0.0, image_shape=(28, 28, 1), classes=10
     )
     graph, state = build_state(params, architecture, steps_per_epoch=1)
-    model, optimizer, metrics = nnx.merge(graph, state)
-    model = with_weights(model, task.weights())
-    state = nnx.state((model, optimizer, metrics))
+    parts = nnx.merge(graph, state)
+    state = nnx.state(parts._replace(model=with_weights(parts.model, task.weights())))
     split = Examples(*map(jnp.asarray, task.split()))
     key = seed_key(0, STEPS)
 
@@ -52,8 +56,11 @@ def build(task: Task, log_every: int = 100) -> Prepare:
                 last = min(per_epoch, steps - epoch * per_epoch)
                 for start in range(0, last, log_every):
                     stop = min(start + log_every, last)
+                    done = epoch * per_epoch
                     state, chunk = run_chunk(
-                        state, split, rows, start, stop, key, graph=graph, params=params
+                        *(state, split, rows, start, stop, done, key),
+                        graph=graph,
+                        params=params,
                     )
                     losses.append(float(jax.device_get(chunk).loss))
                 state = with_empty_metrics(state, graph)

@@ -15,6 +15,15 @@ class Examples(NamedTuple):
     labels: Any  # int32 [n], indices of classes
 
 
+class Batch(NamedTuple):
+    """What a step learns from: examples, and with mixup what is mixed into them."""
+
+    images: Any  # uint8 [batch, height, width, channels]
+    labels: Any  # int32 [batch]
+    partners: Any = None  # int32 [batch], the labels of what was mixed in
+    shares: Any = None  # float32 [batch], how much of each loss `labels` keeps
+
+
 class Source(NamedTuple):
     """A data set as its source gives it; what is None is cut from `train`."""
 

@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from src.config import suggestion
 from src.data.split import Examples, Source
 from src.errors import DataError, ParameterError, StorageError
+from src.faults import suggestion
 from src.files import one_line
 
 # Read by TensorFlow's C++ side when it is imported: no banner on the user's terminal.

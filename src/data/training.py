@@ -1,0 +1,70 @@
+"""What training sees of the prepared data, and in which order."""
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+
+from src.config import Params
+from src.data.prepared import Manifest, load_split
+from src.data.split import Examples, take
+from src.errors import ParameterError
+
+SHUFFLE, LIMIT = 3, 4  # streams of the seed: the order of epochs, a choice of examples
+
+
+@dataclass(frozen=True)
+class TrainData:
+    """The two splits that training may see, on the device."""
+
+    train: Examples
+    validation: Examples
+
+
+def load_train_data(manifest: Manifest, params: Params) -> TrainData:
+    """Reads the two splits and brings them to the device, as uint8.
+
+    With `limit_examples` less of train; with `overfit_batches` the same few examples
+    twice.
+
+    Raises:
+        DataError: a split is missing, changed or malformed.
+    """
+    train, validation = (load_split(name, manifest) for name in ("train", "validation"))
+    if params.limit_examples or params.overfit_batches:
+        rng = np.random.default_rng((params.seed, LIMIT))
+        rows = rng.permutation(len(train.labels))[: params.limit_examples]
+        if params.overfit_batches:
+            rows = rows[: params.overfit_batches * params.batch_size]
+        train = take(train, np.sort(rows))
+        validation = train if params.overfit_batches else validation
+    return TrainData(on_device(train), on_device(validation))
+
+
+def on_device(split: Examples) -> Examples:
+    """A split's arrays, given to JAX."""
+    return Examples(*map(jnp.asarray, split))
+
+
+def count_steps(examples: int, batch_size: int) -> int:
+    """Steps per epoch: whole batches; what is left over waits for another shuffle.
+
+    Raises:
+        ParameterError: there is no whole batch.
+    """
+    if batch_size > examples:
+        raise ParameterError(
+            f"params.yaml: batch_size: expected at most the {examples} training "
+            f"examples, got {batch_size}. Use {examples} or less."
+        )
+    return examples // batch_size
+
+
+def epoch_order(examples: int, batch_size: int, seed: int, epoch: int) -> np.ndarray:
+    """The examples of each step of an epoch: int32 `[steps, batch]`, none twice.
+
+    A function of its arguments alone: no epoch needs the ones before it.
+    """
+    order = np.random.default_rng((seed, SHUFFLE, epoch)).permutation(examples)
+    steps = examples // batch_size
+    return order[: steps * batch_size].reshape(steps, batch_size).astype(np.int32)

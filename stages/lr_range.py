@@ -1,0 +1,40 @@
+"""Tries one learning rate after the other, rising, and suggests where to begin.
+
+Run only on request: `dvc repro extra/dvc.yaml:lr_range`.
+"""
+
+from src import paths
+from src.config import Params
+from src.stage import run_stage
+
+
+def main(params: Params) -> str:
+    """Draws the loss over the learning rate; writes it as a table too."""
+    from src.data.prepared import load_manifest
+    from src.data.training import load_train_data
+    from src.files import write_csv
+    from src.lr_range import Range, find_range
+    from src.pictures import draw_lr_range
+    from src.state import choose_architecture
+
+    manifest = load_manifest()
+    architecture = choose_architecture(params, manifest)
+    data = load_train_data(manifest, params)
+    found = find_range(data.train, architecture, params)
+    rows = [
+        (f"{rate:.6g}", loss, smoothed)  # six digits: rates are tiny
+        for rate, loss, smoothed in zip(
+            *(column.tolist() for column in found), strict=True
+        )
+    ]
+    write_csv(paths.PLOTS / "lr_range.csv", Range._fields, rows)
+    draw_lr_range(*found, found.suggestion, paths.PLOTS / "lr_range.png")
+    return (
+        f"{params.model}, {params.optimizer}: the loss falls fastest at lr "
+        f"{found.suggestion:.2g} (of {found.rates[0]:.2g} to {found.rates[-1]:.2g}); "
+        f"try lr={found.suggestion:.1g} -> {paths.PLOTS / 'lr_range.png'}"
+    )
+
+
+if __name__ == "__main__":
+    run_stage("lr_range", main)

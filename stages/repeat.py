@@ -1,0 +1,60 @@
+"""The run of params.yaml again with other seeds: mean, spread and interval.
+
+`python -m stages.repeat --seeds 5` changes nothing of the run that lies here: it works
+in folders that are gone afterwards, and writes metrics/repeat.json.
+"""
+
+import argparse
+import os
+from contextlib import chdir, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from src import paths
+from src.config import Params
+from src.errors import ParameterError
+from src.stage import run_stage
+from stages import evaluate, prepare, train
+
+REPORTED = "accuracy", "loss", "precision", "recall", "f1", "top_k"
+
+
+def main(params: Params) -> str:
+    """Prepares, trains and evaluates for `seed`, `seed + 1` and so on."""
+    from src.files import read_json, write_metrics
+    from src.repeat import summarize
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=5)
+    count = parser.parse_args().seeds
+    if count < 2:
+        raise ParameterError(
+            f"--seeds: expected 2 or more, got {count}: one run has no spread. Say 5."
+        )
+    seeds = range(params.seed, params.seed + count)
+    os.environ.setdefault("FOURBEAT_MANUAL_DIR", str(paths.MANUAL.resolve()))
+    data_path = str(Path(params.data_path).resolve())
+    found = []
+    for seed in seeds:
+        run = params.model_copy(update={"seed": seed, "data_path": data_path})
+        with TemporaryDirectory() as folder, chdir(folder):
+            with redirect_stdout(StringIO()):
+                for stage in (prepare, train, evaluate):
+                    said = stage.main(run)
+            found.append(read_json(paths.METRICS / "test.json", "")["test"])
+        print(f"seed {seed}: {said.rpartition(' -> ')[0]}", flush=True)  # noqa: T201
+    over = {name: summarize([run[name] for run in found]) for name in REPORTED}
+    table = {name: summary._asdict() for name, summary in over.items()}
+    path = paths.METRICS / "repeat.json"
+    write_metrics(path, {"repeat": {"seeds": len(seeds), **table}})
+    score = over["accuracy"]
+    return (
+        f"{len(seeds)} seeds: test accuracy {score.mean:.4f} ± "
+        f"{score.standard_deviation:.4f} (95 % interval of the mean {score.low:.4f} to "
+        f"{score.high:.4f}) -> {path}"
+    )
+
+
+if __name__ == "__main__":
+    run_stage("repeat", main)
