@@ -18,7 +18,7 @@ export PATH := $(VENV)/bin:$(PATH)
 unexport PYTHONHOME PYTHONPATH
 export VIRTUAL_ENV := $(VENV)
 
-.PHONY: help setup repro test lint format check verify docs debug bench bench-data bench-accuracy bench-scaling lock clean
+.PHONY: help setup repro test lint format check verify docs restore debug bench bench-data bench-accuracy bench-scaling lock clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
@@ -63,7 +63,12 @@ verify: setup  ## runs the pipeline in a temporary clone, compares with the comm
 docs: setup  ## the comments in params.yaml and the README's table, from src/config.py
 	python -m tests.document
 
-debug: setup  ## trains in a temporary copy, printing every layer; finds the first NaN
+restore: setup  ## params.yaml, dvc.lock, metrics/ and models/ as committed; your code stays
+	@touch params.yaml  # git compares whole seconds: an edit of equal size may hide
+	git checkout -- params.yaml dvc.lock extra/dvc.lock metrics
+	dvc checkout --quiet
+
+debug: setup  ## trains as params.yaml says, in a temporary copy, printing every layer; finds the first NaN
 	dvc exp run --temp -S debug=true train
 
 bench-data: setup

@@ -40,7 +40,7 @@ def main() -> None:
 
     from src.data.prepared import load_manifest
     from src.data.training import count_steps, load_train_data
-    from src.loop import Epoch, fit
+    from src.loop import Epoch, Steps, fit
     from src.state import build_state, choose_architecture
 
     jax.devices()
@@ -56,14 +56,14 @@ def main() -> None:
     jax.block_until_ready(state)
     lap("first weights")
     events = fit(state, graph, data, params)
-    next(events)
+    next(event for event in events if isinstance(event, Steps))
     lap("first chunk, with tracing and compilation")
     costs["from the start to the first finished chunk"] = sum(costs.values())
     epoch = next(event for event in events if isinstance(event, Epoch))
     lap("the rest of the first epoch, with the first evaluation")
-    chunk = next(events)
+    chunk = next(event for event in events if isinstance(event, Steps))
     lap("a step in the steady state")
-    costs["a step in the steady state"] /= chunk.step - epoch.step
+    costs["a step in the steady state"] /= chunk.step - epoch.result.step
     print(json.dumps(costs))
 
 

@@ -215,7 +215,13 @@ class Params(BaseModel, frozen=True, extra="forbid", strict=True):
         "is broken"
     )
     log_every: Count = Field(
-        description="optimizer steps per row of metrics/plots/steps.csv; changes no "
+        description="optimizer steps per row of metrics/plots/steps.csv, counted anew "
+        "in each epoch; changes no result"
+    )
+
+    save_minutes: Positive = Field(
+        description="an interrupted run goes on from where it was saved last: at the "
+        "end of each epoch, and within one after so many minutes; above 0. Changes no "
         "result"
     )
 
@@ -259,8 +265,9 @@ class Params(BaseModel, frozen=True, extra="forbid", strict=True):
         "code 4, or skip its step; five in a row stop all the same"
     )
     debug: bool = Field(
-        description="true: print each layer's shape, norms and dead units, and find "
-        "the operation that made the first NaN (make debug); false. Slow"
+        description="true: print each layer's shape, norms and dead units, and stop "
+        "at the first NaN, on_nan: skip or not, with the operation that made it; "
+        "false. Slow"
     )
     lr_range_low: Positive = Field(
         description="of the LR range test: the first rate; above 0"

@@ -74,6 +74,8 @@ def run_chunk_watched(
     for step, suspect in before:
         step_key = jax.random.fold_in(key, done + step)
         batch = batch_of(split, rows[step], step_key, params)
+        print(f"before step {done + step + 1}:")  # noqa: T201
+        print(described_health(nnx.merge(graph, suspect).model, batch))  # noqa: T201
         explain(suspect, graph, batch, step_key, params, done + step + 1)
     return after, chunk
 
@@ -159,9 +161,11 @@ def described_health(model: Model, batch: Batch) -> str:
     for path, slope in nnx.to_flat_state(gradient):
         values, slopes = np.asarray(weights[path][...]), np.asarray(slope[...])
         dead = f"{(slopes == 0).sum()} of {slopes.size}" if slopes.ndim == 1 else ""
+        with np.errstate(over="ignore", invalid="ignore"):  # then it says inf or nan
+            norms = np.linalg.norm(values), np.linalg.norm(slopes)
         lines.append(
             f"{'.'.join(map(str, path)):<18}{values.shape!s:<18}"
-            f"{np.linalg.norm(values):>10.4g}{np.linalg.norm(slopes):>12.4g}{dead:>12}"
+            f"{norms[0]:>10.4g}{norms[1]:>12.4g}{dead:>12}"
         )
     return "\n".join(lines)
 

@@ -35,3 +35,9 @@ class StorageError(FourbeatError):
     """The disk or the network failed."""
 
     exit_code = 5
+
+
+class BusyError(FourbeatError):
+    """Another process does this very work already."""
+
+    exit_code = 2

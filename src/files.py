@@ -102,11 +102,18 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> str:
     """Writes an uncompressed npz, which can be memory-mapped; returns its SHA-256."""
+    content = pack_arrays(arrays)
+    write_bytes(path, content)
+    return digest(content)
+
+
+def pack_arrays(arrays: Mapping[str, np.ndarray]) -> memoryview:
+    """The bytes of an uncompressed npz: the same arrays, the same bytes."""
     buffer = io.BytesIO()
-    contiguous = {name: np.ascontiguousarray(arrays[name]) for name in arrays}
+    # Not `ascontiguousarray`, which makes a number a list of one.
+    contiguous = {name: np.asarray(arrays[name], order="C") for name in arrays}
     np.savez(buffer, allow_pickle=False, **contiguous)
-    write_bytes(path, buffer.getbuffer())
-    return digest(buffer.getbuffer())
+    return buffer.getbuffer()
 
 
 def read_bytes(path: Path, repair: str) -> bytes:
@@ -179,6 +186,15 @@ def read_arrays(
             f"{path}: expected SHA-256 {sha256[:12]}..., found {found[:12]}...: "
             f"the file was changed or damaged. {repair}"
         )
+    return unpack_arrays(path, content, repair)
+
+
+def unpack_arrays(path: Path, content: bytes, repair: str) -> dict[str, np.ndarray]:
+    """Every array of an npz that was read already.
+
+    Raises:
+        DataError: not an npz, or pickled objects inside.
+    """
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             members = {name: arrays[name] for name in arrays.files}

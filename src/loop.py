@@ -7,8 +7,8 @@ is the caller's.
 import math
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -19,12 +19,11 @@ from src.config import MonitorName, Params
 from src.data.training import TrainData, count_steps, epoch_order
 from src.debug import run_chunk_watched
 from src.errors import DivergedError
-from src.interrupt import raise_if_stopped
 from src.metrics import macro_averages
 from src.models import Model
-from src.monitor import Plateau
+from src.monitor import Plateau, build_plateau
 from src.state import STEPS, Graph, seed_key, with_empty_metrics, with_learning_rate
-from src.step import Chunk, Skips, Sums, Tally, run_chunk, score
+from src.step import Chunk, Skips, Tally, run_chunk, score
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class Steps:
 
 
 @dataclass(frozen=True)
-class Epoch:
+class Result:
     """What an epoch did; a row of history.csv."""
 
     epoch: int  # from 1
@@ -69,8 +68,6 @@ class Epoch:
     validation: Scores
     lr: float  # of the last step
     skipped: int  # steps since training began
-    model: Model  # valid until the next event is asked for: then it is overwritten
-    end: str | None  # why there is no epoch after this one
 
     def value(self, name: MonitorName) -> float:
         """The number that `monitor` names; NaN where there is none."""
@@ -79,16 +76,52 @@ class Epoch:
         return value
 
 
+@dataclass(frozen=True)
+class Epoch:
+    """An epoch is over."""
+
+    result: Result
+    model: Model  # valid until the next event is asked for: then it is overwritten
+    end: str | None  # why there is no epoch after this one
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where training is; with the state, all that the rest of it depends on."""
+
+    epoch: int  # from 1, the one that is under way
+    taken: int  # steps of it
+    before: tuple[float, ...] | None  # its `Sums` when a row of steps.csv last ended
+    skipped: int  # steps since training began, until then
+    plateau: Plateau
+
+
+@dataclass(frozen=True)
+class Point:
+    """Training could be interrupted here; valid until the next event is asked for."""
+
+    state: nnx.State
+    position: Position
+    ends_epoch: bool
+
+
 def fit(
-    state: nnx.State, graph: Graph, data: TrainData, params: Params
-) -> Iterator[Steps | Epoch]:
+    state: nnx.State,
+    graph: Graph,
+    data: TrainData,
+    params: Params,
+    position: Position | None = None,
+) -> Iterator[Steps | Epoch | Point]:
     """Trains; yields every `log_every` steps, and after each epoch's validation.
+
+    After each of these but the last, and about every second, comes a `Point`.
 
     Args:
         state: consumed, see `run_chunk`.
         graph: of the `Parts`.
         data: the training and validation split.
         params: the run's.
+        position: where the state is from; None: the beginning.
 
     Raises:
         DivergedError: a loss or a gradient is not finite.
@@ -96,55 +129,102 @@ def fit(
     examples = len(data.train.labels)
     steps = count_steps(examples, params.batch_size)
     key = seed_key(params.seed, STEPS)
-    plateau, limits = Plateau(params), Limits(params)
+    limits, pace = Limits(params), Pace()
     run = run_chunk_watched if params.debug else run_chunk
-    skips: Skips | None = None
-    for epoch in range(1, params.epochs + 1):
+    now = position or Position(1, 0, None, 0, build_plateau(params))
+    for epoch in range(now.epoch, params.epochs + 1):
         rows = jnp.asarray(epoch_order(examples, params.batch_size, params.seed, epoch))
-        state = with_empty_metrics(state, graph)
-        before = None
-        done, taken = (epoch - 1) * steps, 0
-        while taken < steps and not limits.reason:
-            start, taken = taken, min(taken + params.log_every, limits.end(steps, done))
+        if now.taken == 0:
+            state = with_empty_metrics(state, graph)
+        done = (epoch - 1) * steps
+        while now.taken < steps and not limits.reason:
+            row_end = min(next_multiple(now.taken, params.log_every), steps)
+            row_end = min(row_end, limits.steps - done)
+            stop = pace.stop(now.taken, row_end)
             state, result = run(
-                *(state, data.train, rows, start, taken, done, key),
+                *(state, data.train, rows, now.taken, stop, done, key),
                 graph=graph,
                 params=params,
             )
             chunk: Chunk = jax.device_get(result)
+            pace.learn(stop - now.taken)
             check_finite(chunk, epoch, done)
-            raise_if_stopped()
-            limits.look(done + taken)
-            yield Steps(
-                epoch=epoch,
-                step=done + taken,
-                train=means(chunk.sums, before),
-                lr=float(chunk.lr),
-                gradient_norm=float(chunk.gradient_norm),
-                skipped=skipped_since(skips, chunk.skips),
-                skipped_steps=latest_skipped(chunk.skips, skips),
-                loss_scale=float(chunk.skips.scale) if chunk.skips else 1.0,
-            )
-            before, skips = chunk.sums, chunk.skips
+            now = replace(now, taken=stop)
+            if stop == row_end:
+                limits.look(done + stop)
+                yield steps_of(chunk, now, done + stop)
+                sums = tuple(map(float, chunk.sums))
+                now = replace(now, before=sums, skipped=skipped_of(chunk))
+            if stop < steps and not limits.reason:
+                yield Point(state, now, ends_epoch=False)
         tally = score(state, data.validation, graph=graph, top_k=params.top_k)
         validation = scores(jax.device_get(tally))
         check_validation(validation, epoch, float(chunk.lr))
-        last = Epoch(
+        result = Result(
             epoch=epoch,
-            step=done + taken,
-            train=means(chunk.sums),
+            step=done + now.taken,
+            train=means(tuple(map(float, chunk.sums))),
             validation=validation,
             lr=float(chunk.lr),
-            skipped=skipped_since(None, skips),
-            model=nnx.merge(graph, state).best,
-            end="epochs" if epoch == params.epochs else limits.reason,
+            skipped=now.skipped,
         )
-        yield last
-        if last.end:
+        end = "epochs" if epoch == params.epochs else limits.reason
+        yield Epoch(result, nnx.merge(graph, state).best, end)
+        if end:
             return
         if params.schedule == "plateau":
-            rate = plateau.next_rate(epoch, last.value(params.monitor))
+            rate = now.plateau.next_rate(epoch, result.value(params.monitor))
             state = with_learning_rate(state, graph, rate)
+        now = replace(now, epoch=epoch + 1, taken=0, before=None)
+        yield Point(state, now, ends_epoch=True)
+
+
+def next_multiple(number: int, of: int) -> int:
+    """The next larger multiple."""
+    return (number // of + 1) * of
+
+
+class Pace:
+    """How many steps take about a second: so long a signal may have to wait."""
+
+    def __init__(self) -> None:
+        self.steps = 1
+        self.began = 0.0
+        self.first = True  # compiles: its time says nothing
+
+    def stop(self, start: int, end: int) -> int:
+        """Where to look up again on the way from `start` to `end`."""
+        self.began = time.monotonic()
+        return min(start + self.steps, end)
+
+    def learn(self, taken: int) -> None:
+        """Takes more or fewer steps next time, by how long `taken` of them took."""
+        seconds = time.monotonic() - self.began
+        if seconds < 0.5 and taken == self.steps:
+            self.steps *= 2
+        elif seconds > 1 and not self.first:
+            self.steps = max(taken // 2, 1)
+        self.first = False
+
+
+def steps_of(chunk: Chunk, position: Position, step: int) -> Steps:
+    """The row of steps.csv that ends here."""
+    total = skipped_of(chunk)
+    return Steps(
+        epoch=position.epoch,
+        step=step,
+        train=means(tuple(map(float, chunk.sums)), position.before),
+        lr=float(chunk.lr),
+        gradient_norm=float(chunk.gradient_norm),
+        skipped=total - position.skipped,
+        skipped_steps=latest_skipped(chunk.skips, total - position.skipped),
+        loss_scale=float(chunk.skips.scale) if chunk.skips else 1.0,
+    )
+
+
+def skipped_of(chunk: Chunk) -> int:
+    """How many steps were skipped since training began."""
+    return int(chunk.skips.total) if chunk.skips else 0
 
 
 class Limits:
@@ -156,10 +236,6 @@ class Limits:
         self.began = time.monotonic()
         self.reason: str | None = None  # why to end, once there is a reason
 
-    def end(self, steps: int, done: int) -> int:
-        """The step of an epoch before which it ends; `done` were taken before it."""
-        return min(steps, self.steps - done)
-
     def look(self, steps: int) -> None:
         """May find a reason, after so many steps since training began."""
         if steps >= self.steps:
@@ -168,14 +244,14 @@ class Limits:
             self.reason = f"max_minutes: {self.minutes:g}"
 
 
-def means(sums: Sums, before: Sums | None = None) -> Means | None:
+def means(sums: Sequence[float], before: Sequence[float] | None = None) -> Means | None:
     """The means over all that was added, or over what was added since `before`.
 
-    None where nothing was.
+    None where nothing was. Both as in `Sums`.
     """
+    old = before or [0.0] * len(sums)
     total, rest, correct, examples = (
-        float(new) - (float(old) if before else 0.0)
-        for new, old in zip(sums, before or sums, strict=True)
+        new - then for new, then in zip(sums, old, strict=True)
     )
     return Means((total - rest) / examples, correct / examples) if examples else None
 
@@ -192,18 +268,13 @@ def scores(tally: Tally) -> Scores:
     )
 
 
-def skipped_since(before: Skips | None, skips: Skips | None) -> int:
-    """How many steps were skipped between two looks at the guard."""
-    return (int(skips.total) if skips else 0) - (int(before.total) if before else 0)
-
-
-def latest_skipped(skips: Skips | None, before: Skips | None) -> tuple[int, ...]:
-    """The numbers of the steps that were skipped since `before`, the latest 64."""
+def latest_skipped(skips: Skips | None, new: int) -> tuple[int, ...]:
+    """The numbers of the `new` steps that were skipped last, at most 64."""
     if skips is None:
         return ()
     total, size = int(skips.total), len(skips.steps)
-    new = min(skipped_since(before, skips), size)
-    return tuple(int(skips.steps[place % size]) for place in range(total - new, total))
+    places = range(total - min(new, size), total)
+    return tuple(int(skips.steps[place % size]) for place in places)
 
 
 def check_finite(chunk: Chunk, epoch: int, done: int) -> None:
@@ -211,7 +282,10 @@ def check_finite(chunk: Chunk, epoch: int, done: int) -> None:
     loss, norm, lr = (float(n) for n in (chunk.loss, chunk.gradient_norm, chunk.lr))
     tolerant = chunk.skips is not None
     if chunk.lost or not (tolerant or (math.isfinite(loss) and math.isfinite(norm))):
-        so_far = f", after {int(chunk.skips.total) - 1} skipped" if chunk.skips else ""
+        so_far = ""
+        if chunk.skips:
+            before = int(chunk.skips.total) - 1
+            so_far = f", after {before} skipped, one too many in a row"
         raise DivergedError(
             f"step {done + int(chunk.steps)} (epoch {epoch}){so_far}: expected finite "
             f"numbers, found loss {loss:g} and gradient norm {norm:g} at learning rate "

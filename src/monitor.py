@@ -14,12 +14,12 @@ class Best:
     mode: MonitorMode
     min_delta: float
     epoch: int = 0  # from 1; 0: none yet
-    value: float = math.nan
+    value: float | None = None
 
     def improves(self, epoch: int, value: float) -> bool:
         """Whether `value` is better by more than `min_delta`; then it is the best."""
         better = not math.isnan(value) and (
-            math.isnan(self.value) or self.gain(value, self.value) > self.min_delta
+            self.value is None or self.gain(value, self.value) > self.min_delta
         )
         if better:
             self.epoch, self.value = epoch, value
@@ -33,16 +33,16 @@ class Best:
         return other - value if down else value - other
 
 
+@dataclass
 class Monitor:
     """Follows one metric from epoch to epoch, and says when to stop."""
 
-    def __init__(self, params: Params) -> None:
-        self.best = Best(params.monitor, params.monitor_mode, params.min_delta)
-        self.patience = params.patience
-        self.first = params.start_from_epoch
-        self.good = params.stop_at
-        self.bad = params.stop_if_worse_than
-        self.reason: str | None = None  # why to stop, once there is a reason
+    best: Best
+    patience: int | None
+    first: int  # epoch, from which on patience and `bad` count
+    good: float | None
+    bad: float | None
+    reason: str | None = None  # why to stop, once there is a reason
 
     def improves(self, epoch: int, value: float) -> bool:
         """Whether `value` is the best so far; may give a `reason` to stop.
@@ -63,6 +63,18 @@ class Monitor:
         return better
 
 
+def build_monitor(params: Params) -> Monitor:
+    """What the parameters say of the best epoch and of stopping."""
+    return Monitor(
+        best=Best(params.monitor, params.monitor_mode, params.min_delta),
+        patience=params.patience,
+        first=params.start_from_epoch,
+        good=params.stop_at,
+        bad=params.stop_if_worse_than,
+    )
+
+
+@dataclass
 class Plateau:
     """Lowers the learning rate when a metric stops improving, between epochs.
 
@@ -70,15 +82,14 @@ class Plateau:
     `patience: 3` lowers it after exactly three epochs without improvement.
     """
 
-    def __init__(self, params: Params) -> None:
-        self.best = Best(params.monitor, params.monitor_mode, params.min_delta)
-        self.rate = params.lr
-        self.lowest = params.lr_end
-        self.factor = params.lr_factor
-        self.patience = params.lr_patience
-        self.cooldown = params.lr_cooldown
-        self.waited = 0  # epochs since the last improvement, fall or cooldown
-        self.resting = 0  # epochs of cooldown to come
+    best: Best
+    rate: float
+    lowest: float
+    factor: float
+    patience: int
+    cooldown: int
+    waited: int = 0  # epochs since the last improvement, fall or cooldown
+    resting: int = 0  # epochs of cooldown to come
 
     def next_rate(self, epoch: int, value: float) -> float:
         """The rate of the next epoch, after one that ended with `value`."""
@@ -92,3 +103,15 @@ class Plateau:
             self.rate = max(self.rate * self.factor, self.lowest)
             self.waited, self.resting = 0, self.cooldown
         return self.rate
+
+
+def build_plateau(params: Params) -> Plateau:
+    """What the parameters say of `schedule: plateau`."""
+    return Plateau(
+        best=Best(params.monitor, params.monitor_mode, params.min_delta),
+        rate=params.lr,
+        lowest=params.lr_end,
+        factor=params.lr_factor,
+        patience=params.lr_patience,
+        cooldown=params.lr_cooldown,
+    )

@@ -3,7 +3,7 @@
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, astuple, fields
+from dataclasses import asdict, astuple, dataclass, field, fields
 from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Self
@@ -14,12 +14,12 @@ from src import paths
 from src.config import TRAINING, Params
 from src.data.prepared import Manifest
 from src.files import write_csv, write_metrics
-from src.loop import Epoch, Means, Scores, Steps
+from src.loop import Epoch, Means, Result, Scores, Steps
 
 HISTORY = (
     "epoch",
-    *(f"train_{field.name}" for field in fields(Means)),
-    *(f"validation_{field.name}" for field in fields(Scores)),
+    *(f"train_{each.name}" for each in fields(Means)),
+    *(f"validation_{each.name}" for each in fields(Scores)),
     "lr",
 )
 STEPS = (
@@ -34,7 +34,7 @@ STEPS = (
 )
 
 
-class Progress:
+class ProgressBar:
     """A bar on a terminal; elsewhere a line per epoch."""
 
     def __init__(self, epochs: int, steps_per_epoch: int) -> None:
@@ -70,31 +70,32 @@ class Progress:
                 self.bar.write(line, file=sys.stdout)
             self.loss_scale = event.loss_scale
             return
-        train = event.train or Means(math.nan, math.nan)
+        result = event.result
+        train = result.train or Means(math.nan, math.nan)
         line = (
-            f"epoch {event.epoch:>{len(str(self.epochs))}}/{self.epochs}"
+            f"epoch {result.epoch:>{len(str(self.epochs))}}/{self.epochs}"
             f"  loss {train.loss:.4f}  accuracy {train.accuracy:.4f}"
-            f"  validation loss {event.validation.loss:.4f}"
-            f"  accuracy {event.validation.accuracy:.4f}  lr {event.lr:.2e}"
+            f"  validation loss {result.validation.loss:.4f}"
+            f"  accuracy {result.validation.accuracy:.4f}  lr {result.lr:.2e}"
         )
         self.bar.write(line, file=sys.stdout)
 
 
+@dataclass
 class History:
     """Every row of a training run, and the files they are written to."""
 
-    def __init__(self) -> None:
-        self.steps: list[Sequence[object]] = []
-        self.epochs: list[Sequence[object]] = []
+    steps: list[Sequence[Any]] = field(default_factory=list)
+    epochs: list[Sequence[Any]] = field(default_factory=list)
 
     def add(self, event: Steps | Epoch) -> None:
         """Remembers a row, not the event: an epoch's model is soon overwritten."""
         if isinstance(event, Steps):
             self.steps.append(steps_row(event))
         else:
-            self.epochs.append(history_row(event))
+            self.epochs.append(history_row(event.result))
 
-    def write(self, best: Epoch, last: Epoch) -> None:
+    def write(self, best: Result, last: Result) -> None:
         """Writes history.csv, steps.csv, and the best epoch's scores as metrics.
 
         Args:
@@ -114,7 +115,7 @@ class History:
         write_metrics(paths.METRICS / "train.json", metrics)
 
 
-def history_row(row: Epoch) -> Sequence[object]:
+def history_row(row: Result) -> Sequence[object]:
     """A row of history.csv."""
     return row.epoch, *cells(row.train), *astuple(row.validation), digits(row.lr)
 

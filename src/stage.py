@@ -21,9 +21,10 @@ def run_stage(name: str, main: Callable[[Params], str]) -> NoReturn:
     130 and 143 when stopped by SIGINT and SIGTERM. A bug keeps its traceback: 1.
     """
     interrupt.listen()
+    done = False
     try:
         print(f"{name}: {main(load_params(paths.PARAMS))}", flush=True)  # noqa: T201
-        code = 0
+        code, done = 0, True
     except FourbeatError as error:
         code = failed(name, str(error), error.exit_code)
     except OSError as error:
@@ -33,7 +34,7 @@ def run_stage(name: str, main: Callable[[Params], str]) -> NoReturn:
     finally:
         # Whatever a signal's exception has become by now, and also where it was lost.
         number = interrupt.received()
-        if number is not None:
+        if number is not None and not done:
             failed(name, f"stopped by {number.name}, unfinished. Run it again.", 1)
             # At once: a compilation that is still under way would crash a usual exit.
             os._exit(128 + number)

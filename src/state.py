@@ -46,29 +46,46 @@ def choose_architecture(params: Params, manifest: Manifest) -> Architecture:
     """The network that the parameters ask for, sized from the data.
 
     Raises:
-        ParameterError: the images are too small for the model, or `monitor` says
-            nothing with so few classes.
+        ParameterError: see `check_sizes`.
     """
-    classes = len(manifest.class_names)
+    check_sizes(params, manifest)
+    return Architecture(
+        model=params.model,
+        hidden=params.hidden or UNITS[params.model],
+        dropout=params.dropout,
+        image_shape=manifest.image_shape,
+        classes=len(manifest.class_names),
+    )
+
+
+def check_sizes(params: Params, manifest: Manifest) -> None:
+    """Compares the parameters with the size of images and classes.
+
+    Raises:
+        ParameterError: the images are too small for the model or for their changes, or
+            `monitor` says nothing with so few classes.
+    """
+    height, width, _ = manifest.image_shape
+    size, classes = min(height, width), len(manifest.class_names)
+    if size < SMALLEST[params.model]:
+        raise ParameterError(
+            f"params.yaml: model: expected images of at least {SMALLEST[params.model]} "
+            f"pixels a side for {params.model}, found {height} x {width}. Use mlp."
+        )
+    strengths = {"shift": params.shift_pixels, "cutout": params.cutout_pixels}
+    for name in strengths.keys() & set(params.augment):
+        if strengths[name] >= size:
+            raise ParameterError(
+                f"params.yaml: {name}_pixels: expected less than the images' {height} "
+                f"x {width} pixels, got {strengths[name]}: nothing would be left of "
+                f"them. Use {max(size // 4, 1)} or less."
+            )
     if params.monitor == "validation_top_k" and params.top_k >= classes:
         raise ParameterError(
             f"params.yaml: top_k: expected less than the {classes} classes for "
             f"monitor: validation_top_k, got {params.top_k}: every network would be "
             "as good. Use a smaller one, or another monitor."
         )
-    height, width, _ = manifest.image_shape
-    if min(height, width) < SMALLEST[params.model]:
-        raise ParameterError(
-            f"params.yaml: model: expected images of at least {SMALLEST[params.model]} "
-            f"pixels a side for {params.model}, found {height} x {width}. Use mlp."
-        )
-    return Architecture(
-        model=params.model,
-        hidden=params.hidden or UNITS[params.model],
-        dropout=params.dropout,
-        image_shape=manifest.image_shape,
-        classes=classes,
-    )
 
 
 def build_state(

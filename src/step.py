@@ -52,7 +52,7 @@ class Chunk(NamedTuple):
     steps: jax.Array  # int32 (), steps of this epoch taken
     lr: jax.Array  # float32 (), of the last step
     loss: jax.Array  # float32 (), of the last step
-    gradient_norm: jax.Array  # float32 (), of the last step, before clipping
+    gradient_norm: jax.Array  # float32 (), before clipping; 0 within a row of steps.csv
     lost: jax.Array  # bool (), whether to go on is hopeless
     skips: Skips | None  # where a guard was asked for
 
@@ -145,8 +145,12 @@ def run_chunk(
         loss, gradient = train_step(parts, batch, step_key, params)
         if parts.average is not None:
             follow(parts.average, parts.model, params.ema_decay, number + 1)
-        # A pass over all gradients: only where somebody looks at it.
-        seen = watched | (carry.position + 1 == stop) | ~jnp.isfinite(loss)
+        # A pass over all gradients: only where a row of steps.csv ends. Not at `stop`:
+        # where a chunk ends must not decide whether a run goes on.
+        after = carry.position + 1
+        row_ends = (after % params.log_every == 0) | (after == len(rows))
+        last = number + 1 == (params.max_steps or 0)
+        seen = watched | row_ends | last | ~jnp.isfinite(loss)
         norm = jax.lax.cond(seen, optax.tree.norm, lambda _: jnp.float32(0), gradient)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         lost = ~finite
@@ -155,7 +159,7 @@ def run_chunk(
             parts = nnx.merge(graph, kept)
             parts.guard.note(finite, number + 1)
             lost = parts.guard.lost
-        return Carry(carry.position + 1, nnx.state(parts), loss, norm, lost)
+        return Carry(after, nnx.state(parts), loss, norm, lost)
 
     def unfinished(carry: Carry) -> jax.Array:
         return (carry.position < stop) & ~carry.lost

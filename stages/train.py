@@ -11,12 +11,14 @@ from src.stage import run_stage
 def main(params: Params) -> str:
     """Trains; writes the best weights, what they are, the history and the metrics."""
     # Here, not above: JAX takes a second, and a wrong parameter was answered before.
+    from src import interrupt
     from src.checkpoint import save_trained, weights_of
     from src.data.prepared import load_manifest
     from src.data.training import count_steps, load_train_data
-    from src.loop import Epoch, fit
-    from src.monitor import Monitor
-    from src.report import History, Progress, training_record
+    from src.loop import Epoch, Point, fit
+    from src.monitor import build_monitor
+    from src.report import ProgressBar, training_record
+    from src.resume import Progress, Resume, Saved, fingerprint
     from src.state import build_state, choose_architecture
 
     manifest = load_manifest()
@@ -24,28 +26,35 @@ def main(params: Params) -> str:
     data = load_train_data(manifest, params)
     steps_per_epoch = count_steps(len(data.train.labels), params.batch_size)
     graph, state = build_state(params, architecture, steps_per_epoch)
-    monitor = Monitor(params)
-    history = History()
-    with Progress(params.epochs, steps_per_epoch) as progress:
-        for event in fit(state, graph, data, params):
-            progress.show(event)
-            history.add(event)
-            if not isinstance(event, Epoch):
-                continue
-            better = monitor.improves(event.epoch, event.value(params.monitor))
-            if better or event.epoch == 1:
-                best, weights = event, weights_of(event.model)
-            last = event
-            stopped = monitor.reason or event.end or ""
-            if stopped:
-                break
+    with Resume(fingerprint(params, manifest), params.save_minutes) as resume:
+        beginning = Saved(state, Progress(build_monitor(params)), weights={})
+        state, run, weights = resume.load(state) or beginning
+        with ProgressBar(params.epochs, steps_per_epoch) as bar:
+            for event in fit(state, graph, data, params, run.position):
+                interrupt.wait_for_me()
+                if isinstance(event, Point):
+                    resume.keep(event, run, weights)
+                    continue
+                bar.show(event)
+                run.history.add(event)
+                if not isinstance(event, Epoch):
+                    continue
+                last = event.result
+                better = run.monitor.improves(last.epoch, last.value(params.monitor))
+                if better or run.best is None:
+                    run.best, weights = last, weights_of(event.model)
+                stopped = run.monitor.reason or event.end or ""
+                if stopped:
+                    break
 
-    record = training_record(params, manifest, best.epoch, stopped)
-    save_trained(weights, architecture, record)
-    history.write(best, last)
+        best = run.best or last
+        record = training_record(params, manifest, best.epoch, stopped)
+        save_trained(weights, architecture, record)
+        run.history.write(best, last)
     why = "" if stopped == "epochs" else f" (stopped by {stopped})"
+    why += " on the very batches it learned from" if params.overfit_batches else ""
     return (
-        f"{params.model}: best epoch {best.epoch} of {len(history.epochs)}{why}, "
+        f"{params.model}: best epoch {best.epoch} of {len(run.history.epochs)}{why}, "
         f"validation accuracy {best.validation.accuracy:.4f}, loss "
         f"{best.validation.loss:.4f} -> {paths.WEIGHTS}"
     )

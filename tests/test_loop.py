@@ -27,13 +27,13 @@ def run(params, **changes):
     graph, state = build_state(params, SMALL, count_steps(100, params.batch_size))
     events = list(fit_with_weights(state, graph, params))
     steps = [event for event in events if isinstance(event, Steps)]
-    return steps, [event for event in events if not isinstance(event, Steps)]
+    return steps, [event for event in events if isinstance(event, tuple)]
 
 
 def fit_with_weights(state, graph, params):
     for event in fit(state, graph, data(), params):
         is_epoch = isinstance(event, Epoch)
-        yield (event, weights_of(event.model)) if is_epoch else event
+        yield (event.result, weights_of(event.model)) if is_epoch else event
 
 
 def test_order_visits_no_example_twice():

@@ -97,3 +97,18 @@ def test_prediction_gives_every_image_its_own_row(count):
     logits = np.asarray(by_hand("cnn", weights_of(model), images), np.float64)
     expected = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     np.testing.assert_allclose(predict(model, images), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["shift", "cutout"])
+def test_change_that_would_leave_nothing_of_the_image_is_refused(params, name):
+    manifest = Manifest.model_construct(image_shape=(8, 10, 1), class_names=["a", "b"])
+    for pixels, fits in ((7, True), (8, False)):
+        changes = {"augment": (name,), f"{name}_pixels": pixels}
+        changed = params.model_copy(update=changes)
+        if fits:
+            choose_architecture(changed, manifest)
+        else:
+            with pytest.raises(
+                ParameterError, match=r"than the images' 8 x 10 .*Use 2"
+            ):
+                choose_architecture(changed, manifest)

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from src.config import load_params
-from src.monitor import Best, Monitor, Plateau
+from src.monitor import Best, build_monitor, build_plateau
 from tests.imports import ROOT
 
 PARAMS = load_params(ROOT / "params.yaml")
@@ -15,7 +15,7 @@ NAN = float("nan")
 def follow(values, **changes):
     """The best epoch, the last one, and why it was the last."""
     changes = {"monitor": "validation_loss", **changes}
-    monitor = Monitor(PARAMS.model_copy(update=changes))
+    monitor = build_monitor(PARAMS.model_copy(update=changes))
     for epoch, value in enumerate(values, start=1):
         monitor.improves(epoch, value)
         if monitor.reason:
@@ -112,7 +112,7 @@ def rates(values, **changes):
     """The rate of each epoch, the first included."""
     defaults = {"monitor": "validation_loss", "lr": 1.0, "lr_factor": 0.5}
     defaults |= {"lr_patience": 2, "lr_cooldown": 0, "lr_end": 0.0}
-    plateau = Plateau(PARAMS.model_copy(update=defaults | changes))
+    plateau = build_plateau(PARAMS.model_copy(update=defaults | changes))
     found = [1.0]
     for epoch, value in enumerate(values, start=1):
         found.append(plateau.next_rate(epoch, value))

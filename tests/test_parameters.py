@@ -15,8 +15,8 @@ from src.checkpoint import weights_of
 from src.config import TRAINING, load_params
 from src.data.prepared import Manifest
 from src.data.training import count_steps, load_train_data
-from src.loop import Epoch, Means, Scores, fit
-from src.monitor import Monitor
+from src.loop import Epoch, Means, Scores, Steps, fit
+from src.monitor import build_monitor
 from src.state import build_state, choose_architecture
 from src.step import run_chunk
 from tests.conftest import patterned
@@ -57,19 +57,20 @@ def run(monkeypatch, **changes: Any) -> Run:
     architecture = choose_architecture(params, MANIFEST)
     steps = count_steps(len(data.train.labels), params.batch_size)
     graph, state = build_state(params, architecture, steps)
-    monitor = Monitor(params)
+    monitor = build_monitor(params)
     found = Run([], [], [], [], [], [], 0, "")
     for event in fit(state, graph, data, params):
         if isinstance(event, Epoch):
             found.weights.append(weights_of(event.model))
-            found.train.append(event.train)
-            found.validation.append(event.validation)
-            monitor.improves(event.epoch, event.value(params.monitor))
+            result = event.result
+            found.train.append(result.train)
+            found.validation.append(result.validation)
+            monitor.improves(result.epoch, result.value(params.monitor))
             found = found._replace(best=monitor.best.epoch)
             if stopped := monitor.reason or event.end:
                 found = found._replace(stopped=stopped.split(":")[0])
                 break
-        else:
+        elif isinstance(event, Steps):
             found.steps.append(event.step)
             found.rates.append(event.lr)
             found.losses.append(event.train.loss if event.train else np.nan)
@@ -106,6 +107,7 @@ ALONE_WITHOUT_EFFECT = {
     "stop_at": 0.0,
     "stop_if_worse_than": 99.0,
     "max_minutes": 60.0,
+    "save_minutes": 0.1,
     "on_nan": "skip",
     "max_steps": 18,
     "limit_examples": 100,

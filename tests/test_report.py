@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 
 from src import paths
-from src.loop import Epoch, Means, Scores, Steps
-from src.report import History, Progress, steps_row
+from src.loop import Epoch, Means, Result, Scores, Steps
+from src.report import History, ProgressBar, steps_row
 
 STEPS = Steps(1, 5, Means(0.5, 0.75), 1.5e-7, 2.0, 0, skipped_steps=(), loss_scale=1.0)
 SCORES = Scores(0.3, 0.9, precision=0.7, recall=0.6, f1=0.65, top_k=0.95)
-EPOCH = Epoch(1, 10, Means(0.4, 0.8), SCORES, 0.001, skipped=2, model=None, end=None)
+RESULT = Result(1, 10, Means(0.4, 0.8), SCORES, 0.001, skipped=2)
+EPOCH = Epoch(RESULT, model=None, end=None)
 LINE = (
     "epoch  1/12  loss 0.4000  accuracy 0.8000  validation loss 0.3000  accuracy 0.9000"
     "  lr 1.00e-03\n"
@@ -28,7 +29,7 @@ class Terminal(io.StringIO):
 def test_bar_is_drawn_on_a_terminal_alone(monkeypatch, capsys, stream):
     stderr = stream()
     monkeypatch.setattr("sys.stderr", stderr)
-    with Progress(epochs=12, steps_per_epoch=10) as progress:
+    with ProgressBar(epochs=12, steps_per_epoch=10) as progress:
         progress.show(STEPS)
         progress.show(EPOCH)
     assert ("/120 [" in stderr.getvalue()) == (stream is Terminal)
@@ -40,7 +41,7 @@ def test_tiny_learning_rate_is_not_rounded_away(tmp_path, monkeypatch):
     history = History()
     history.add(STEPS)
     history.add(EPOCH)
-    history.write(EPOCH, EPOCH)
+    history.write(RESULT, RESULT)
     assert paths.STEPS.read_text().splitlines()[1] == "5,1,0.5,0.75,1.5e-07,2.0,0,1"
     row = "1,0.4,0.8,0.3,0.9,0.7,0.6,0.65,0.95,0.001"
     assert paths.HISTORY.read_text().splitlines()[1] == row
@@ -63,7 +64,7 @@ def test_tiny_learning_rate_is_not_rounded_away(tmp_path, monkeypatch):
 
 def test_skipped_steps_are_named_and_a_halved_scale_with_them(capsys):
     wrong = replace(STEPS, skipped=2, skipped_steps=(3, 4), loss_scale=8192.0)
-    with Progress(epochs=1, steps_per_epoch=10) as progress:
+    with ProgressBar(epochs=1, steps_per_epoch=10) as progress:
         progress.show(replace(STEPS, loss_scale=32768.0))
         progress.show(wrong)
         progress.show(replace(wrong, skipped=1, skipped_steps=(7,)))

@@ -20,6 +20,7 @@ LAYERS = [
     {"debug"},
     {"loop", "checkpoint", "pictures", "repeat"},
     {"report", "lr_range", "export"},
+    {"resume"},
     {"stage"},
 ]
 STAGES = {

@@ -1,0 +1,264 @@
+"""What an interrupted run leaves, so that the next one ends with the very same bits.
+
+Under `.resume/` (or `FOURBEAT_RESUME_DIR`) lies a folder per fingerprint: all that the
+bits depend on. In it are the two latest states of training, each a whole file with its
+digest in front, and the lock of the process that works there. A run that succeeds
+removes its folder, so that `dvc repro -f` trains anew.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from pydantic import TypeAdapter, ValidationError
+
+from src.checkpoint import Weights, described, dotted
+from src.config import TRAINING, Params
+from src.data.prepared import Manifest
+from src.errors import BusyError, DataError
+from src.files import digest, pack_arrays, unpack_arrays, write_bytes
+from src.interrupt import raise_if_stopped, received
+from src.loop import Point, Position, Result
+from src.monitor import Monitor
+from src.report import History
+
+SOURCES = Path(__file__).parent
+LIBRARIES = "jax", "jaxlib", "flax", "optax", "numpy"
+GENERATIONS = 2
+SECONDS = 1.0  # between two saves at ends of epochs: where these are short
+SHARE = 100  # times what a save took must pass before the next: 1 % of the time
+
+
+@dataclass
+class Progress:
+    """What the train stage knows beside the state and the best weights."""
+
+    monitor: Monitor
+    history: History = field(default_factory=History)
+    best: Result | None = None
+    position: Position | None = None  # None: at the beginning
+
+
+class Saved(NamedTuple):
+    """A run, wherever it is."""
+
+    state: nnx.State
+    progress: Progress
+    weights: Weights  # of the best epoch
+
+
+def fingerprint(params: Params, manifest: Manifest) -> str:
+    """A name for all that decides the bits of training: 64 hexadecimal digits."""
+    values = params.model_dump(include=set(TRAINING) - {"save_minutes"})
+    stage = SOURCES.parent / "stages/train.py"
+    sources = {
+        str(path.relative_to(SOURCES.parent)): digest(path.read_bytes())
+        for path in [*sorted(SOURCES.rglob("*.py")), stage]
+    }
+    settings = ("JAX_", "XLA_", "NVIDIA_")
+    device = jax.devices()[0]
+    decides = {
+        "parameters": values,
+        "data": [manifest.sha256[name] for name in ("train", "validation")],
+        "class_names": manifest.class_names,
+        "sources": sources,
+        "versions": {name: version(name) for name in LIBRARIES},
+        "device": [device.platform, device.device_kind, jax.device_count()],
+        "processor": processor(),
+        "threads": len(os.sched_getaffinity(0)),
+        "settings": sorted(
+            item for item in os.environ.items() if item[0].startswith(settings)
+        ),
+    }
+    text = json.dumps(decides, sort_keys=True, default=list)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def processor() -> list[str]:
+    """The processor's model and instruction sets: XLA compiles for them."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    kept = {line for line in lines if line.startswith(("model name", "flags"))}
+    return [platform.machine(), *sorted(kept)]
+
+
+class Resume:
+    """The folder of one fingerprint, while one process works in it."""
+
+    def __init__(self, name: str, save_minutes: float) -> None:
+        root = Path(os.environ.get("FOURBEAT_RESUME_DIR", ".resume"))
+        self.folder = root / name[:16]
+        # Beside the folder and never removed: whoever has it open has the one lock.
+        self.lock = root / f"{name[:16]}.lock"
+        self.seconds = 60 * save_minutes
+        self.saved = time.monotonic()
+        self.cost = 0.0  # seconds that the last save took
+        self.descriptor: int | None = None
+
+    def __enter__(self) -> Self:
+        """Takes the folder.
+
+        Raises:
+            BusyError: another process has it.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.pread(self.descriptor, 32, 0).decode(errors="replace").strip()
+            raise BusyError(
+                f"{self.lock}: expected no other process on this run, found process "
+                f"{owner}. Wait for it, or stop it."
+            ) from None
+        os.ftruncate(self.descriptor, 0)
+        os.pwrite(self.descriptor, str(os.getpid()).encode(), 0)
+        self.folder.mkdir(exist_ok=True)  # its last owner may just have removed it
+        for unfinished in self.folder.glob(".state-*.tmp"):
+            unfinished.unlink()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Gives the folder back; after a success it is gone."""
+        if kind is None:  # all is written: what cannot be removed does no harm
+            shutil.rmtree(self.folder, ignore_errors=True)
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+
+    def keep(self, point: Point, progress: Progress, weights: Weights) -> None:
+        """Saves where it is time to; ends the process here after a signal.
+
+        Raises:
+            Stopped: a signal came; what can be saved is.
+            OSError: the disk is full, or the folder cannot be written.
+        """
+        began = time.monotonic()
+        pause = SECONDS if point.ends_epoch else self.seconds
+        due = began - self.saved > max(pause, SHARE * self.cost)
+        if due or received():
+            now = replace(progress, position=point.position)
+            self.save(point.state, now, weights)
+            self.saved = time.monotonic()
+            self.cost = self.saved - began
+        raise_if_stopped()
+
+    def save(self, state: nnx.State, progress: Progress, weights: Weights) -> None:
+        """Writes a generation, then removes the one before the one before it."""
+        record = json.dumps(asdict(progress)).encode()
+        arrays = {
+            **{f"state/{name}": np.asarray(leaf) for name, leaf in leaves(state)},
+            **{f"best/{name}": array for name, array in weights.items()},
+            "record": np.frombuffer(record, np.uint8),
+        }
+        content = pack_arrays(arrays)
+        numbers = self.generations()
+        number = max(numbers, default=0) + 1
+        header = f"{digest(content)}\n".encode()
+        write_bytes(self.path(number), header + content)
+        for old in numbers[: 1 - GENERATIONS]:
+            self.path(old).unlink()
+
+    def load(self, template: nnx.State) -> Saved | None:
+        """The latest state that is whole; None where there is none at all.
+
+        Args:
+            template: a state of the same run; its arrays say what must be there.
+
+        Raises:
+            DataError: there are states, and each is damaged.
+        """
+        numbers = self.generations()
+        damaged: list[Path] = []
+        for number in reversed(numbers):
+            try:
+                saved = read_saved(self.path(number), template)
+            except DataError as error:
+                print(f"train: {error}", flush=True)  # noqa: T201
+                damaged.append(self.path(number))
+                continue
+            for path in damaged:  # else the next save would keep it, not this one
+                path.rename(path.with_suffix(".damaged"))
+            return saved
+        if numbers:
+            raise DataError(
+                f"{self.folder}: expected a whole state of the interrupted run, found "
+                f"{len(numbers)} damaged ones. Remove the folder to train anew."
+            )
+        return None
+
+    def generations(self) -> list[int]:
+        """The numbers of the states that lie here, rising."""
+        names = (path.name for path in self.folder.iterdir())
+        found = (re.fullmatch(r"state-([1-9][0-9]{0,8})\.npz", name) for name in names)
+        return sorted(int(match[1]) for match in found if match)
+
+    def path(self, number: int) -> Path:
+        """Where a generation lies."""
+        return self.folder / f"state-{number}.npz"
+
+
+def leaves(state: nnx.State) -> list[tuple[str, Any]]:
+    """The arrays of a state by their places in it."""
+    return [(dotted(path), leaf[...]) for path, leaf in nnx.to_flat_state(state)]
+
+
+def read_saved(path: Path, template: nnx.State) -> Saved:
+    """Reads one generation.
+
+    Raises:
+        DataError: it is damaged, or of another network.
+    """
+    repair = "Using the state before it, if there is one."
+    try:
+        header, _, content = path.read_bytes().partition(b"\n")
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}. {repair}") from None
+    if header.decode(errors="replace") != digest(content):
+        raise DataError(f"{path}: expected another SHA-256: damaged. {repair}")
+    arrays = unpack_arrays(path, content, repair)
+    record = arrays.pop("record", np.zeros(0, np.uint8)).tobytes()
+    try:
+        progress = TypeAdapter(Progress).validate_json(record)
+    except ValidationError:
+        raise DataError(f"{path}: record: expected another content. {repair}") from None
+    filled = []
+    for place, leaf in nnx.to_flat_state(template):
+        name = f"state/{dotted(place)}"
+        expected = described(leaf[...])
+        found = described(arrays[name]) if name in arrays else "none"
+        if found != expected:
+            raise DataError(
+                f"{path}: {name}: expected {expected}, found {found}. {repair}"
+            )
+        filled.append((place, leaf.replace(jnp.asarray(arrays[name]))))
+    weights = strip(arrays, "best/")
+    return Saved(nnx.from_flat_state(filled), progress, weights)
+
+
+def strip(arrays: Mapping[str, np.ndarray], prefix: str) -> Weights:
+    """The arrays whose names begin so, without that beginning."""
+    return {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }

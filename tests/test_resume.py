@@ -1,0 +1,349 @@
+"""Interrupted and started again: the very bits of a run that nobody disturbed."""
+
+import contextlib
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from src.checkpoint import weights_of
+from src.config import Params
+from src.data.prepared import load_manifest
+from src.errors import BusyError, DataError
+from src.loop import Epoch, Means, Point, Position, Result, Scores, fit
+from src.models.architecture import Architecture
+from src.monitor import build_monitor, build_plateau
+from src.resume import Progress, Resume, fingerprint, read_saved
+from src.state import build_state
+from tests.conftest import run_stage
+from tests.imports import ROOT
+from tests.test_loop import data
+
+TINY = Architecture("mlp", hidden=5, dropout=0.0, image_shape=(8, 8, 1), classes=3)
+OUTPUTS = (
+    "models/model.npz",
+    "models/model.json",
+    "metrics/train.json",
+    "metrics/plots/history.csv",
+    "metrics/plots/steps.csv",
+)
+# Ten seconds of training, with all that is remembered from epoch to epoch.
+LONG = {
+    "model": "mlp",
+    "hidden": 64,
+    "batch_size": 8,
+    "epochs": 1500,
+    "log_every": 7,
+    "schedule": "plateau",
+    "lr_patience": 40,
+    "lr_end": 1e-4,
+    "ema_decay": 0.9,
+    "on_nan": "skip",
+    "augment": "[shift]",
+}
+
+
+def outputs(folder):
+    return {name: (folder / name).read_bytes() for name in OUTPUTS}
+
+
+def started(folder, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-u", "-m", "stages.train"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def first_epoch(process):
+    """Waits for a line of an epoch; its number."""
+    for line in process.stdout:
+        if found := re.match(r"epoch +(\d+)/", line):
+            return int(found[1])
+    raise AssertionError(process.stderr.read())
+
+
+def interrupted_again_and_again(folder, kills, seed, signals):
+    """Trains to the end, with so many interruptions; where each start began."""
+    draw, begins = random.Random(seed), []
+    while True:
+        process = started(folder)
+        try:
+            begins.append(first_epoch(process))
+            if len(begins) > kills:
+                _, stderr = process.communicate(timeout=300)
+                assert process.returncode == 0, stderr
+                return begins
+            time.sleep(draw.uniform(0.3, 2.0))
+            sent = draw.choice(signals)
+            process.send_signal(sent)
+            began = time.monotonic()
+            _, stderr = process.communicate(timeout=60)
+            assert process.returncode == (-9 if sent == signal.SIGKILL else 128 + sent)
+            assert time.monotonic() - began < 5, "a signal may take five seconds"
+        finally:
+            process.kill()
+
+
+def test_killed_run_ends_with_the_bits_of_an_undisturbed_one(prepared, write_params):
+    write_params(**LONG)
+    assert run_stage("train", prepared).returncode == 0
+    expected = outputs(prepared)
+    for name in OUTPUTS:
+        (prepared / name).unlink()
+    signals = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]
+
+    begins = interrupted_again_and_again(prepared, kills=4, seed=0, signals=signals)
+
+    assert outputs(prepared) == expected
+    assert begins[0] == 1
+    assert begins[-1] > 1, "no start went on from a saved state"
+    assert sorted(begins) == begins
+    assert not [path for path in (prepared / ".resume").iterdir() if path.is_dir()]
+
+
+@pytest.mark.slow
+def test_twenty_kills_leave_no_trace_in_the_results(prepared, write_params):
+    write_params(**{**LONG, "epochs": 5000})
+    assert run_stage("train", prepared).returncode == 0
+    expected = outputs(prepared)
+    interrupted_again_and_again(prepared, 20, seed=1, signals=[signal.SIGKILL])
+    assert outputs(prepared) == expected
+
+
+def test_signal_within_an_epoch_saves_within_it(prepared, write_params):
+    write_params(**{**LONG, "epochs": 2, "batch_size": 1, "limit_examples": 100})
+    assert run_stage("train", prepared).returncode == 0
+    expected = outputs(prepared)
+    source = (
+        "import os, signal, src.loop as loop\n"
+        "import runpy\n"
+        "original = loop.Pace.stop\n"
+        "def stop(self, start, end):\n"
+        "    self.steps = 3\n"
+        "    if start == 31: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    return original(self, start, end)\n"
+        "loop.Pace.stop = stop\n"
+        "runpy.run_module('stages.train', run_name='__main__')\n"
+    )
+    stopped = subprocess.run(
+        [sys.executable, "-c", source],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert stopped.returncode == 143, stopped.stderr
+    (folder,) = (path for path in (prepared / ".resume").iterdir() if path.is_dir())
+    with np.load(unsealed(folder / "state-1.npz")) as saved:
+        record = json.loads(saved["record"].tobytes())
+    # A row of steps.csv is under way: 28 to 35.
+    assert (record["position"]["epoch"], record["position"]["taken"]) == (1, 34)
+    assert run_stage("train", prepared).returncode == 0
+    assert outputs(prepared) == expected
+
+
+def unsealed(path):
+    """The npz behind the digest, in a file of its own."""
+    plain = path.with_suffix(".plain")
+    plain.write_bytes(path.read_bytes().partition(b"\n")[2])
+    return plain
+
+
+@pytest.fixture
+def point(params):
+    _, state = build_state(params, TINY, steps_per_epoch=4)
+    position = Position(3, 2, (1.0, 0.0, 5.0, 16.0), 1, build_plateau(params))
+    return Point(state, position, ends_epoch=True)
+
+
+def progress_of(params: Params) -> Progress:
+    scores = Scores(0.3, 0.9, precision=0.7, recall=0.6, f1=0.65, top_k=0.95)
+    best = Result(2, 8, Means(0.4, 0.8), scores, lr=0.001, skipped=1)
+    progress = Progress(build_monitor(params), best=best)
+    progress.history.steps.append([1, 1, 0.1, 0.2, "0.001", "", 0, "1"])
+    progress.monitor.best.improves(2, 0.1 + 0.2)
+    return progress
+
+
+WEIGHTS = {"dense.kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}
+
+
+def saved_twice(params, point, tmp_path, monkeypatch):
+    monkeypatch.setenv("FOURBEAT_RESUME_DIR", str(tmp_path / "elsewhere"))
+    resume = Resume("ab" * 32, save_minutes=1)
+    resume.folder.mkdir(parents=True)
+    for epoch in (2, 3):
+        position = Position(epoch, 2, None, 1, build_plateau(params))
+        now = Progress(build_monitor(params), position=position)
+        resume.save(point.state, now, WEIGHTS)
+    return resume
+
+
+def test_what_is_saved_is_read_back_to_the_bit(params, point, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    progress = progress_of(params)
+    progress.position = point.position
+    with contextlib.suppress(KeyboardInterrupt), Resume("ab" * 32, 1) as resume:
+        resume.save(point.state, progress, WEIGHTS)
+        raise KeyboardInterrupt
+    with Resume("ab" * 32, 1) as resume:
+        found = resume.load(point.state)
+    assert found.progress == progress
+    np.testing.assert_array_equal(
+        found.weights["dense.kernel"], WEIGHTS["dense.kernel"]
+    )
+    jax.tree.map(np.testing.assert_array_equal, found.state, point.state)
+    assert not resume.folder.exists()
+
+
+def test_two_generations_are_kept(params, point, tmp_path, monkeypatch):
+    resume = saved_twice(params, point, tmp_path, monkeypatch)
+    resume.save(point.state, progress_of(params), WEIGHTS)
+    assert resume.generations() == [2, 3]
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "other"])
+def test_damaged_state_gives_way_to_the_one_before(
+    params, point, tmp_path, monkeypatch, capsys, damage
+):
+    resume = saved_twice(params, point, tmp_path, monkeypatch)
+    content = bytearray(resume.path(2).read_bytes())
+    if damage == "flip":
+        content[len(content) // 2] ^= 1
+    resume.path(2).write_bytes(
+        {
+            "flip": bytes(content),
+            "cut": bytes(content[:-7]),
+            "empty": b"",
+            "other": b"<html>not here</html>\n",
+        }[damage]
+    )
+    assert resume.load(point.state).progress.position.epoch == 2
+    assert "state-2.npz: expected" in capsys.readouterr().out
+    assert resume.generations() == [1]
+
+
+def test_nothing_but_damaged_states_is_an_error_and_no_silent_new_start(
+    params, point, tmp_path, monkeypatch
+):
+    resume = saved_twice(params, point, tmp_path, monkeypatch)
+    for number in (1, 2):
+        resume.path(number).write_bytes(b"")
+    with pytest.raises(DataError, match="found 2 damaged ones"):
+        resume.load(point.state)
+
+
+@pytest.mark.parametrize("name", ["state-old.npz", "state-01.npz", "notes.txt"])
+def test_foreign_file_in_the_folder_is_left_alone(
+    params, point, tmp_path, monkeypatch, name
+):
+    resume = saved_twice(params, point, tmp_path, monkeypatch)
+    (resume.folder / name).write_bytes(b"not ours")
+    (resume.folder / "state-9.npz").mkdir()
+    assert resume.load(point.state).progress.position.epoch == 3
+    assert (resume.folder / name).read_bytes() == b"not ours"
+
+
+def test_every_flipped_bit_is_noticed(params, point, tmp_path, monkeypatch):
+    resume = saved_twice(params, point, tmp_path, monkeypatch)
+    content = resume.path(2).read_bytes()
+    draw = random.Random(3)
+    for _ in range(300):
+        changed = bytearray(content)
+        changed[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        resume.path(2).write_bytes(changed)
+        with pytest.raises(DataError, match="damaged"):
+            read_saved(resume.path(2), point.state)
+
+
+def test_state_of_another_network_is_refused_by_its_first_array(
+    params, point, tmp_path, monkeypatch, capsys
+):
+    resume = saved_twice(params, point, tmp_path, monkeypatch)
+    wider = Architecture("mlp", 6, 0.0, image_shape=(8, 8, 1), classes=3)
+    _, other = build_state(params, wider, steps_per_epoch=4)
+    with pytest.raises(DataError):
+        resume.load(other)
+    assert (
+        "dense.bias: expected float32 [6], found float32 [5]" in capsys.readouterr().out
+    )
+
+
+def test_second_process_on_the_same_run_is_told_who_the_first_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with (
+        Resume("ab" * 32, 1),
+        pytest.raises(BusyError, match=rf"found process {os.getpid()}\. Wait"),
+        Resume("ab" * 32, 1),
+    ):
+        pass
+
+
+def test_fingerprint_changes_with_all_that_decides_the_bits(
+    prepared, params, monkeypatch
+):
+    manifest = load_manifest()
+    before = fingerprint(params, manifest)
+    assert fingerprint(params, manifest) == before
+    others = [
+        fingerprint(params.model_copy(update={"lr": 0.0031}), manifest),
+        fingerprint(
+            params,
+            manifest.model_copy(update={"sha256": {"train": "", "validation": ""}}),
+        ),
+    ]
+    monkeypatch.setattr("src.resume.version", lambda name: "0")
+    others.append(fingerprint(params, manifest))
+    monkeypatch.undo()
+    monkeypatch.setattr("src.resume.SOURCES", ROOT / "tests")
+    others.append(fingerprint(params, manifest))
+    monkeypatch.undo()
+    monkeypatch.setattr("src.resume.processor", lambda: ["another"])
+    others.append(fingerprint(params, manifest))
+    monkeypatch.undo()
+    monkeypatch.setenv("JAX_DEFAULT_MATMUL_PRECISION", "highest")
+    others.append(fingerprint(params, manifest))
+    assert len({before, *others}) == 7
+
+
+def test_how_often_is_saved_is_no_part_of_the_fingerprint(prepared, params):
+    manifest = load_manifest()
+    changed = params.model_copy(update={"save_minutes": 0.5, "export_formats": ()})
+    assert fingerprint(changed, manifest) == fingerprint(params, manifest)
+
+
+@pytest.mark.parametrize(("shift", "equal"), [(0, True), (1, False)])
+def test_only_the_right_position_gives_the_right_bits(params, shift, equal):
+    """Off by one is the negative control: what the tests above would notice."""
+    graph, state = build_state(params, TINY, steps_per_epoch=6)
+    points, weights = [], []
+    for event in fit(state, graph, data(), params):
+        if isinstance(event, Point):
+            points.append(replace(event, state=jax.tree.map(jnp.copy, event.state)))
+        elif isinstance(event, Epoch):
+            weights.append(weights_of(event.model))
+    begin = points[1]
+    position = replace(begin.position, taken=begin.position.taken + shift)
+    again = [
+        weights_of(event.model)
+        for event in fit(begin.state, graph, data(), params, position)
+        if isinstance(event, Epoch)
+    ]
+    same = [
+        np.array_equal(array, again[-1][name]) for name, array in weights[-1].items()
+    ]
+    assert all(same) == equal
