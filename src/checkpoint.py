@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -40,10 +41,15 @@ class Trained:
 
 def weights_of(model: Model) -> Weights:
     """Copies of a network's weights on the host."""
+    return arrays_of(nnx.state(model))
+
+
+def arrays_of(state: nnx.State) -> Weights:
+    """Copies of a state's arrays on the host, by their places in it."""
     # Copies: on CPU numpy would look into a buffer that the next step overwrites.
     return {
         dotted(path): np.array(variable[...], copy=True)
-        for path, variable in nnx.to_flat_state(nnx.state(model))
+        for path, variable in nnx.to_flat_state(state)
     }
 
 
@@ -113,20 +119,37 @@ def with_weights(model: Model, weights: Weights) -> Model:
         DataError: a weight is missing, left over, or of another shape or type.
     """
     graph, state = nnx.split(model)
+    repair = f"these are the weights of another network. {REPAIR}"
+    return nnx.merge(graph, with_arrays(state, weights, paths.WEIGHTS, repair))
+
+
+def with_arrays(
+    state: nnx.State, arrays: Mapping[str, np.ndarray], where: Path, repair: str
+) -> nnx.State:
+    """The state with these arrays, name by name.
+
+    Args:
+        state: says which arrays there must be, of which shape and type.
+        arrays: by their places, as `arrays_of` gives them.
+        where: the file that they are from.
+        repair: what its reader should know or do.
+
+    Raises:
+        DataError: an array is missing, left over, or of another shape or type.
+    """
     variables = {dotted(path): (path, leaf) for path, leaf in nnx.to_flat_state(state)}
-    for name in sorted(variables.keys() | weights.keys()):
+    for name in sorted(variables.keys() | arrays.keys()):
         expected = described(variables[name][1]) if name in variables else "none"
-        found = described(weights[name]) if name in weights else "none"
+        found = described(arrays[name]) if name in arrays else "none"
         if found != expected:
             raise DataError(
-                f"{paths.WEIGHTS}: {name}: expected {expected}, found {found}: these "
-                f"are the weights of another network. {REPAIR}"
+                f"{where}: {name}: expected {expected}, found {found}: {repair}"
             )
     filled = [
-        (path, leaf.replace(jnp.asarray(weights[name])))
+        (path, leaf.replace(jnp.asarray(arrays[name])))
         for name, (path, leaf) in variables.items()
     ]
-    return nnx.merge(graph, nnx.from_flat_state(filled))
+    return nnx.from_flat_state(filled)
 
 
 def described(array: Any) -> str:  # noqa: ANN401 - of numpy, of JAX, or only its shape

@@ -13,14 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from src.augment import augment
 from src.config import Params
 from src.data.split import Batch, Examples
 from src.errors import DivergedError
 from src.losses import cross_entropy
 from src.models import Model
 from src.state import Graph
-from src.step import AUGMENT, Chunk, run_chunk, train_step
+from src.step import Chunk, run_chunk, step_batch, train_step
 
 SOURCES = Path(__file__).parent
 
@@ -51,32 +50,31 @@ def run_chunk_watched(
             params=params,
         )
 
+    def health(state: nnx.State, step: int) -> tuple[Batch, jax.Array]:
+        step_key = jax.random.fold_in(key, done + step)
+        batch = step_batch(split, rows[step], step_key, params)
+        print(described_health(nnx.merge(graph, state).model, batch))  # noqa: T201
+        return batch, step_key
+
     if done == start == 0:
         print(described_layers(nnx.merge(graph, state).model, split))  # noqa: T201
     after, chunk = run(state, start, stop)
     if not went_wrong(chunk, graph, state, params):
-        last = stop - 1
-        step_key = jax.random.fold_in(key, done + last)
-        batch = batch_of(split, rows[last], step_key, params)
         print(f"after step {done + stop}:")  # noqa: T201
-        print(described_health(nnx.merge(graph, after).model, batch))  # noqa: T201
+        health(after, stop - 1)
         return after, chunk
-    before: list[
-        tuple[int, nnx.State]
-    ] = []  # the latest two steps, each with its state
+    latest: list[tuple[int, nnx.State]] = []  # two steps, each with the state before it
     for step in range(start, stop):
         following, replayed = run(state, step, step + 1)
-        before = [*before[-1:], (step, state)]
+        latest = [*latest[-1:], (step, state)]
         if went_wrong(replayed, graph, state, params):
             break
         state = following
     # A NaN in the weights comes from the step before the one whose loss shows it.
-    for step, suspect in before:
-        step_key = jax.random.fold_in(key, done + step)
-        batch = batch_of(split, rows[step], step_key, params)
-        print(f"before step {done + step + 1}:")  # noqa: T201
-        print(described_health(nnx.merge(graph, suspect).model, batch))  # noqa: T201
-        explain(suspect, graph, batch, step_key, params, done + step + 1)
+    for step, suspect in latest:
+        number = done + step + 1
+        print(f"before step {number}:")  # noqa: T201
+        explain(suspect, graph, *health(suspect, step), params, number)
     return after, chunk
 
 
@@ -97,14 +95,6 @@ def went_wrong(chunk: Chunk, graph: Graph, before: nnx.State, params: Params) ->
     if params.precision == "float16":
         return bool(chunk.lost)
     return int(chunk.skips.total) > int(nnx.merge(graph, before).guard.skipped[...])
-
-
-def batch_of(
-    split: Examples, rows: jax.Array, step_key: jax.Array, params: Params
-) -> Batch:
-    """The batch of one step, as `run_chunk` makes it."""
-    examples = Examples(split.images[rows], split.labels[rows])
-    return augment(examples, jax.random.fold_in(step_key, AUGMENT), params)
 
 
 def explain(

@@ -23,7 +23,7 @@ from src.metrics import macro_averages
 from src.models import Model
 from src.monitor import Plateau, build_plateau
 from src.state import STEPS, Graph, seed_key, with_empty_metrics, with_learning_rate
-from src.step import Chunk, Skips, Tally, run_chunk, score
+from src.step import Chunk, Skips, Sums, Tally, run_chunk, score
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def fit(
         result = Result(
             epoch=epoch,
             step=done + now.taken,
-            train=means(tuple(map(float, chunk.sums))),
+            train=means(chunk.sums),
             validation=validation,
             lr=float(chunk.lr),
             skipped=now.skipped,
@@ -213,7 +213,7 @@ def steps_of(chunk: Chunk, position: Position, step: int) -> Steps:
     return Steps(
         epoch=position.epoch,
         step=step,
-        train=means(tuple(map(float, chunk.sums)), position.before),
+        train=means(chunk.sums, position.before),
         lr=float(chunk.lr),
         gradient_norm=float(chunk.gradient_norm),
         skipped=total - position.skipped,
@@ -244,14 +244,14 @@ class Limits:
             self.reason = f"max_minutes: {self.minutes:g}"
 
 
-def means(sums: Sequence[float], before: Sequence[float] | None = None) -> Means | None:
+def means(sums: Sums, before: Sequence[float] | None = None) -> Means | None:
     """The means over all that was added, or over what was added since `before`.
 
-    None where nothing was. Both as in `Sums`.
+    None where nothing was. `before` has the numbers of a `Sums`.
     """
     old = before or [0.0] * len(sums)
     total, rest, correct, examples = (
-        new - then for new, then in zip(sums, old, strict=True)
+        float(new) - then for new, then in zip(sums, old, strict=True)
     )
     return Means((total - rest) / examples, correct / examples) if examples else None
 

@@ -19,15 +19,14 @@ from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from pydantic import TypeAdapter, ValidationError
 
-from src.checkpoint import Weights, described, dotted
+from src.checkpoint import Weights, arrays_of, with_arrays
 from src.config import TRAINING, Params
 from src.data.prepared import Manifest
 from src.errors import BusyError, DataError
@@ -116,7 +115,7 @@ class Resume:
         Raises:
             BusyError: another process has it.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.lock.parent.mkdir(parents=True, exist_ok=True)
         self.descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -128,7 +127,7 @@ class Resume:
             ) from None
         os.ftruncate(self.descriptor, 0)
         os.pwrite(self.descriptor, str(os.getpid()).encode(), 0)
-        self.folder.mkdir(exist_ok=True)  # its last owner may just have removed it
+        self.folder.mkdir(exist_ok=True)
         for unfinished in self.folder.glob(".state-*.tmp"):
             unfinished.unlink()
         return self
@@ -166,7 +165,7 @@ class Resume:
         """Writes a generation, then removes the one before the one before it."""
         record = json.dumps(asdict(progress)).encode()
         arrays = {
-            **{f"state/{name}": np.asarray(leaf) for name, leaf in leaves(state)},
+            **{f"state/{name}": array for name, array in arrays_of(state).items()},
             **{f"best/{name}": array for name, array in weights.items()},
             "record": np.frombuffer(record, np.uint8),
         }
@@ -217,11 +216,6 @@ class Resume:
         return self.folder / f"state-{number}.npz"
 
 
-def leaves(state: nnx.State) -> list[tuple[str, Any]]:
-    """The arrays of a state by their places in it."""
-    return [(dotted(path), leaf[...]) for path, leaf in nnx.to_flat_state(state)]
-
-
 def read_saved(path: Path, template: nnx.State) -> Saved:
     """Reads one generation.
 
@@ -241,18 +235,8 @@ def read_saved(path: Path, template: nnx.State) -> Saved:
         progress = TypeAdapter(Progress).validate_json(record)
     except ValidationError:
         raise DataError(f"{path}: record: expected another content. {repair}") from None
-    filled = []
-    for place, leaf in nnx.to_flat_state(template):
-        name = f"state/{dotted(place)}"
-        expected = described(leaf[...])
-        found = described(arrays[name]) if name in arrays else "none"
-        if found != expected:
-            raise DataError(
-                f"{path}: {name}: expected {expected}, found {found}. {repair}"
-            )
-        filled.append((place, leaf.replace(jnp.asarray(arrays[name]))))
-    weights = strip(arrays, "best/")
-    return Saved(nnx.from_flat_state(filled), progress, weights)
+    state = with_arrays(template, strip(arrays, "state/"), path, repair)
+    return Saved(state, progress, strip(arrays, "best/"))
 
 
 def strip(arrays: Mapping[str, np.ndarray], prefix: str) -> Weights:

@@ -139,9 +139,7 @@ def run_chunk(
         parts = nnx.merge(graph, carry.state, copy=True)
         number = done + carry.position  # steps before this one
         step_key = jax.random.fold_in(key, number)
-        chosen = rows[carry.position]
-        examples = Examples(split.images[chosen], split.labels[chosen])
-        batch = augment(examples, jax.random.fold_in(step_key, AUGMENT), params)
+        batch = step_batch(split, rows[carry.position], step_key, params)
         loss, gradient = train_step(parts, batch, step_key, params)
         if parts.average is not None:
             follow(parts.average, parts.model, params.ema_decay, number + 1)
@@ -177,6 +175,21 @@ def run_chunk(
         lost=last.lost,
         skips=skips_of(parts),
     )
+
+
+def step_batch(
+    split: Examples, rows: jax.Array, key: jax.Array, params: Params
+) -> Batch:
+    """What one step learns from: the examples at `rows`, changed at random.
+
+    Args:
+        split: the training examples.
+        rows: int32 `[batch]`.
+        key: of the step.
+        params: the run's.
+    """
+    examples = Examples(split.images[rows], split.labels[rows])
+    return augment(examples, jax.random.fold_in(key, AUGMENT), params)
 
 
 class Tally(NamedTuple):
