@@ -44,7 +44,7 @@ repro: setup  ## the pipeline: prepare, train, evaluate, export
 	dvc repro
 
 test: setup  ## the tests; ARGS="-m slow" for the slow ones, ARGS="-m ''" for all
-	python -m pytest $(ARGS)
+	python -m pytest --numprocesses auto --dist worksteal $(ARGS)
 
 lint: setup  ## formatting, lint and types
 	ruff format --check .

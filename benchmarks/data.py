@@ -18,9 +18,9 @@ from src.checkpoint import weights_of
 from src.data.prepared import divide, load_manifest, load_split, save_prepared
 from src.data.split import Examples, Source
 from src.data.tfds import load_builder
-from src.files import write_arrays
 from src.models import build_model
 from src.models.architecture import Architecture
+from src.npz import write_arrays
 
 
 def prepare(folder: Path) -> None:

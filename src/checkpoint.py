@@ -13,9 +13,10 @@ from pydantic import BaseModel
 from src import paths
 from src.data.prepared import Manifest
 from src.errors import DataError, DivergedError
-from src.files import read_arrays, read_record, write_arrays, write_json
+from src.files import read_record, write_record
 from src.models import Model, build_model
 from src.models.architecture import Architecture
+from src.npz import read_arrays, write_arrays
 
 REPAIR = "Train it anew: dvc repro train"
 
@@ -28,6 +29,7 @@ class Record(BaseModel, frozen=True, extra="allow"):
     architecture: Architecture
     class_names: list[str]
     sha256: str  # of model.npz
+    history_sha256: str  # of history.csv
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def save_trained(
                 "nothing was written. Train anew with a lower lr."
             )
     sha256 = write_arrays(paths.WEIGHTS, weights)
-    write_json(
+    write_record(
         paths.MODEL,
         {**record, "architecture": asdict(architecture), "sha256": sha256},
     )

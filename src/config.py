@@ -14,7 +14,7 @@ from src.errors import ParameterError
 from src.faults import explain
 from src.flat_yaml import parse_flat_yaml
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 1 << 16  # six times what there is; YAML is slow to read
 
 Count = Annotated[int, Field(ge=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -269,6 +269,11 @@ class Params(BaseModel, frozen=True, extra="forbid", strict=True):
         "at the first NaN, on_nan: skip or not, with the operation that made it; "
         "false. Slow"
     )
+    deterministic: bool = Field(
+        description="true: the same run gives the same bits on the same kind of "
+        "machine, and XLA_FLAGS that would spoil it are refused; false: a GPU may be "
+        "faster. No difference on CPU"
+    )
     lr_range_low: Positive = Field(
         description="of the LR range test: the first rate; above 0"
     )
@@ -370,13 +375,12 @@ def load_params(path: Path) -> Params:
     Raises:
         ParameterError: no such file, not a flat mapping, or a key or value is wrong.
     """
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
+    if not path.is_file():  # a pipe would be waited for
         raise ParameterError(
             f"{path}: expected a file, found none. Run from the repository's root."
-        ) from None
+        )
+    with path.open("rb") as file:
+        content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise ParameterError(f"{path}: expected at most {MAX_BYTES} bytes, found more.")
     try:

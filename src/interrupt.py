@@ -1,16 +1,24 @@
-"""SIGINT and SIGTERM: an exception at once, and a flag for where it gets lost.
+"""SIGINT and SIGTERM: an exception, a flag for where it gets lost, a time limit.
 
 Python raises a handler's exception wherever it happens to be; inside a callback of a
 library it is printed and forgotten, inside an import it becomes another one. The flag
-stays: long loops look at it, and so does the end of a stage.
+stays: long loops look at it, and so does the end of a stage. Once there is something to
+save, `wait_for_me` leaves it at the flag.
 
-Once there is something to save, `wait_for_me` leaves it at the flag. A second signal
-ends the process on the spot, whatever it is doing.
+While a library's own code runs, a compilation for instance, Python does not get to its
+handlers at all: so a thread watches too. It ends the process after five seconds, or
+when a second signal comes, whatever the process is doing.
 """
 
 import os
+import select
 import signal
+import threading
+import time
 from types import FrameType
+
+SECONDS = 4.5  # from the signal to the end at the latest
+ONE_SIGNAL = 0.3  # seconds in which a signal that comes twice was sent once: `timeout`
 
 _received: list[signal.Signals] = []
 _waiting = False
@@ -23,6 +31,10 @@ class Stopped(BaseException):
 
 def listen() -> None:
     """Takes over both signals, also where a shell started us with SIGINT ignored."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=[reading], daemon=True).start()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _receive)
 
@@ -34,11 +46,23 @@ def wait_for_me() -> None:
 
 
 def _receive(number: int, frame: FrameType | None) -> None:
-    if _received:
-        os._exit(128 + number)
-    _received.append(signal.Signals(number))
-    if not _waiting:
-        raise Stopped
+    if not _received:
+        _received.append(signal.Signals(number))
+        if not _waiting:
+            raise Stopped
+
+
+def _watch(pipe: int) -> None:
+    """Reads the numbers of signals as they come; ends the process when it is time."""
+    number = os.read(pipe, 1)[0]
+    began = time.monotonic()
+    while (passed := time.monotonic() - began) < SECONDS:
+        another, _, _ = select.select([pipe], [], [], SECONDS - passed)
+        if another and os.read(pipe, 1) and time.monotonic() - began > ONE_SIGNAL:
+            break
+    name = signal.Signals(number).name
+    os.write(2, f"stopped by {name} before it could end well. Run it again.\n".encode())
+    os._exit(128 + number)
 
 
 def received() -> signal.Signals | None:

@@ -12,22 +12,24 @@ from src.errors import DataError
 from src.files import read_bytes, write_bytes
 
 DPI = 110
+MAX_HISTORY = 1 << 28  # bytes: a million epochs
 ROWS, COLUMNS = 5, 5  # of mistakes, at most
 LABELLED_CLASSES = 30  # beyond that, numbers in the cells could not be read
 
 
-def draw_learning_curves(history: Path, picture: Path) -> None:
+def draw_learning_curves(history: Path, sha256: str, picture: Path) -> None:
     """Loss and accuracy by epoch, training against validation.
 
     Args:
         history: history.csv, as train writes it.
+        sha256: its digest, as train recorded it.
         picture: the PNG file to write.
 
     Raises:
-        DataError: `history` is missing or lacks a column.
+        DataError: `history` is missing, changed, or lacks a column.
     """
     repair = "Make it anew: dvc repro train"
-    content = read_bytes(history, repair)
+    content = read_bytes(history, repair, MAX_HISTORY, sha256)
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     try:
         rows = list(csv.DictReader(io.StringIO(content.decode())))

@@ -95,14 +95,17 @@ class History:
         else:
             self.epochs.append(history_row(event.result))
 
-    def write(self, best: Result, last: Result) -> None:
+    def write(self, best: Result, last: Result) -> str:
         """Writes history.csv, steps.csv, and the best epoch's scores as metrics.
 
         Args:
             best: the epoch whose weights are kept.
             last: the epoch that ended training.
+
+        Returns:
+            The SHA-256 of history.csv.
         """
-        write_csv(paths.HISTORY, HISTORY, self.epochs)
+        sha256 = write_csv(paths.HISTORY, HISTORY, self.epochs)
         write_csv(paths.STEPS, STEPS, self.steps)
         metrics = {
             "train": asdict(best.train) if best.train else {},
@@ -113,6 +116,7 @@ class History:
             "skipped": last.skipped,
         }
         write_metrics(paths.METRICS / "train.json", metrics)
+        return sha256
 
 
 def history_row(row: Result) -> Sequence[object]:

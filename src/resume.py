@@ -30,10 +30,11 @@ from src.checkpoint import Weights, arrays_of, with_arrays
 from src.config import TRAINING, Params
 from src.data.prepared import Manifest
 from src.errors import BusyError, DataError
-from src.files import digest, pack_arrays, unpack_arrays, write_bytes
+from src.files import digest, explained, make_folder, remove_now, replace_file
 from src.interrupt import raise_if_stopped, received
 from src.loop import Point, Position, Result
 from src.monitor import Monitor
+from src.npz import pack_arrays, read_packed, unpack_arrays
 from src.report import History
 
 SOURCES = Path(__file__).parent
@@ -107,16 +108,29 @@ class Resume:
         self.seconds = 60 * save_minutes
         self.saved = time.monotonic()
         self.cost = 0.0  # seconds that the last save took
-        self.descriptor: int | None = None
+        self.descriptor = -1  # of the lock, once it is open
 
     def __enter__(self) -> Self:
         """Takes the folder.
 
         Raises:
             BusyError: another process has it.
+            DataError: it is a link to another place.
+            StorageError: it cannot be made.
         """
-        self.lock.parent.mkdir(parents=True, exist_ok=True)
-        self.descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o644)
+        make_folder(self.lock.parent)
+        with explained(self.lock):
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+            self.descriptor = os.open(self.lock, flags, 0o644)
+        try:
+            self.take()
+        except BaseException:
+            os.close(self.descriptor)
+            raise
+        return self
+
+    def take(self) -> None:
+        """Locks the lock, makes the folder, clears away what a killed process left."""
         try:
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -125,12 +139,17 @@ class Resume:
                 f"{self.lock}: expected no other process on this run, found process "
                 f"{owner}. Wait for it, or stop it."
             ) from None
-        os.ftruncate(self.descriptor, 0)
-        os.pwrite(self.descriptor, str(os.getpid()).encode(), 0)
-        self.folder.mkdir(exist_ok=True)
+        with explained(self.lock):
+            os.ftruncate(self.descriptor, 0)
+            os.pwrite(self.descriptor, str(os.getpid()).encode(), 0)
+        if self.folder.is_symlink():
+            raise DataError(
+                f"{self.folder}: expected a folder of this project's own, found a link "
+                "to another place. Remove the link."
+            )
+        make_folder(self.folder)
         for unfinished in self.folder.glob(".state-*.tmp"):
-            unfinished.unlink()
-        return self
+            remove_now(unfinished)
 
     def __exit__(
         self,
@@ -141,8 +160,7 @@ class Resume:
         """Gives the folder back; after a success it is gone."""
         if kind is None:  # all is written: what cannot be removed does no harm
             shutil.rmtree(self.folder, ignore_errors=True)
-        if self.descriptor is not None:
-            os.close(self.descriptor)
+        os.close(self.descriptor)
 
     def keep(self, point: Point, progress: Progress, weights: Weights) -> None:
         """Saves where it is time to; ends the process here after a signal.
@@ -173,9 +191,9 @@ class Resume:
         numbers = self.generations()
         number = max(numbers, default=0) + 1
         header = f"{digest(content)}\n".encode()
-        write_bytes(self.path(number), header + content)
+        replace_file(self.path(number), header + content)
         for old in numbers[: 1 - GENERATIONS]:
-            self.path(old).unlink()
+            remove_now(self.path(old))
 
     def load(self, template: nnx.State) -> Saved | None:
         """The latest state that is whole; None where there is none at all.
@@ -196,7 +214,7 @@ class Resume:
                 damaged.append(self.path(number))
                 continue
             for path in damaged:  # else the next save would keep it, not this one
-                path.rename(path.with_suffix(".damaged"))
+                path.replace(path.with_suffix(".damaged"))
             return saved
         if numbers:
             raise DataError(
@@ -223,10 +241,9 @@ def read_saved(path: Path, template: nnx.State) -> Saved:
         DataError: it is damaged, or of another network.
     """
     repair = "Using the state before it, if there is one."
-    try:
-        header, _, content = path.read_bytes().partition(b"\n")
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}. {repair}") from None
+    if path.is_symlink():
+        raise DataError(f"{path}: expected a file, found a link. {repair}")
+    header, _, content = read_packed(path, repair).partition(b"\n")
     if header.decode(errors="replace") != digest(content):
         raise DataError(f"{path}: expected another SHA-256: damaged. {repair}")
     arrays = unpack_arrays(path, content, repair)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from src import interrupt, paths
+from src import interrupt, lineage, paths
 from src.config import Params, load_params
 from src.errors import FourbeatError, StorageError
 
@@ -23,7 +23,9 @@ def run_stage(name: str, main: Callable[[Params], str]) -> NoReturn:
     interrupt.listen()
     done = False
     try:
-        print(f"{name}: {main(load_params(paths.PARAMS))}", flush=True)  # noqa: T201
+        params = load_params(paths.PARAMS)
+        lineage.remember(name, params)
+        print(f"{name}: {main(params)}", flush=True)  # noqa: T201
         code, done = 0, True
     except FourbeatError as error:
         code = failed(name, str(error), error.exit_code)

@@ -5,16 +5,19 @@ Run by `dvc repro evaluate`; every test image is scored exactly once.
 
 from src import paths
 from src.config import Params
+from src.determinism import pin_arithmetic
 from src.stage import run_stage
 
 
 def main(params: Params) -> str:
     """Writes the test metrics, a prediction per image, and the pictures."""
+    pin_arithmetic(params)
     import numpy as np
 
     from src.checkpoint import load_trained
     from src.data.prepared import load_manifest, load_split
     from src.files import write_metrics
+    from src.lineage import outputs
     from src.metrics import confusion_matrix, test_metrics
     from src.pictures import draw_confusion, draw_learning_curves, draw_mistakes
     from src.predict import predict, write_predictions
@@ -27,12 +30,15 @@ def main(params: Params) -> str:
     names = manifest.class_names
 
     scores = test_metrics(log_probabilities, labels, names, params.top_k)
-    write_metrics(paths.METRICS / "test.json", {"test": scores})
-    write_predictions(probabilities, labels, names)
-    draw_learning_curves(paths.HISTORY, paths.PLOTS / "learning_curves.png")
     confusion = confusion_matrix(labels, probabilities.argmax(1), len(names))
-    draw_confusion(confusion, names, paths.PLOTS / "confusion.png")
-    draw_mistakes(images, labels, probabilities, names, paths.PLOTS / "mistakes.png")
+    mistakes = paths.PLOTS / "mistakes.png"
+    with outputs():
+        write_metrics(paths.METRICS / "test.json", {"test": scores})
+        write_predictions(probabilities, labels, names)
+        curves = paths.PLOTS / "learning_curves.png"
+        draw_learning_curves(paths.HISTORY, trained.record.history_sha256, curves)
+        draw_confusion(confusion, names, paths.PLOTS / "confusion.png")
+        draw_mistakes(images, labels, probabilities, names, mistakes)
     return (
         f"{len(labels)} images: accuracy {scores['accuracy']:.4f} (95 % "
         f"interval {scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f}), "

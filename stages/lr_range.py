@@ -5,14 +5,17 @@ Run only on request: `dvc repro extra/dvc.yaml:lr_range`.
 
 from src import paths
 from src.config import Params
+from src.determinism import pin_arithmetic
 from src.stage import run_stage
 
 
 def main(params: Params) -> str:
     """Draws the loss over the learning rate; writes it as a table too."""
+    pin_arithmetic(params)
     from src.data.prepared import load_manifest
     from src.data.training import load_train_data
     from src.files import write_csv
+    from src.lineage import outputs
     from src.lr_range import Range, find_range
     from src.pictures import draw_lr_range
     from src.state import choose_architecture
@@ -27,8 +30,9 @@ def main(params: Params) -> str:
             *(column.tolist() for column in found), strict=True
         )
     ]
-    write_csv(paths.PLOTS / "lr_range.csv", Range._fields, rows)
-    draw_lr_range(*found, found.suggestion, paths.PLOTS / "lr_range.png")
+    with outputs():
+        write_csv(paths.PLOTS / "lr_range.csv", Range._fields, rows)
+        draw_lr_range(*found, found.suggestion, paths.PLOTS / "lr_range.png")
     return (
         f"{params.model}, {params.optimizer}: the loss falls fastest at lr "
         f"{found.suggestion:.2g} (of {found.rates[0]:.2g} to {found.rates[-1]:.2g}); "

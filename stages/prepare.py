@@ -12,21 +12,26 @@ def main(params: Params) -> str:
     """Reads the source, cuts the validation split, writes data/prepared."""
     from src.data.prepared import check_source, divide, save_prepared
     from src.data.source import load_source
+    from src.data.split import doubts
     from src.files import write_metrics
+    from src.lineage import outputs
 
     source = load_source(params)
     check_source(source)
     splits = divide(source, params.validation_fraction, params.seed)
-    manifest = save_prepared(source, splits)
+    for doubt in doubts(splits["train"], splits["test"], source.class_names):
+        print(f"prepare: warning: {doubt}", flush=True)  # noqa: T201
     sizes = {name: len(split.labels) for name, split in splits.items()}
-    write_metrics(
-        paths.METRICS / "prepare.json",
-        {
-            **{name: {"examples": size} for name, size in sizes.items()},
-            "classes": len(source.class_names),
-            "in_both": manifest["in_both"],
-        },
-    )
+    with outputs():
+        manifest = save_prepared(source, splits)
+        write_metrics(
+            paths.METRICS / "prepare.json",
+            {
+                **{name: {"examples": size} for name, size in sizes.items()},
+                "classes": len(source.class_names),
+                "in_both": manifest["in_both"],
+            },
+        )
     shape = " x ".join(map(str, manifest["image_shape"]))
     counts = ", ".join(f"{size} {name}" for name, size in sizes.items())
     return (

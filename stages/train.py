@@ -5,16 +5,19 @@ Run by `dvc repro train`; every number it uses comes from params.yaml.
 
 from src import paths
 from src.config import Params
+from src.determinism import pin_arithmetic
 from src.stage import run_stage
 
 
 def main(params: Params) -> str:
     """Trains; writes the best weights, what they are, the history and the metrics."""
+    pin_arithmetic(params)
     # Here, not above: JAX takes a second, and a wrong parameter was answered before.
     from src import interrupt
     from src.checkpoint import save_trained, weights_of
     from src.data.prepared import load_manifest
     from src.data.training import count_steps, load_train_data
+    from src.lineage import outputs
     from src.loop import Epoch, Point, fit
     from src.monitor import build_monitor
     from src.report import ProgressBar, training_record
@@ -49,8 +52,9 @@ def main(params: Params) -> str:
 
         best = run.best or last
         record = training_record(params, manifest, best.epoch, stopped)
-        save_trained(weights, architecture, record)
-        run.history.write(best, last)
+        with outputs():
+            record["history_sha256"] = run.history.write(best, last)
+            save_trained(weights, architecture, record)
     why = "" if stopped == "epochs" else f" (stopped by {stopped})"
     why += " on the very batches it learned from" if params.overfit_batches else ""
     return (

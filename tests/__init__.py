@@ -1,0 +1,8 @@
+"""The project's tests; JAX has the flags here that the stages give it."""
+
+from pathlib import Path
+
+from src.config import load_params
+from src.determinism import pin_arithmetic
+
+pin_arithmetic(load_params(Path(__file__).parents[1] / "params.yaml"))

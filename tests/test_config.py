@@ -213,7 +213,7 @@ def test_what_is_no_flat_mapping_is_refused_in_one_line(tmp_path, content):
 def test_huge_file_is_refused_unread(tmp_path):
     path = tmp_path / "params.yaml"
     path.write_bytes(b"a: " + b"1" * (2 << 20))
-    with pytest.raises(ParameterError, match="expected at most 1048576 bytes"):
+    with pytest.raises(ParameterError, match="expected at most 65536 bytes"):
         load_params(path)
 
 

@@ -26,7 +26,9 @@ def untrained(name):
     architecture = Architecture(name, 8, 0.3, image_shape=(8, 8, 1), classes=3)
     model = build_model(architecture, nnx.Rngs(params=1))
     names = ["low", "middle", "high"]
-    record = Record(architecture=architecture, class_names=names, sha256="none")
+    record = Record(
+        architecture=architecture, class_names=names, sha256="", history_sha256=""
+    )
     return Trained(model, weights_of(model), record)
 
 

@@ -352,7 +352,15 @@ def test_every_parameter_of_training_is_tested_here():
         *ALONE_WITHOUT_EFFECT,
         *(key for changes in CHANGES_THE_WEIGHTS for key in changes),
         *(key for _, changes in WITH_ITS_FEATURE for key in changes),
-        *("log_every", "top_k", "debug", "monitor", "monitor_mode", "accumulate"),
+        *(
+            "log_every",
+            "top_k",
+            "debug",
+            "deterministic",
+            "monitor",
+            "monitor_mode",
+            "accumulate",
+        ),
     }
     assert tested == set(TRAINING)
 

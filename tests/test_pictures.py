@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from src.errors import DataError
+from src.files import digest
 from src.pictures import draw_confusion, draw_learning_curves, mistakes_figure
 
 
@@ -51,7 +52,7 @@ def test_same_numbers_give_the_same_picture_to_the_byte(tmp_path):
     history.write_text(f"{header}\n1,2,0.1,3,0.2\n2,1,0.4,2,0.3\n")
     pictures = [tmp_path / f"{number}.png" for number in range(2)]
     for picture in pictures:
-        draw_learning_curves(history, picture)
+        draw_learning_curves(history, digest(history.read_bytes()), picture)
     assert pictures[0].read_bytes() == pictures[1].read_bytes()
 
 
@@ -62,4 +63,11 @@ def test_history_that_is_none_is_refused(tmp_path, content):
     history = tmp_path / "history.csv"
     history.write_bytes(content)
     with pytest.raises(DataError, match=r"history\.csv: expected a history, found"):
-        draw_learning_curves(history, tmp_path / "x.png")
+        draw_learning_curves(history, digest(content), tmp_path / "x.png")
+
+
+def test_history_of_another_run_is_refused(tmp_path):
+    history = tmp_path / "history.csv"
+    history.write_bytes(b"epoch,train_loss\n1,0.5\n")
+    with pytest.raises(DataError, match=r"history\.csv: expected SHA-256"):
+        draw_learning_curves(history, digest(b""), tmp_path / "x.png")

@@ -69,7 +69,7 @@ def test_a_folder_that_cannot_be_written_is_code_five_with_its_path(write_params
     (folder / "data").write_text("a file where a folder should be")
     result = run_stage("prepare", folder)
     assert result.returncode == 5
-    assert result.stderr.startswith("prepare: data/prepared: ")
+    assert result.stderr.startswith("prepare: data: File exists")
     assert result.stderr.count("\n") == 1
 
 

@@ -12,7 +12,8 @@ from tests.imports import ROOT, import_closure, imported_modules
 LAYERS = [
     {"errors", "paths", "interrupt"},
     {"flat_yaml", "files", "faults"},
-    {"config"},
+    {"config", "npz"},
+    {"lineage", "determinism"},
     {"data", "models", "optim", "metrics", "counts", "monitor", "guard"},
     {"losses", "augment", "average", "accumulate"},
     {"state"},

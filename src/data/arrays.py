@@ -7,7 +7,8 @@ import numpy as np
 
 from src.data.split import Examples, Source
 from src.errors import DataError
-from src.files import read_arrays, read_json
+from src.files import check_inside, read_json
+from src.npz import read_arrays
 
 REPAIR = "Put arrays `images` and `labels` there, as README.md, Your own data, shows."
 
@@ -20,6 +21,8 @@ def load_arrays(folder: Path) -> Source:
     Raises:
         DataError: `train.npz` is missing, or a file has another layout.
     """
+    for path in sorted(folder.glob("*")):
+        check_inside(path, folder)
     train = read_split(folder / "train.npz")
     optional = [folder / f"{name}.npz" for name in ("validation", "test")]
     validation, test = (

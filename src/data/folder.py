@@ -1,5 +1,6 @@
 """The user's own images: `train/<class>/*.png`, and `test/<class>/*.png` if there."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,11 @@ from PIL import Image, UnidentifiedImageError
 
 from src.data.split import Examples, Source
 from src.errors import DataError
-from src.files import one_line
+from src.files import check_inside, one_line
+
+# A small file can hold a very large image; Pillow only warns of the smaller ones.
+Image.MAX_IMAGE_PIXELS = 4096 * 4096
+warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
 MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB"}  # as stored: as read
@@ -29,7 +34,7 @@ def load_folder(folder: Path) -> Source:
                 f"{path}: expected one of the classes in {folder / 'train'} "
                 f"({', '.join(class_names)}), found '{path.parent.name}'. Rename it."
             )
-    first = read_image(train[0])
+    first = read_image(train[0], train[0], None)
     return Source(
         name="folder",
         version="none",
@@ -48,6 +53,7 @@ def list_images(folder: Path) -> list[Path]:
     """
     paths = sorted(path for path in folder.glob("*/*") if not path.name.startswith("."))
     for path in paths:
+        check_inside(path, folder.parent)
         if path.suffix.lower() not in SUFFIXES:
             raise DataError(
                 f"{path}: expected a file that ends in {', '.join(sorted(SUFFIXES))}, "
@@ -71,34 +77,44 @@ def read_images(
     """
     images = np.empty((len(paths), *shape), np.uint8)
     for index, path in enumerate(paths):
-        image = read_image(path)
-        if image.shape != shape:
-            raise DataError(
-                f"{path}: expected height, width, channels {list(shape)} as in "
-                f"{first}, found {list(image.shape)}. Bring all images to one shape."
-            )
-        images[index] = image
+        images[index] = read_image(path, first, shape)
     labels = [class_names.index(path.parent.name) for path in paths]
     return Examples(images, np.array(labels, np.int32))
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: Path, first: Path, shape: tuple[int, ...] | None) -> np.ndarray:
     """One image as uint8 `[height, width, 1 or 3]`.
 
+    Args:
+        path: the file.
+        first: the file that `shape` is from, for the message.
+        shape: what the image must have; None: any.
+
     Raises:
-        DataError: no image, a broken one, or one with transparency or 16 bits.
+        DataError: no image, a broken one, one of another shape, or one with
+            transparency or 16 bits.
     """
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise ValueError("no file")
         with Image.open(path) as image:
             if image.mode not in MODES or "transparency" in image.info:
                 raise DataError(
                     f"{path}: expected a grey or RGB image without transparency, found "
                     f"mode {image.mode}. Convert it."
                 )
+            # Before any pixel is unpacked.
+            found = (image.height, image.width, len(MODES[image.mode]))
+            if shape is not None and found != shape:
+                raise DataError(
+                    f"{path}: expected height, width, channels {list(shape)} as in "
+                    f"{first}, found {list(found)}. Bring all images to one shape."
+                )
             pixels = np.asarray(image.convert(MODES[image.mode]), np.uint8)
     except (
         UnidentifiedImageError,
         Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
         OSError,
         ValueError,
         SyntaxError,
@@ -107,4 +123,4 @@ def read_image(path: Path) -> np.ndarray:
             f"{path}: expected a PNG or JPEG image, found {one_line(error)}. "
             "Replace or remove it."
         ) from None
-    return pixels.reshape(*pixels.shape[:2], -1)
+    return pixels.reshape(found)

@@ -20,7 +20,8 @@ from src.data.split import (
     take,
 )
 from src.errors import DataError
-from src.files import read_arrays, read_record, write_arrays, write_json
+from src.files import read_record, write_record
+from src.npz import read_arrays, write_arrays
 
 REPAIR = "Make it anew: dvc repro prepare"
 TEST_FRACTION = 0.2  # of a source that brings no test split
@@ -109,7 +110,7 @@ def save_prepared(source: Source, splits: dict[SplitName, Examples]) -> dict[str
             for one, other in combinations(seen, 2)
         },
     }
-    write_json(paths.MANIFEST, manifest)
+    write_record(paths.MANIFEST, manifest)
     return manifest
 
 

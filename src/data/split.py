@@ -109,6 +109,30 @@ def fingerprints(split: Examples) -> set[bytes]:
     }
 
 
+def doubts(train: Examples, test: Examples, class_names: list[str]) -> list[str]:
+    """What is allowed and yet hardly meant, a sentence each."""
+    images, found = train.images, []
+    missing = [
+        name for name, count in class_counts(train, class_names).items() if count == 0
+    ]
+    if missing:
+        tested = np.isin(test.labels, [class_names.index(name) for name in missing])
+        found.append(
+            f"no training example of {', '.join(missing[:10])}: never predicted, "
+            f"{int(tested.sum())} test examples are of such classes."
+        )
+    if images.max() <= 1:
+        found.append(
+            f"pixels from {images.min()} to {images.max()}, expected 0 to 255: nearly "
+            "black to the network. Multiply by 255."
+        )
+    flat = images.reshape(len(images), -1)
+    constant = int((flat.min(1) == flat.max(1)).sum())
+    if constant:
+        found.append(f"{constant} training images of one value everywhere.")
+    return found
+
+
 def class_counts(split: Examples, class_names: list[str]) -> dict[str, int]:
     """How many examples each class has."""
     counts = np.bincount(split.labels, minlength=len(class_names))

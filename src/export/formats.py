@@ -1,6 +1,5 @@
 """The formats by name, and the folder that they are written to."""
 
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,8 +12,9 @@ from src.config import FormatName
 from src.data.split import Examples
 from src.errors import DataError
 from src.export import stablehlo
-from src.files import digest, write_arrays, write_json
+from src.files import digest, remove, write_json, written
 from src.models import Model
+from src.npz import write_arrays
 
 TOLERANCE = 1e-5  # largest difference in probability that rounding may make
 BATCH = 256  # examples per call when comparing: memory, not results
@@ -51,7 +51,8 @@ def write_export(
     Returns:
         Each format's function, read back from its file.
     """
-    shutil.rmtree(paths.EXPORT, ignore_errors=True)
+    for old in paths.EXPORT.iterdir() if paths.EXPORT.is_dir() else []:
+        remove(old)
     architecture = trained.record.architecture
     weights_digest = write_arrays(paths.EXPORT / "weights.npz", trained.weights)
     predictors: dict[FormatName, Predictor] = {}
@@ -60,8 +61,9 @@ def write_export(
         module = format_module(name)
         path = paths.EXPORT / module.FILE
         module.write(trained.model, architecture.image_shape, path)
-        predictors[name] = module.load(path)
-        files[name] = {"file": module.FILE, "sha256": digest(path.read_bytes())}
+        predictors[name] = module.load(written(path))
+        sha256 = digest(written(path).read_bytes())
+        files[name] = {"file": module.FILE, "sha256": sha256}
     write_json(
         paths.EXPORT / "manifest.json",
         {
@@ -116,7 +118,7 @@ def compare(
             f"found a difference of {difference:.2g}. The file must not be shipped."
         )
     return {
-        "bytes": path.stat().st_size,
+        "bytes": written(path).stat().st_size,
         "accuracy": float((found.argmax(1) == test.labels).mean()),
         "largest_difference": difference,
     }

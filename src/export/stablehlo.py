@@ -31,7 +31,7 @@ def write(model: Model, image_shape: tuple[int, int, int], path: Path) -> None:
     (batch,) = export.symbolic_shape("batch")
     images = jax.ShapeDtypeStruct((batch, *image_shape), jnp.uint8)
     exported = export.export(jax.jit(probabilities), platforms=PLATFORMS)(images)
-    write_bytes(path, exported.serialize())
+    write_bytes(path, bytes(exported.serialize()))
 
 
 def load(path: Path) -> Callable[[np.ndarray], np.ndarray]:

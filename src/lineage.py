@@ -1,0 +1,103 @@
+"""What a stage read is still there when it writes: else DVC would record another cause.
+
+DVC looks at a stage's dependencies after the stage has run (iterative/dvc#11058): a
+source, a data file or a parameter that was edited meanwhile would be recorded as what
+the results were made from.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from string import Template
+from typing import Any, NamedTuple
+
+import yaml
+
+from src import paths
+from src.config import Params, load_params
+from src.errors import DataError, ParameterError
+from src.files import together
+
+PIPELINES = Path("dvc.yaml"), Path("extra/dvc.yaml")
+
+
+class Seen(NamedTuple):
+    """What a stage found when it began."""
+
+    digests: dict[str, str]  # by dependency
+    values: dict[str, Any]  # of the parameters that it reads
+
+
+_seen = Seen({}, {})
+
+
+def remember(stage: str, params: Params) -> None:
+    """Takes the digests of all that `dvc.yaml` says the stage depends on."""
+    global _seen
+    entry, values = stage_entry(stage), params.model_dump()
+    names = [Template(name).substitute(values) for name in entry.get("deps", [])]
+    _seen = Seen(
+        {name: tree_digest(Path(name)) for name in names},
+        {name: values[name] for name in entry.get("params", [])},
+    )
+
+
+def stage_entry(stage: str) -> dict[str, Any]:
+    """What DVC knows of a stage; nothing where it does not run it."""
+    for pipeline in PIPELINES:
+        if pipeline.is_file():
+            listed = yaml.safe_load(pipeline.read_text())["stages"]
+            if stage in listed:
+                return dict(listed[stage])
+    return {}
+
+
+def tree_digest(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of all files in a folder."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    total = hashlib.sha256()
+    for each in sorted(path.rglob("*")):
+        if each.is_file():
+            total.update(f"{each.relative_to(path)}\0{tree_digest(each)}\n".encode())
+    return total.hexdigest()
+
+
+@contextmanager
+def outputs() -> Iterator[None]:
+    """What is written inside appears together, if all that was read is as it was.
+
+    Raises:
+        DataError: a dependency or a parameter was changed; nothing appears.
+        StorageError: something cannot be written; nothing appears.
+    """
+    with together():
+        yield
+        check_unchanged()
+
+
+def check_unchanged() -> None:
+    """Raises DataError where something is not what `remember` saw."""
+    for name, before in _seen.digests.items():
+        if tree_digest(Path(name)) != before:
+            raise changed(name, "the content that the stage began with", "another")
+    if _seen.values:
+        try:
+            now = load_params(paths.PARAMS).model_dump()
+        except ParameterError:
+            now = {}
+        for name, value in _seen.values.items():
+            if now.get(name) != value:
+                where = f"{paths.PARAMS}: {name}"
+                raise changed(where, f"{value!r} as in the beginning", now.get(name))
+
+
+def changed(where: str, expected: str, found: object) -> DataError:
+    """What to tell who edited a file too soon."""
+    return DataError(
+        f"{where}: expected {expected}, found {found}: edited while the stage ran, so "
+        "nothing was written. Run it again; with the edit undone, training goes on "
+        "from its last save."
+    )

@@ -1,0 +1,279 @@
+"""Full disks, broken disks, power that goes at any moment: nothing is lost or mixed."""
+
+import contextlib
+import errno
+import itertools
+import os
+import shutil
+from importlib import import_module
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from src.errors import FourbeatError, StorageError
+from src.files import remove, replace_file, together, write_bytes, written
+from src.loop import Position
+from src.monitor import build_monitor, build_plateau
+from src.resume import Progress, Resume
+from src.stage import run_stage
+from src.state import build_state
+from tests.disk import Disk, crashes, lay
+from tests.imports import ROOT
+from tests.test_resume import TINY
+
+NAME = "ab" * 32
+SAVES = 12
+
+
+@pytest.fixture
+def run(params):
+    """A state to save, and how to say after which epoch."""
+    _, state = build_state(params, TINY, steps_per_epoch=4)
+    plateau, monitor = build_plateau(params), build_monitor(params)
+
+    def progress(epoch):
+        return Progress(monitor, position=Position(epoch, 0, None, 0, plateau))
+
+    return state, progress
+
+
+def save_again_and_again(disk, run, monkeypatch):
+    """Saves `SAVES` times; after how many entries of the log each was through."""
+    state, progress = run
+    monkeypatch.setenv("FOURBEAT_RESUME_DIR", str(disk.root / "resume"))
+    through = []
+    with contextlib.suppress(KeyboardInterrupt), Resume(NAME, 1) as resume:
+        for number in range(1, SAVES + 1):
+            weights = {"dense.kernel": np.full((40, 9), number, np.float32)}
+            resume.save(state, progress(number), weights)
+            through.append(len(disk.log))
+        raise KeyboardInterrupt  # else the folder is removed
+    return through
+
+
+def outcome(tree, run, root, monkeypatch):
+    """The number of the save that is found after the crash; 0: none; -1: refused."""
+    state, _ = run
+    lay(tree, root)
+    monkeypatch.setenv("FOURBEAT_RESUME_DIR", str(root / "resume"))
+    try:
+        with Resume(NAME, 1) as resume:
+            saved = resume.load(state)
+    except FourbeatError:
+        return -1
+    finally:
+        shutil.rmtree(root)
+    if saved is None:
+        return 0
+    number = saved.progress.position.epoch
+    assert (saved.weights["dense.kernel"] == number).all(), "a mixture"
+    jax.tree.map(np.testing.assert_array_equal, saved.state, state)
+    return number
+
+
+def bad_outcomes(run, tmp_path, monkeypatch, syncs):
+    """How many different states a crash may leave, and how many of them are bad."""
+    with monkeypatch.context() as patch:
+        (tmp_path / "disk").mkdir()
+        disk = Disk(tmp_path / "disk", patch, syncs=syncs)
+        through = save_again_and_again(disk, run, patch)
+    tried, bad = set(), 0
+    for moment, tree in crashes(disk.log):
+        safe = sum(entries <= moment for entries in through)
+        key = (safe, tuple(sorted(tree.items())))
+        if key in tried:
+            continue
+        tried.add(key)
+        found = outcome(tree, run, tmp_path / "after", monkeypatch)
+        bad += found not in (safe, safe + 1)
+        if not syncs and bad:
+            break
+    return len(tried), bad
+
+
+def test_power_may_go_at_any_moment_of_saving(run, tmp_path, monkeypatch, capsys):
+    tried, bad = bad_outcomes(run, tmp_path, monkeypatch, syncs=True)
+    assert tried >= 500
+    assert bad == 0
+
+
+def test_without_fsync_the_power_must_not_go(run, tmp_path, monkeypatch, capsys):
+    """The negative control of the test above."""
+    _, bad = bad_outcomes(run, tmp_path, monkeypatch, syncs=False)
+    assert bad
+
+
+def two_files_and_one_to_go(root):
+    with together():
+        write_bytes(root / "deep/one", b"new one" * 9)
+        write_bytes(root / "two", b"new two" * 9)
+        remove(root / "three")
+
+
+def test_files_written_together_are_each_whole_after_a_crash(tmp_path, monkeypatch):
+    root = tmp_path / "disk"
+    root.mkdir()
+    with monkeypatch.context() as patch:
+        disk = Disk(root, patch)
+        replace_file(root / "deep/one", b"old one")
+        replace_file(root / "two", b"old two")
+        replace_file(root / "three", b"old three")
+        before = len(disk.log)
+        two_files_and_one_to_go(root)
+    seen = set()
+    for moment, tree in crashes(disk.log):
+        if moment >= before:
+            one, two = tree[Path("deep/one")], tree[Path("two")]
+            assert one in (b"old one", b"new one" * 9)
+            assert two in (b"old two", b"new two" * 9)
+            seen.add((one, two, Path("three") in tree))
+    assert len(seen) == 8, "some outcome was never tried"
+
+
+def snapshot(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+CODES = [errno.ENOSPC, errno.EIO, errno.EACCES]
+
+
+def test_whatever_fails_among_files_written_together_none_appears(
+    tmp_path, monkeypatch
+):
+    """All but the renaming itself: a disk that fails there leaves some of both."""
+    for number in itertools.count(1):
+        root = tmp_path / str(number)
+        (root / "deep").mkdir(parents=True)
+        for name in ("deep/one", "two", "three"):
+            (root / name).write_bytes(b"old")
+        before = snapshot(root)
+        with monkeypatch.context() as patch:
+            disk = Disk(root, patch)
+            disk.fails_at, disk.code = number, CODES[number % 3]
+            try:
+                two_files_and_one_to_go(root)
+            except StorageError as error:
+                message = str(error)
+            else:
+                break
+        assert message.startswith(str(root))
+        renamed = any(entry[0] == "move" for entry in disk.log)
+        after = snapshot(root)
+        assert not [path for path in after if path.name.endswith(".tmp")]
+        assert renamed or after == before
+    assert number > 8
+
+
+def test_interrupted_write_is_gone_on_with(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        disk = Disk(tmp_path, patch)
+        disk.fails_at, disk.code = 2, errno.EINTR  # half is written, no error
+        write_bytes(tmp_path / "file", b"0123456789")
+    assert (tmp_path / "file").read_bytes() == b"0123456789"
+    assert len([entry for entry in disk.log if entry[0] == "write"]) == 2
+
+
+def test_nothing_is_written_through_a_link(tmp_path):
+    outside = tmp_path / "outside"
+    outside.write_text("precious")
+    (tmp_path / "file").symlink_to(outside)
+    (tmp_path / f".file.{os.getpid()}.tmp").symlink_to(outside)
+    write_bytes(tmp_path / "file", b"new")
+    assert outside.read_text() == "precious"
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert not (tmp_path / "file").is_symlink()
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
+    left = tmp_path / ".file.999999999.tmp"
+    other = tmp_path / ".other.999999999.tmp"
+    left.write_bytes(b"half")
+    other.write_bytes(b"not ours")
+    write_bytes(tmp_path / "file", b"whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "file"]
+
+
+def test_what_is_written_together_can_be_read_before_it_appears(tmp_path):
+    path = tmp_path / "file"
+    with together():
+        write_bytes(path, b"new")
+        assert not path.exists()
+        assert written(path).read_bytes() == b"new"
+    assert written(path) == path
+    assert path.read_bytes() == b"new"
+
+
+OUTPUTS = {
+    "prepare": [
+        *(f"data/prepared/{name}.npz" for name in ("train", "validation", "test")),
+        "data/prepared/manifest.json",
+        "metrics/prepare.json",
+    ],
+    "train": [
+        "models/model.npz",
+        "models/model.json",
+        "metrics/train.json",
+        "metrics/plots/history.csv",
+        "metrics/plots/steps.csv",
+    ],
+    "evaluate": [
+        "metrics/test.json",
+        "metrics/plots/predictions.csv",
+        *(f"metrics/plots/{name}.png" for name in ("learning_curves", "confusion")),
+        "metrics/plots/mistakes.png",
+    ],
+    "export": [
+        "models/export/model.stablehlo",
+        "models/export/weights.npz",
+        "models/export/manifest.json",
+        "metrics/export.json",
+    ],
+}
+
+
+def exit_code(stage, monkeypatch):
+    """Runs a stage in this process."""
+    main = import_module(f"stages.{stage}").main
+    monkeypatch.setattr("src.interrupt.listen", lambda: None)
+    monkeypatch.setattr("src.interrupt.wait_for_me", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        run_stage(stage, main)
+    return ended.value.code
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", OUTPUTS)
+def test_disk_that_fails_at_any_write_of_a_stage_is_code_five_and_changes_nothing(
+    stage, prepared, write_params, monkeypatch, capsys
+):
+    write_params(
+        data_path=ROOT / "data/raw", model="mlp", hidden=4, epochs=2, batch_size=50
+    )
+    monkeypatch.setattr("src.resume.SECONDS", -1.0)  # saves after every epoch
+    monkeypatch.setattr("src.resume.SHARE", 0)
+    for before in ("train",) if stage in ("evaluate", "export") else ():
+        assert exit_code(before, monkeypatch) == 0
+    for number in itertools.count(1):
+        for name in OUTPUTS[stage]:
+            (prepared / name).parent.mkdir(parents=True, exist_ok=True)
+            (prepared / name).write_bytes(b"old")
+        capsys.readouterr()
+        with monkeypatch.context() as patch:
+            disk = Disk(prepared, patch)
+            disk.fails_at, disk.code = number, CODES[number % 3]
+            code = exit_code(stage, monkeypatch)
+        error = capsys.readouterr().err
+        assert not list(prepared.rglob("*.tmp"))
+        contents = {name: (prepared / name).read_bytes() for name in OUTPUTS[stage]}
+        if code == 0:
+            break
+        assert (code, error.count("\n")) == (5, 1), error
+        assert error.startswith(f"{stage}: "), error
+        assert os.strerror(disk.code) in error
+        placed = {str(entry[2]) for entry in disk.log if entry[0] == "move"}
+        for name, content in contents.items():
+            assert (content == b"old") == (name not in placed)
+    assert b"old" not in contents.values()
+    assert number > 3 * len(OUTPUTS[stage])

@@ -1,0 +1,260 @@
+"""npz files that lie: refused from their directories, nothing run, nothing filled."""
+
+import io
+import os
+import pickle
+import struct
+import subprocess
+import sys
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from src.errors import DataError
+from src.npz import pack_arrays, read_arrays, unpack_arrays, write_arrays
+from tests.fuzz_npz import seeds, try_to_read, wrapped
+from tests.imports import ROOT
+
+SHAPES = [(), (0,), (3,), (2, 3), (1, 2, 3, 4, 5)]
+TYPES = ["?", "i1", "u1", "<i2", ">i4", "<u8", "<f2", "<f4", ">f8"]
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("dtype", TYPES)
+def test_what_numpy_writes_is_read_as_numpy_reads_it(tmp_path, dtype, save, order):
+    path = tmp_path / "arrays.npz"
+    rng = np.random.default_rng(0)
+    arrays = {
+        f"a{number}/b.c": np.asarray(
+            rng.integers(0, 100, shape).astype(dtype), order=order
+        )
+        for number, shape in enumerate(SHAPES)
+    }
+    save(path, **arrays)
+    found = read_arrays(path, "")
+    with np.load(path) as expected:
+        assert list(found) == expected.files
+        for name in expected.files:
+            assert found[name].dtype == expected[name].dtype
+            np.testing.assert_array_equal(found[name], expected[name])
+
+
+def packed(name="images.npy", content=b"", compression=zipfile.ZIP_STORED):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        archive.writestr(zipfile.ZipInfo(name), content, compress_type=compression)
+    return buffer.getvalue()
+
+
+def npy(descr="'|u1'", shape="(4,)", data=b"1234", version=b"\1\0", fortran="False"):
+    header = f"{{'descr': {descr}, 'fortran_order': {fortran}, 'shape': {shape}, }}\n"
+    size = struct.pack("<H" if version == b"\1\0" else "<I", len(header))
+    return b"\x93NUMPY" + version + size + header.encode() + data
+
+
+class Canary:
+    """Unpickled, it leaves a file."""
+
+    def __reduce__(self):
+        return (os.system, ("touch canary",))
+
+
+def with_objects():
+    buffer = io.BytesIO()
+    np.savez(buffer, images=np.array([Canary()], object), labels=np.array([0]))
+    return buffer.getvalue()
+
+
+def million_members():
+    plain = packed("a.npy", npy())
+    begin, end = plain.rindex(b"PK\1\2"), plain.rindex(b"PK\5\6")
+    many = plain[begin:end] * 1_000_000
+    return plain[:begin] + many + end_of(65535, len(many), begin)
+
+
+def end_of(members, size, begin):
+    """The record that a zip ends with."""
+    numbers = 0, 0, members, members, size, begin, 0
+    return struct.pack(zipfile.structEndArchive, zipfile.stringEndArchive, *numbers)
+
+
+def overlapping():
+    """A thousand names for the same megabyte: a bomb without any compression."""
+    plain = packed("0000.npy", npy(shape="(1000000,)", data=bytes(1_000_000)))
+    begin, end = plain.rindex(b"PK\1\2"), plain.rindex(b"PK\5\6")
+    entry = plain[begin:end]
+    many = b"".join(entry.replace(b"0000", b"%04d" % n) for n in range(1000))
+    return plain[:begin] + many + end_of(1000, len(many), begin)
+
+
+def bomb():
+    """A gigabyte of zeros in a megabyte."""
+    buffer = io.BytesIO()
+    with (
+        zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("images.npy", "w") as member,
+    ):
+        member.write(npy(shape=f"({1 << 30},)", data=b""))
+        for _ in range(1 << 10):
+            member.write(bytes(1 << 20))
+    return buffer.getvalue()
+
+
+HOSTILE = {
+    "objects": (with_objects, "header|with"),
+    "pickle": (lambda: pickle.dumps(Canary()), "not a zip file"),
+    "HTML": (lambda: b"<html>404</html>", "not a zip file"),
+    "empty": (lambda: b"", "not a zip file"),
+    "bomb": (bomb, "claim to hold 10737"),
+    "overlap": (overlapping, "bytes that should be 1000[0-9]+ "),
+    "million members": (million_members, "directory of more than 1048576 bytes"),
+    "4 TiB": (lambda: packed(content=npy(shape=f"({1 << 42},)")), "4 bytes for the s"),
+    "8 GiB": (
+        lambda: packed(content=npy(shape=f"({1 << 33},)"), compression=8),
+        "4 bytes for the shape",
+    ),
+    "zero times huge": (
+        lambda: packed(content=npy(shape=f"(0, {1 << 62}, {1 << 62})", data=b"")),
+        "",
+    ),
+    "negative": (lambda: packed(content=npy(shape="(-2, -2)")), "with"),
+    "huge number": (lambda: packed(content=npy(shape=f"({'9' * 800},)")), "4 bytes"),
+    "long header": (lambda: packed(content=npy(shape="(" + "1," * 9000 + ")")), "1.0"),
+    "deep header": (lambda: packed(content=npy(shape="(" * 400)), "with"),
+    "version 3": (
+        lambda: packed(content=b"\x93NUMPY\3\0\xff\xff\xff\xff{"),
+        "not in npy format 1",
+    ),
+    "structured": (lambda: packed(content=npy(descr="[('a', '|u1')]")), "with"),
+    "text": (lambda: packed(content=npy(descr="'<U1'")), "with"),
+    "code": (
+        lambda: packed(content=npy(shape="(__import__('os').system('touch canary'),)")),
+        "with",
+    ),
+    "parent": (lambda: packed("../images.npy", npy()), "a file named '../images.npy'"),
+    "absolute": (lambda: packed("/tmp/images.npy", npy()), "a file named '/tmp/ima"),
+    "no name": (lambda: packed(".npy", npy()), "a file named '.npy'"),
+    "other file": (lambda: packed("setup.py", b"import os"), "a file named 'setup.py'"),
+    "bzip2": (
+        lambda: packed(content=npy(), compression=zipfile.ZIP_BZIP2),
+        "an unknown compression",
+    ),
+    "a prefix": (lambda: bytes(3 << 20) + packed(content=npy()), "bytes that should"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_file_is_refused_with_a_reason(tmp_path, name):
+    make, reason = HOSTILE[name]
+    path = tmp_path / "train.npz"
+    path.write_bytes(make())
+    with pytest.raises(DataError, match=f"expected an npz .*, found .*{reason}"):
+        read_arrays(path, "Make it anew.")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_two_arrays_of_one_name_are_refused():
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("a.npy", npy())
+        archive.writestr("a.npy", npy())
+    with pytest.raises(DataError, match="two arrays of one name"):
+        unpack_arrays(Path("x.npz"), buffer.getvalue(), "")
+
+
+# Prepare in little memory; how much it needs beyond what its libraries do.
+MEASURED = """
+import atexit, re, resource, runpy
+from pathlib import Path
+import src.npz
+
+def peak():
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\\s*(\\d+) kB", status)[1])
+
+before = peak()
+atexit.register(lambda: Path("growth").write_text(str(peak() - before)))
+runpy.run_module("stages.prepare", run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["objects", "bomb", "overlap", "million members", "4 TiB", "8 GiB", "code"]
+)
+def test_hostile_data_set_costs_no_memory_and_runs_nothing(
+    tmp_path, write_params, name
+):
+    write_params(dataset="npz", data_path=tmp_path / "data")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/train.npz").write_bytes(HOSTILE[name][0]())
+    result = subprocess.run(
+        [sys.executable, "-c", MEASURED],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert (result.returncode, result.stderr.count("\n")) == (3, 1), result.stderr
+    assert int((tmp_path / "growth").read_text()) < 100_000
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["data", "growth", "params.yaml"]
+
+
+def test_arrays_cannot_be_written_to(tmp_path):
+    write_arrays(tmp_path / "a.npz", {"x": np.zeros(3)})
+    with pytest.raises(ValueError, match="read-only"):
+        read_arrays(tmp_path / "a.npz", "")["x"][0] = 1
+
+
+def spoiled(draw_bytes, positions, values):
+    content = bytearray(draw_bytes)
+    for position, value in zip(positions, values, strict=False):
+        content[position % len(content)] = value
+    return bytes(content)
+
+
+SPOILED = st.builds(
+    spoiled,
+    st.sampled_from(seeds()),
+    st.lists(st.integers(0, 2000), max_size=6),
+    st.lists(st.integers(0, 255), min_size=6, max_size=6),
+)
+
+
+@settings(max_examples=2000, deadline=None, database=None, derandomize=True)
+@given(st.one_of(SPOILED, st.binary(max_size=300)))
+def test_whatever_the_file_it_is_arrays_of_numbers_or_refused(content):
+    try_to_read(wrapped(content))
+
+
+def test_seeds_of_the_fuzzers_are_good_files():
+    assert all(try_to_read(wrapped(content)) for content in seeds())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("atheris") is None, reason="atheris is not built for it")
+def test_three_hundred_thousand_inputs_led_by_coverage_find_no_way_through(tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.fuzz_npz", "-runs=300000"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "Done 300000 runs" in result.stderr
+
+
+def test_same_arrays_same_bytes():
+    arrays = {"b": np.arange(3), "a": np.ones((2, 2), np.float32)}
+    assert bytes(pack_arrays(arrays)) == bytes(pack_arrays(arrays))
