@@ -18,7 +18,7 @@ export PATH := $(VENV)/bin:$(PATH)
 unexport PYTHONHOME PYTHONPATH
 export VIRTUAL_ENV := $(VENV)
 
-.PHONY: help setup repro test lint format check verify docs restore debug bench bench-data bench-accuracy bench-scaling lock clean
+.PHONY: help setup repro test lint format check verify chaos audit docs restore debug bench bench-data bench-accuracy bench-scaling lock clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
@@ -60,6 +60,10 @@ check: lint test  ## lint and tests: green before every commit
 verify: setup  ## runs the pipeline in a temporary clone, compares with the committed metrics
 	python -m tests.verify
 
+N ?= 200
+chaos: setup  ## kills a real run N times at random moments and compares what comes out
+	python -m tests.chaos --kills $(N)
+
 docs: setup  ## the comments in params.yaml and the README's table, from src/config.py
 	python -m tests.document
 
@@ -88,6 +92,11 @@ bench-accuracy: bench-data  ## how soon and how far on Fashion-MNIST, five seeds
 bench-scaling: bench-data  ## time and memory over 10k to 600k images
 	dvc repro prepare
 	python -m benchmarks.scaling --data benchmarks/.data
+
+audit: setup  ## the locked libraries against known advisories, by pip-audit; needs a network
+	uv tool run --quiet pip-audit@2.10.1 --strict --require-hashes --disable-pip \
+	  --progress-spinner off --vulnerability-service osv $(ARGS) -r requirements.lock \
+	  || { echo "audit: found advisories, or no answer from their database: see above" >&2; exit 1; }
 
 lock: setup  ## requirements.lock anew, from requirements.in
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

@@ -45,6 +45,12 @@ def wait_for_me() -> None:
     _waiting = True
 
 
+def ignore() -> None:
+    """From now on signals do nothing: all is done but for Python's own end."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _receive(number: int, frame: FrameType | None) -> None:
     if not _received:
         _received.append(signal.Signals(number))

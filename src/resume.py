@@ -215,6 +215,10 @@ class Resume:
                 continue
             for path in damaged:  # else the next save would keep it, not this one
                 path.replace(path.with_suffix(".damaged"))
+            where = saved.progress.position
+            if where:
+                text = f"going on in epoch {where.epoch}, after {where.taken} steps"
+                print(f"train: {text}", flush=True)  # noqa: T201
             return saved
         if numbers:
             raise DataError(

@@ -26,6 +26,7 @@ def run_stage(name: str, main: Callable[[Params], str]) -> NoReturn:
         params = load_params(paths.PARAMS)
         lineage.remember(name, params)
         print(f"{name}: {main(params)}", flush=True)  # noqa: T201
+        interrupt.ignore()
         code, done = 0, True
     except FourbeatError as error:
         code = failed(name, str(error), error.exit_code)

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks.project import with_values
+from src import stage as stage_runner
 from src.config import Params, load_params
 from src.data.prepared import save_prepared
 from src.data.split import Examples, Source
@@ -76,3 +78,13 @@ def run_stage(
         timeout=300,
         check=False,
     )
+
+
+def exit_code(stage: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Runs a stage in this process, in the working directory."""
+    main = import_module(f"stages.{stage}").main
+    for name in ("listen", "wait_for_me", "ignore"):  # signals are pytest's here
+        monkeypatch.setattr(f"src.interrupt.{name}", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        stage_runner.run_stage(stage, main)
+    return ended.value.code

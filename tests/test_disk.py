@@ -5,7 +5,6 @@ import errno
 import itertools
 import os
 import shutil
-from importlib import import_module
 from pathlib import Path
 
 import jax
@@ -17,8 +16,8 @@ from src.files import remove, replace_file, together, write_bytes, written
 from src.loop import Position
 from src.monitor import build_monitor, build_plateau
 from src.resume import Progress, Resume
-from src.stage import run_stage
 from src.state import build_state
+from tests.conftest import exit_code
 from tests.disk import Disk, crashes, lay
 from tests.imports import ROOT
 from tests.test_resume import TINY
@@ -231,16 +230,6 @@ OUTPUTS = {
         "metrics/export.json",
     ],
 }
-
-
-def exit_code(stage, monkeypatch):
-    """Runs a stage in this process."""
-    main = import_module(f"stages.{stage}").main
-    monkeypatch.setattr("src.interrupt.listen", lambda: None)
-    monkeypatch.setattr("src.interrupt.wait_for_me", lambda: None)
-    with pytest.raises(SystemExit) as ended:
-        run_stage(stage, main)
-    return ended.value.code
 
 
 @pytest.mark.slow

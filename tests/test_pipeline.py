@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -33,8 +34,8 @@ class Clone:
         self.run("git", "init", "--quiet", "--initial-branch=main")
         self.commit("Start")
 
-    def run(self, *command: str, code: int = 0) -> str:
-        environment = {
+    def environment(self) -> dict[str, str]:
+        return {
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "GIT_AUTHOR_NAME": "Test",
@@ -42,10 +43,12 @@ class Clone:
             "GIT_COMMITTER_NAME": "Test",
             "GIT_COMMITTER_EMAIL": "test@example.com",
         }
+
+    def run(self, *command: str, code: int = 0) -> str:
         result = subprocess.run(
             command,
             cwd=self.folder,
-            env=environment,
+            env=self.environment(),
             capture_output=True,
             text=True,
             check=False,
@@ -53,6 +56,18 @@ class Clone:
         )
         assert result.returncode == code, result.stdout + result.stderr
         return result.stdout + result.stderr
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """The same in the background, in a session of its own."""
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env={**self.environment(), "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
 
     def commit(self, message: str) -> None:
         self.run("git", "add", "--all")
@@ -81,6 +96,10 @@ def clone(tmp_path_factory):
 def as_committed(clone):
     """Each test finds, and the next one gets, the committed run."""
     yield
+    restore(clone)
+
+
+def restore(clone):
     clone.run("git", "checkout", "--quiet", "--", ".")
     clone.run("dvc", "checkout", "--quiet", "--force")
 
@@ -199,3 +218,63 @@ def test_plots_are_drawn_from_the_run(clone):
     output = clone.run("dvc", "plots", "show", "--json")
     plots = json.loads(output[output.index("{") :])
     assert {"loss", "accuracy", "confusion"} <= plots.get("data", plots).keys()
+
+
+LONG = {"model": "mlp", "hidden": 8, "epochs": 1200, "batch_size": 64}
+
+
+def started_until_epoch(clone, number):
+    """`dvc repro`, in the midst of training."""
+    process = clone.start("dvc", "repro", "train")
+    for line in process.stdout:
+        if line.startswith(f"epoch {number:>4}/"):
+            return process
+    raise AssertionError(f"no epoch {number}")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(clone):
+    """What dvc.lock says after a run that nobody interrupted."""
+    clone.set(**LONG)
+    clone.run("dvc", "repro", "--force", "train")
+    lock = clone.bytes("dvc.lock")
+    restore(clone)
+    return lock
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "all_of_it"),
+    [(signal.SIGKILL, True), (signal.SIGINT, True), (signal.SIGKILL, False)],
+    ids=["all killed", "Ctrl-C", "only dvc killed"],
+)
+def test_interrupted_repro_goes_on_when_it_is_started_again(
+    clone, undisturbed, number, all_of_it
+):
+    clone.set(**LONG)
+    process = started_until_epoch(clone, 400)
+    if all_of_it:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    output, _ = process.communicate(timeout=60)  # until the stage has ended too
+    assert "epoch 1200/1200" not in output
+    output = clone.run("dvc", "repro", "train")
+    assert "going on in epoch" in output
+    assert clone.bytes("dvc.lock") == undisturbed
+
+
+@pytest.mark.slow
+def test_source_edited_while_it_trains_is_not_recorded_as_the_cause(clone):
+    clone.set(**LONG)
+    process = started_until_epoch(clone, 400)
+    source = clone.folder / "src/losses.py"
+    before, lock = source.read_text(), clone.bytes("dvc.lock")
+    source.write_text(before + "# edited\n")
+    output, _ = process.communicate(timeout=120)
+    assert "src/losses.py: expected the content that the stage began with" in output
+    assert "exited with 3" in output
+    assert clone.bytes("dvc.lock") == lock
+    assert not (clone.folder / "models/model.npz").exists()
+    source.write_text(before)
+    assert "going on in epoch" in clone.run("dvc", "repro", "train")

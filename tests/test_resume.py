@@ -4,11 +4,9 @@ import contextlib
 import json
 import os
 import random
-import re
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import jax
@@ -25,24 +23,18 @@ from src.models.architecture import Architecture
 from src.monitor import build_monitor, build_plateau
 from src.resume import Progress, Resume, fingerprint, read_saved
 from src.state import build_state
+from tests.chaos import OUTPUTS, campaign
 from tests.conftest import run_stage
 from tests.imports import ROOT
 from tests.test_loop import data
 
 TINY = Architecture("mlp", hidden=5, dropout=0.0, image_shape=(8, 8, 1), classes=3)
-OUTPUTS = (
-    "models/model.npz",
-    "models/model.json",
-    "metrics/train.json",
-    "metrics/plots/history.csv",
-    "metrics/plots/steps.csv",
-)
-# Ten seconds of training, with all that is remembered from epoch to epoch.
+# Five seconds of training, with all that is remembered from epoch to epoch.
 LONG = {
     "model": "mlp",
     "hidden": 64,
     "batch_size": 8,
-    "epochs": 1500,
+    "epochs": 600,
     "log_every": 7,
     "schedule": "plateau",
     "lr_patience": 40,
@@ -57,71 +49,32 @@ def outputs(folder):
     return {name: (folder / name).read_bytes() for name in OUTPUTS}
 
 
-def started(folder, **environment):
-    return subprocess.Popen(
-        [sys.executable, "-u", "-m", "stages.train"],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def first_epoch(process):
-    """Waits for a line of an epoch; its number."""
-    for line in process.stdout:
-        if found := re.match(r"epoch +(\d+)/", line):
-            return int(found[1])
-    raise AssertionError(process.stderr.read())
-
-
-def interrupted_again_and_again(folder, kills, seed, signals):
-    """Trains to the end, with so many interruptions; where each start began."""
-    draw, begins = random.Random(seed), []
-    while True:
-        process = started(folder)
-        try:
-            begins.append(first_epoch(process))
-            if len(begins) > kills:
-                _, stderr = process.communicate(timeout=300)
-                assert process.returncode == 0, stderr
-                return begins
-            time.sleep(draw.uniform(0.3, 2.0))
-            sent = draw.choice(signals)
-            process.send_signal(sent)
-            began = time.monotonic()
-            _, stderr = process.communicate(timeout=60)
-            assert process.returncode == (-9 if sent == signal.SIGKILL else 128 + sent)
-            assert time.monotonic() - began < 5, "a signal may take five seconds"
-        finally:
-            process.kill()
-
-
-def test_killed_run_ends_with_the_bits_of_an_undisturbed_one(prepared, write_params):
+@pytest.mark.parametrize(
+    "kills",
+    [
+        pytest.param(3, id="three kills"),
+        pytest.param(20, id="twenty kills", marks=pytest.mark.slow),
+    ],
+)
+def test_killed_run_ends_with_the_bits_of_an_undisturbed_one(
+    prepared, write_params, kills
+):
     write_params(**LONG)
-    assert run_stage("train", prepared).returncode == 0
-    expected = outputs(prepared)
-    for name in OUTPUTS:
-        (prepared / name).unlink()
-    signals = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]
-
-    begins = interrupted_again_and_again(prepared, kills=4, seed=0, signals=signals)
-
-    assert outputs(prepared) == expected
-    assert begins[0] == 1
-    assert begins[-1] > 1, "no start went on from a saved state"
-    assert sorted(begins) == begins
+    report = campaign(prepared, kills, seed=kills, signals=[signal.SIGKILL])
+    assert (report.kills, report.different) == (kills, 0)
+    assert report.resumes, "no start went on from a saved state"
     assert not [path for path in (prepared / ".resume").iterdir() if path.is_dir()]
 
 
 @pytest.mark.slow
-def test_twenty_kills_leave_no_trace_in_the_results(prepared, write_params):
-    write_params(**{**LONG, "epochs": 5000})
-    assert run_stage("train", prepared).returncode == 0
-    expected = outputs(prepared)
-    interrupted_again_and_again(prepared, 20, seed=1, signals=[signal.SIGKILL])
-    assert outputs(prepared) == expected
+def test_run_stopped_by_signals_ends_with_the_bits_of_an_undisturbed_one(
+    prepared, write_params
+):
+    write_params(**LONG)
+    report = campaign(prepared, 6, seed=1, signals=[signal.SIGTERM, signal.SIGINT])
+    assert (report.kills, report.different) == (6, 0)
+    assert report.codes <= {130, 143}
+    assert report.slowest < 6, "a signal may take five seconds"
 
 
 def test_signal_within_an_epoch_saves_within_it(prepared, write_params):

@@ -1,9 +1,10 @@
 """`make verify`: the pipeline in a temporary clone against what is committed.
 
-On the machine class that the committed results come from, every output must be the same
-to the last bit: `dvc.lock` and `metrics/` unchanged. Elsewhere the arithmetic may round
-otherwise, and the scores must agree within the tolerances below. `--record` says that
-the committed results come from this machine class.
+On a machine class that `golden.json` lists, the weights must be the same to the last
+bit; on the one that the committed results come from, so must everything: `dvc.lock` and
+`metrics/` unchanged. Elsewhere the arithmetic may round otherwise, and the scores must
+agree within the tolerances below. `--record` adds this machine class and the weights
+that lie here to the list.
 """
 
 import json
@@ -16,7 +17,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-RECORD = Path("tests/machine.txt")
+GOLDEN = Path("tests/golden.json")  # SHA-256 of the weights, by machine class
 TOLERANCES = {  # of the nested metrics, by their last name
     "loss": 0.1,
     "accuracy": 0.02,
@@ -76,28 +77,41 @@ def verify(clone: Path) -> int:
     run("dvc", "repro", folder=clone)
     changed = run("git", "status", "--porcelain", folder=clone).split("\n")[:-1]
     print(run("dvc", "metrics", "diff", folder=clone), end="")
-    here, recorded = machine_class(), (clone / RECORD).read_text().strip()
+    here, golden = machine_class(), json.loads((clone / GOLDEN).read_text())
+    expected, found = golden.get(here), weights_digest(clone)
+    if expected not in (None, found):
+        print(
+            f"verify: expected weights with SHA-256 {expected} on this machine class "
+            f"({here}), found {found}. Changed: {changed}."
+        )
+        return 1
     if not changed:
         print(f"verify: every output is the committed one, to the bit ({here}).")
         return 0
-    if here == recorded:
-        print(f"verify: not reproduced on the same machine class: {changed}.")
-        return 1
     moved = differences(clone, before)
     if moved:
         print(f"verify: beyond the tolerances {TOLERANCES}: {moved}.")
         return 1
+    known = "as golden.json has them for" if expected else "the first seen on"
     print(
-        f"verify: within the tolerances {TOLERANCES}; other bits, for the results were "
-        f"committed on another machine class ({recorded}; here {here})."
+        f"verify: scores within {TOLERANCES}; other bits, for the results were committed "
+        f"on another machine class. The weights are {known} this one ({here})."
     )
     return 0
+
+
+def weights_digest(folder: Path) -> str:
+    """SHA-256 of the trained weights, as train recorded it."""
+    digest: str = json.loads((folder / "models/model.json").read_text())["sha256"]
+    return digest
 
 
 def main() -> int:
     """Verifies the commit at HEAD."""
     if sys.argv[1:] == ["--record"]:
-        RECORD.write_text(f"{machine_class()}\n")
+        golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
+        golden[machine_class()] = weights_digest(Path())
+        GOLDEN.write_text(json.dumps(golden, indent=2, sort_keys=True) + "\n")
         return 0
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "fourbeat"

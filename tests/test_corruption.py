@@ -1,0 +1,104 @@
+"""A flipped bit, a file cut short: never read as if nothing had happened."""
+
+import random
+
+import numpy as np
+import pytest
+
+from src import paths
+from src.checkpoint import Record
+from src.data.prepared import load_manifest, load_split
+from src.errors import DataError
+from src.files import digest, read_record, write_record
+from src.loop import Position
+from src.monitor import build_monitor, build_plateau
+from src.npz import read_arrays, unpack_arrays, write_arrays
+from src.resume import Progress, Resume, read_saved
+from src.state import build_state
+from tests.test_resume import TINY
+
+FLIPS, CUTS = 1000, 200
+
+
+def spoiled(content, seed):
+    """The content with one bit flipped, then cut short, at so many places."""
+    draw = random.Random(seed)
+    for _ in range(FLIPS):
+        changed = bytearray(content)
+        changed[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        yield bytes(changed)
+    for _ in range(CUTS):
+        yield content[: draw.randrange(len(content))]
+
+
+def accepted(path, read, seed):
+    """How many spoiled versions of a file are read without an error."""
+    content, count = path.read_bytes(), 0
+    read()
+    for other in spoiled(content, seed):
+        path.write_bytes(other)
+        try:
+            read()
+        except DataError:
+            continue
+        count += 1
+    path.write_bytes(content)
+    read()
+    return count
+
+
+def test_no_spoiled_split_is_accepted(prepared):
+    manifest = load_manifest()
+    path = paths.PREPARED / "train.npz"
+    assert accepted(path, lambda: load_split("train", manifest), seed=1) == 0
+
+
+def test_no_spoiled_manifest_is_accepted(prepared):
+    assert accepted(paths.MANIFEST, load_manifest, seed=2) == 0
+
+
+def test_no_spoiled_weights_are_accepted(prepared):
+    sha256 = write_arrays(paths.WEIGHTS, {"kernel": np.ones((30, 9), np.float32)})
+    assert (
+        accepted(paths.WEIGHTS, lambda: read_arrays(paths.WEIGHTS, "", sha256), 3) == 0
+    )
+
+
+def test_no_spoiled_record_is_accepted(prepared):
+    write_record(
+        paths.MODEL,
+        {
+            "architecture": vars(TINY),
+            "class_names": ["a", "ä", "€"],
+            "sha256": digest(b""),
+            "history_sha256": digest(b"1"),
+            "loss": 1.25e-05,
+        },
+    )
+    assert accepted(paths.MODEL, lambda: read_record(paths.MODEL, Record, ""), 4) == 0
+
+
+@pytest.fixture
+def state_file(params, tmp_path, monkeypatch):
+    """A saved state, and the template to read it with."""
+    monkeypatch.setenv("FOURBEAT_RESUME_DIR", str(tmp_path))
+    _, state = build_state(params, TINY, steps_per_epoch=4)
+    position = Position(2, 0, None, 0, build_plateau(params))
+    resume = Resume("ab" * 32, save_minutes=1)
+    resume.folder.mkdir()
+    progress = Progress(build_monitor(params), position=position)
+    resume.save(state, progress, {"kernel": np.ones((3, 9), np.float32)})
+    return resume.path(1), state
+
+
+def test_no_spoiled_state_is_accepted(state_file):
+    path, template = state_file
+    assert accepted(path, lambda: read_saved(path, template), seed=5) == 0
+
+
+def test_without_its_digest_some_spoiled_states_would_be_accepted(state_file):
+    """The negative control: npz's own checksums are not enough."""
+    path, _ = state_file
+    content = path.read_bytes().partition(b"\n")[2]
+    path.write_bytes(content)
+    assert accepted(path, lambda: unpack_arrays(path, path.read_bytes(), ""), 5) > 0

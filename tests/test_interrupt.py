@@ -1,0 +1,110 @@
+"""Signals: an end within five seconds, whatever the process is doing."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.conftest import run_stage
+from tests.imports import ROOT
+
+# In C for minutes, where Python's own handlers are never run.
+STUCK = """
+import hashlib
+from src import interrupt
+interrupt.listen()
+interrupt.wait_for_me()
+print("ready", flush=True)
+hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000_000)
+"""
+SAVING = """
+import time
+from src import interrupt
+interrupt.listen()
+interrupt.wait_for_me()
+print("ready", flush=True)
+while not interrupt.received():
+    time.sleep(0.01)
+time.sleep(1)
+print("saved", flush=True)
+"""
+
+
+def started(source):
+    process = subprocess.Popen(
+        [sys.executable, "-c", source],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+def test_signal_ends_a_process_that_is_stuck_in_a_library(number, code):
+    process = started(STUCK)
+    process.send_signal(number)
+    try:
+        _, error = process.communicate(timeout=7)
+    finally:
+        process.kill()
+    assert process.returncode == code
+    assert error.count("\n") == 1
+
+
+def test_second_signal_ends_it_at_once(tmp_path):
+    process = started(STUCK)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.6)
+    process.send_signal(signal.SIGINT)
+    try:
+        process.communicate(timeout=2)  # the first alone would need four seconds
+    finally:
+        process.kill()
+    assert process.returncode == 143
+
+
+def test_signal_that_is_sent_to_process_and_group_is_one_signal():
+    """GNU timeout and some supervisors do so."""
+    process = started(SAVING)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)
+    try:
+        output, _ = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert output == "saved\n"
+    assert process.returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["evaluate", "export"])
+def test_stage_that_is_stopped_leaves_what_was_there(prepared, write_params, stage):
+    write_params(model="mlp")
+    for before in ("train", stage):
+        assert run_stage(before, prepared).returncode == 0
+
+    def files():
+        return {
+            path: path.read_bytes() for path in prepared.rglob("*") if path.is_file()
+        }
+
+    expected, codes = files(), set()
+    for tenths in range(8, 36, 4):
+        process = subprocess.Popen(
+            [sys.executable, "-m", f"stages.{stage}"],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(tenths / 10)
+        process.send_signal(signal.SIGTERM)
+        codes.add(process.wait(10))
+        assert files() == expected
+    assert codes - {0} == {143}

@@ -1,0 +1,104 @@
+"""What a stage read must be the same when it writes."""
+
+import pytest
+
+from src.config import load_params
+from src.errors import DataError
+from src.files import write_bytes
+from src.lineage import outputs, remember
+
+PIPELINE = """
+stages:
+  train:
+    deps:
+      - step.py
+      - ${data_path}
+    params:
+      - lr
+"""
+
+
+@pytest.fixture
+def stage(tmp_path, monkeypatch, write_params):
+    """A stage that has begun: it reads a source, a folder of data and a parameter."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dvc.yaml").write_text(PIPELINE)
+    (tmp_path / "step.py").write_text("beats = 4\n")
+    (tmp_path / "data/deep").mkdir(parents=True)
+    (tmp_path / "data/deep/one.png").write_bytes(b"pixels")
+    remember("train", load_params(write_params(data_path="data", lr=0.002)))
+    yield tmp_path
+    remember("none", load_params(write_params()))
+
+
+def writes(folder):
+    with outputs():
+        write_bytes(folder / "result", b"done")
+
+
+def edit_source(folder, write_params):
+    (folder / "step.py").write_text("beats = 3\n")
+
+
+def remove_source(folder, write_params):
+    (folder / "step.py").unlink()
+
+
+def edit_data(folder, write_params):
+    (folder / "data/deep/one.png").write_bytes(b"others")
+
+
+def add_data(folder, write_params):
+    (folder / "data/two.png").write_bytes(b"")
+
+
+def rename_data(folder, write_params):
+    (folder / "data/deep/one.png").rename(folder / "data/deep/two.png")
+
+
+def edit_parameter(folder, write_params):
+    write_params(data_path="data", lr=0.003)
+
+
+def spoil_parameters(folder, write_params):
+    (folder / "params.yaml").write_text("lr: [")
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (edit_source, "step.py: expected the content that the stage began with"),
+        (remove_source, "step.py: expected"),
+        (edit_data, "data: expected"),
+        (add_data, "data: expected"),
+        (rename_data, "data: expected"),
+        (
+            edit_parameter,
+            "params.yaml: lr: expected 0.002 as in the beginning, found 0",
+        ),
+        (spoil_parameters, "params.yaml: lr: expected 0.002"),
+    ],
+)
+def test_what_is_edited_meanwhile_keeps_the_results_from_appearing(
+    stage, write_params, edit, message
+):
+    edit(stage, write_params)
+    with pytest.raises(DataError, match=message):
+        writes(stage)
+    assert not (stage / "result").exists()
+    assert not list(stage.rglob("*.tmp"))
+
+
+def test_what_the_stage_does_not_read_may_be_edited(stage, write_params):
+    write_params(data_path="data", lr=0.002, epochs=7)
+    (stage / "other.py").write_text("")
+    (stage / "step.py").write_text("beats = 4\n")  # the same again, at another time
+    writes(stage)
+    assert (stage / "result").read_bytes() == b"done"
+
+
+def test_stage_that_dvc_does_not_know_has_nothing_to_compare(stage, write_params):
+    remember("other", load_params(stage / "params.yaml"))
+    edit_source(stage, write_params)
+    writes(stage)
+    assert (stage / "result").exists()
