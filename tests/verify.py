@@ -94,8 +94,8 @@ def verify(clone: Path) -> int:
         return 1
     known = "as golden.json has them for" if expected else "the first seen on"
     print(
-        f"verify: scores within {TOLERANCES}; other bits, for the results were committed "
-        f"on another machine class. The weights are {known} this one ({here})."
+        f"verify: scores within {TOLERANCES}; other bits, for the results were made on "
+        f"another machine class. The weights are {known} this one ({here})."
     )
     return 0
 
