@@ -85,6 +85,7 @@ bench: bench-data  ## the contestants side by side, in an environment of their o
 	  cp benchmarks/requirements.txt $(BENCH_VENV)/requirements.txt; }
 	$(BENCH_VENV)/bin/python -m benchmarks.equal_work --data benchmarks/.data
 	$(BENCH_VENV)/bin/python -m benchmarks.bench --data benchmarks/.data
+	python -m benchmarks.saving --data benchmarks/.data
 
 bench-accuracy: bench-data  ## how soon and how far on Fashion-MNIST, five seeds; twenty minutes
 	python -m benchmarks.accuracy --data benchmarks/.data

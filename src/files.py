@@ -1,199 +1,32 @@
-"""Files: written beside their place, flushed to the disk, then renamed; read whole.
+"""Files of JSON and tables, written one way and read whole, with their digests.
 
-A reader therefore finds a complete file or none, whenever the writer was killed, and
-what a stage writes `together` takes its place together. JSON has sorted keys and finite
-numbers only: the same content gives the same bytes, which is what DVC compares.
+JSON has sorted keys and finite numbers only: the same content gives the same bytes,
+which is what DVC compares. What crosses from one stage to the next is checked.
 """
 
 import csv
-import errno
 import hashlib
 import io
 import json
 import os
 import re
-import shutil
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from src.errors import DataError, StorageError
+from src.errors import DataError
+from src.storage import write_bytes
 
 Record = TypeVar("Record", bound=BaseModel)
 
 DECIMALS = 6  # of every number in metrics/: less is rounding noise, not a change
 SEAL = "sha256_of_the_rest"
+# A file in a cache of DVC, which may lie anywhere and be linked to.
+CACHED = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
 MAX_JSON = 4 << 20  # bytes: ten thousand classes need one million
-
-_waiting: dict[Path, Path | None] | None = None  # path: where it lies, None: to go
-
-
-@contextmanager
-def together() -> Iterator[None]:
-    """What is written or removed inside happens at the end, or not at all.
-
-    Raises:
-        StorageError: a file cannot take its place.
-    """
-    global _waiting
-    outer, _waiting = _waiting, {}
-    mine = _waiting
-    try:
-        yield
-        for path, beside in mine.items():
-            with explained(path):
-                remove_now(path) if beside is None else beside.replace(path)
-        for folder in sorted({path.parent for path in mine}):
-            sync_folder(folder)
-    finally:
-        _waiting = outer
-        for beside in filter(None, mine.values()):
-            beside.unlink(missing_ok=True)
-
-
-def written(path: Path) -> Path:
-    """Where a file lies that was written `together` with others, while it waits."""
-    return (_waiting or {}).get(path) or path
-
-
-def write_bytes(path: Path, content: bytes | memoryview) -> None:
-    """Replaces `path` by `content`, completely or not at all.
-
-    Raises:
-        StorageError: the disk is full, or the folder cannot be written; `path` is as
-            it was.
-    """
-    if _waiting is None:
-        replace_file(path, content)
-    else:
-        _waiting[path] = write_beside(path, content)
-
-
-def replace_file(path: Path, content: bytes | memoryview) -> None:
-    """As `write_bytes`, at once even among files that wait for each other.
-
-    Raises:
-        StorageError: as there.
-    """
-    beside = write_beside(path, content)
-    try:
-        with explained(path):
-            beside.replace(path)
-    except StorageError:
-        beside.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def write_beside(path: Path, content: bytes | memoryview) -> Path:
-    """Writes a file with another name in the folder of `path`, down to the disk."""
-    make_folder(path.parent)
-    remove_leftovers(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with explained(path):
-        # Never through a link that somebody laid there.
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        try:
-            rest = memoryview(content)
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
-            os.fsync(descriptor)
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
-        finally:
-            os.close(descriptor)
-    return beside
-
-
-def remove_leftovers(path: Path) -> None:
-    """Removes what writers of `path` left beside it that were killed."""
-    name = re.compile(rf"\.{re.escape(path.name)}\.([0-9]{{1,9}})\.tmp")
-    for other in path.parent.iterdir():
-        if (found := name.fullmatch(other.name)) and not alive(int(found[1])):
-            remove_now(other)
-
-
-def alive(process: int) -> bool:
-    """Whether another process has this number."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return process != os.getpid()
-
-
-def make_folder(folder: Path) -> None:
-    """Makes a folder and those above it, down to the disk.
-
-    Raises:
-        StorageError: it cannot be made.
-    """
-    if folder.is_dir():
-        return
-    make_folder(folder.parent)
-    with explained(folder):
-        try:
-            folder.mkdir()
-        except FileExistsError:  # another process was faster; or it is a file
-            if not folder.is_dir():
-                raise
-    sync_folder(folder.parent)
-
-
-def remove(path: Path) -> None:
-    """Removes a file, or a folder with all that is in it; there may be none."""
-    if _waiting is None:
-        remove_now(path)
-    else:
-        _waiting[path] = None
-
-
-def remove_now(path: Path) -> None:
-    """As `remove`, at once even among files that wait for each other."""
-    with explained(path):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        elif path.is_symlink() or path.exists():
-            path.unlink()
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes the names in `folder` survive a power loss."""
-    with explained(folder):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-ADVICE = {
-    errno.ENOSPC: "Free some space.",
-    errno.EDQUOT: "Free some space.",
-    errno.EFBIG: "Raise the limit of file sizes.",
-    errno.EACCES: "Make it writable.",
-    errno.EPERM: "Make it writable.",
-    errno.EROFS: "Make it writable.",
-    errno.EEXIST: "A folder must be there: move the file away.",
-    errno.ENOTDIR: "A folder must be there: move the file away.",
-}
-
-
-@contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turns an OSError into a StorageError that names `path` and says what to do."""
-    try:
-        yield
-    except OSError as error:
-        advice = ADVICE.get(error.errno or 0, "Check the disk.")
-        raise StorageError(f"{path}: {error.strerror or error}. {advice}") from None
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -275,13 +108,15 @@ def opened(path: Path, repair: str) -> BinaryIO:
     raise DataError(f"{path}: expected a file, found none. {repair}")
 
 
-def check_inside(path: Path, folder: Path) -> None:
-    """Raises DataError where a link leads out of a data set and of this project."""
+def check_inside(path: Path, *folders: Path) -> None:
+    """Raises DataError where a link leads out of these folders and of this project."""
     real = path.resolve()
-    if not any(real.is_relative_to(home.resolve()) for home in (folder, Path())):
+    if CACHED.search(str(real)):
+        return
+    if not any(real.is_relative_to(home.resolve()) for home in (*folders, Path())):
         raise DataError(
             f"{path}: expected a file of the data set, found a link to a file outside "
-            f"of {folder}. Copy the file there."
+            f"of {folders[0]}. Copy the file there."
         )
 
 
@@ -350,7 +185,11 @@ def read_record(path: Path, kind: type[Record], repair: str) -> Record:
     text = read_bytes(path, repair, MAX_JSON)
     content = parse_json(path, text, repair)
     content.pop(SEAL, None)
-    if text != json_bytes(sealed(content)):
+    try:
+        expected = json_bytes(sealed(content))
+    except (ValueError, RecursionError):  # not finite, or not to be encoded
+        expected = b""
+    if text != expected:
         raise DataError(
             f"{path}: expected the content that its {SEAL} was taken of, found another:"
             f" the file was changed or damaged. {repair}"

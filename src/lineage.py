@@ -6,6 +6,7 @@ the results were made from.
 """
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,8 +18,9 @@ import yaml
 from src import paths
 from src.config import Params, load_params
 from src.errors import DataError, ParameterError
-from src.files import together
+from src.storage import together
 
+LARGE = 1 << 28  # bytes: a fifth of a second to hash
 PIPELINES = Path("dvc.yaml"), Path("extra/dvc.yaml")
 
 
@@ -36,10 +38,13 @@ def remember(stage: str, params: Params) -> None:
     """Takes the digests of all that `dvc.yaml` says the stage depends on."""
     global _seen
     entry, values = stage_entry(stage), params.model_dump()
-    names = [Template(name).substitute(values) for name in entry.get("deps", [])]
+    # DVC allows more than a path or a name; what is not ours is not compared.
+    listed = [name for name in entry.get("deps", []) if isinstance(name, str)]
+    names = [Template(name).safe_substitute(values) for name in listed]
+    keys = [key for key in entry.get("params", []) if isinstance(key, str)]
     _seen = Seen(
         {name: tree_digest(Path(name)) for name in names},
-        {name: values[name] for name in entry.get("params", [])},
+        {key: values[key] for key in keys if key in values},
     )
 
 
@@ -55,14 +60,33 @@ def stage_entry(stage: str) -> dict[str, Any]:
 
 def tree_digest(path: Path) -> str:
     """SHA-256 of a file, or of the names and contents of all files in a folder."""
-    if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
     total = hashlib.sha256()
-    for each in sorted(path.rglob("*")):
-        if each.is_file():
-            total.update(f"{each.relative_to(path)}\0{tree_digest(each)}\n".encode())
+    for each in sorted(files_of(path)):
+        total.update(f"{each.relative_to(path)}\0{file_digest(each)}\n".encode())
     return total.hexdigest()
+
+
+def files_of(path: Path) -> Iterator[Path]:
+    """The file, or all files in the folder and in the folders that links lead to."""
+    if path.is_file():
+        yield path
+    entered = set()
+    for folder, inner, names in os.walk(path, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in entered:  # a link back
+            inner.clear()
+            continue
+        entered.add(real)
+        yield from (found for name in names if (found := Path(folder, name)).is_file())
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of the content; of a very large file, when and where it was changed."""
+    state = path.stat()
+    if state.st_size > LARGE:
+        return f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns} {state.st_ino}"
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -18,10 +18,11 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 import numpy as np
 
 from src.errors import DataError
-from src.files import check_digest, digest, one_line, opened, write_bytes
+from src.files import check_digest, digest, one_line, opened
+from src.storage import write_bytes
 
 MAX_MEMBERS = 10_000
-MAX_DIRECTORY = 1 << 20  # bytes of a zip's directory: 10,000 members with short names
+MAX_DIRECTORY = 4 << 20  # bytes of a zip's directory: as many members with long names
 MAGIC = b"\x93NUMPY\1\0"
 MAX_HEADER = 1_000  # bytes until an npy file's numbers begin: enough for any shape
 MAX_RATIO = 100  # unpacked bytes per packed byte; labels in a row reach 1,000, so
@@ -32,7 +33,14 @@ HEADER = re.compile(
     rb"'fortran_order': ?(True|False), ?'shape': ?\(([0-9, ]*)\),? ?\}\s*"
 )
 
-NOT_NPZ = ValueError, EOFError, BadZipFile, zlib.error, NotImplementedError
+NOT_NPZ = (
+    ValueError,
+    EOFError,
+    OverflowError,
+    NotImplementedError,
+    BadZipFile,
+    zlib.error,
+)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> str:
@@ -155,7 +163,10 @@ def check_directory(members: list[ZipInfo], size: int) -> None:
     if not packed <= size <= packed + MAX_DIRECTORY:
         raise ValueError(f"{size} bytes that should be {packed} and a directory")
     if unpacked > FREE + MAX_RATIO * packed:
-        raise ValueError(f"{packed} bytes that claim to hold {unpacked}")
+        raise ValueError(
+            f"{packed} bytes that claim to hold {unpacked}, which is taken only "
+            "uncompressed, from numpy.savez"
+        )
 
 
 def parse_npy(name: str, content: bytes) -> np.ndarray:

@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from src.errors import DataError
-from src.files import read_bytes, write_bytes
+from src.files import read_bytes
+from src.storage import write_bytes
 
 DPI = 110
 MAX_HISTORY = 1 << 28  # bytes: a million epochs

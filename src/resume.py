@@ -30,12 +30,13 @@ from src.checkpoint import Weights, arrays_of, with_arrays
 from src.config import TRAINING, Params
 from src.data.prepared import Manifest
 from src.errors import BusyError, DataError
-from src.files import digest, explained, make_folder, remove_now, replace_file
+from src.files import digest
 from src.interrupt import raise_if_stopped, received
 from src.loop import Point, Position, Result
 from src.monitor import Monitor
 from src.npz import pack_arrays, read_packed, unpack_arrays
 from src.report import History
+from src.storage import explained, make_folder, remove_now, replace_file
 
 SOURCES = Path(__file__).parent
 LIBRARIES = "jax", "jaxlib", "flax", "optax", "numpy"
@@ -80,13 +81,20 @@ def fingerprint(params: Params, manifest: Manifest) -> str:
         "versions": {name: version(name) for name in LIBRARIES},
         "device": [device.platform, device.device_kind, jax.device_count()],
         "processor": processor(),
-        "threads": len(os.sched_getaffinity(0)),
+        "threads": threads(),
         "settings": sorted(
             item for item in os.environ.items() if item[0].startswith(settings)
         ),
     }
     text = json.dumps(decides, sort_keys=True, default=list)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def threads() -> int:
+    """How many cores this process may use: sums are split among them."""
+    if hasattr(os, "sched_getaffinity"):  # not everywhere
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def processor() -> list[str]:
@@ -167,7 +175,7 @@ class Resume:
 
         Raises:
             Stopped: a signal came; what can be saved is.
-            OSError: the disk is full, or the folder cannot be written.
+            StorageError: the disk is full, or the folder cannot be written.
         """
         began = time.monotonic()
         pause = SECONDS if point.ends_epoch else self.seconds
@@ -180,10 +188,17 @@ class Resume:
         raise_if_stopped()
 
     def save(self, state: nnx.State, progress: Progress, weights: Weights) -> None:
-        """Writes a generation, then removes the one before the one before it."""
+        """Writes a generation, then removes the one before the one before it.
+
+        But not once a weight is infinite: training ends soon, from the last save too.
+        """
+        now = arrays_of(state)
+        trained = (now[name] for name in now if name.startswith(("model.", "average.")))
+        if not all(np.isfinite(array).all() for array in trained):
+            return
         record = json.dumps(asdict(progress)).encode()
         arrays = {
-            **{f"state/{name}": array for name, array in arrays_of(state).items()},
+            **{f"state/{name}": array for name, array in now.items()},
             **{f"best/{name}": array for name, array in weights.items()},
             "record": np.frombuffer(record, np.uint8),
         }

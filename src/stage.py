@@ -30,9 +30,16 @@ def run_stage(name: str, main: Callable[[Params], str]) -> NoReturn:
         code, done = 0, True
     except FourbeatError as error:
         code = failed(name, str(error), error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for Python's own last flush
+        message = "nobody reads the output any more. Run it again."
+        code = failed(name, message, StorageError.exit_code)
     except OSError as error:
         where = error.filename or "the disk"
         message = f"{where}: {error.strerror or error}."
+        code = failed(name, message, StorageError.exit_code)
+    except MemoryError as error:
+        message = f"not enough memory: {error}. Use less data, or a larger machine."
         code = failed(name, message, StorageError.exit_code)
     finally:
         # Whatever a signal's exception has become by now, and also where it was lost.
@@ -46,5 +53,8 @@ def run_stage(name: str, main: Callable[[Params], str]) -> NoReturn:
 
 def failed(name: str, message: str, code: int) -> int:
     """Says on stderr, in one line, why the stage ends; returns the exit code."""
-    print(f"{name}: {' '.join(message.split())}", file=sys.stderr, flush=True)  # noqa: T201
+    line = " ".join(message.split())
+    # File names and the like may hold what would move a terminal's cursor.
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    print(f"{name}: {line}", file=sys.stderr, flush=True)  # noqa: T201
     return code

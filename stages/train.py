@@ -17,7 +17,7 @@ def main(params: Params) -> str:
     from src.checkpoint import save_trained, weights_of
     from src.data.prepared import load_manifest
     from src.data.training import count_steps, load_train_data
-    from src.lineage import outputs
+    from src.lineage import check_unchanged, outputs
     from src.loop import Epoch, Point, fit
     from src.monitor import build_monitor
     from src.report import ProgressBar, training_record
@@ -29,7 +29,9 @@ def main(params: Params) -> str:
     data = load_train_data(manifest, params)
     steps_per_epoch = count_steps(len(data.train.labels), params.batch_size)
     graph, state = build_state(params, architecture, steps_per_epoch)
-    with Resume(fingerprint(params, manifest), params.save_minutes) as resume:
+    name = fingerprint(params, manifest)
+    check_unchanged()  # the sources that are named there are those that were imported
+    with Resume(name, params.save_minutes) as resume:
         beginning = Saved(state, Progress(build_monitor(params)), weights={})
         state, run, weights = resume.load(state) or beginning
         with ProgressBar(params.epochs, steps_per_epoch) as bar:

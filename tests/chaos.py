@@ -39,7 +39,7 @@ class Report:
     starts: int = 0
     kills: int = 0
     resumes: int = 0  # starts that went on from a saved state
-    ended: int = 0  # runs that ended by themselves
+    ended: int = 0  # runs that left all outputs, some killed just after
     different: int = 0  # of these: with another byte in an output
     lost: list[int] = field(default_factory=list)  # steps done again, at least, by kill
     slowest: float = 0.0  # seconds from a signal to the end
@@ -119,10 +119,11 @@ def campaign(
             report.lost.append(max(done - begin, 0))
             epochs = re.findall(r"^epoch +(\d+)/", output, re.MULTILINE)
             done = int(epochs[-1]) * steps if epochs else begin
-        if process.returncode == 0:
+        if all((folder / name).exists() for name in OUTPUTS):
             report.ended += 1
             report.different += digests(folder) != expected
             done = 0
+        if process.returncode == 0:
             if report.kills >= kills:
                 return report
         else:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 def seeds() -> list[bytes]:
     """Good files, to be spoiled: whole ones, and the parts that `wrapped` takes."""
+    import zipfile
+
     import numpy as np
 
     files = []
@@ -30,7 +32,13 @@ def seeds() -> list[bytes]:
             buffer = io.BytesIO()
             np.save(buffer, array)
             files += [b"\1" + buffer.getvalue()[6:], b"\2" + buffer.getvalue()[6:]]
-    return files
+    buffer = io.BytesIO()
+    with (
+        zipfile.ZipFile(buffer, "w") as archive,
+        archive.open("a.npy", "w", force_zip64=True) as member,
+    ):
+        np.save(member, np.arange(3))
+    return [*files, b"\0" + buffer.getvalue()]
 
 
 def wrapped(content: bytes) -> bytes:

@@ -18,7 +18,7 @@ from src.data.prepared import (
     load_split,
     save_prepared,
 )
-from src.data.split import Examples, Source, check_examples, cut
+from src.data.split import Examples, Source, check_examples, cut, doubts
 from src.errors import DataError
 from src.files import SEAL, write_record
 from tests.conftest import patterned, run_stage
@@ -138,6 +138,26 @@ def test_source_without_a_test_split_gets_one_cut_from_train():
     sizes = [len(splits[name].labels) for name in SPLITS]
     assert sum(sizes) == 60
     assert sizes[2] in range(11, 14)
+
+
+def test_data_that_is_hardly_meant_is_said_to_be(prepared):
+    train, test = patterned(20, seed=0), patterned(20, seed=1)
+    assert doubts(train, test, ["a", "b", "c"]) == []
+    missing, constant = doubts(
+        Examples(
+            np.where(np.arange(20)[:, None, None, None] < 3, 9, train.images), None
+        )._replace(labels=np.zeros(20, np.int32)),
+        test,
+        ["a", "b", "c"],
+    )
+    others = int((test.labels > 0).sum())
+    assert missing == (
+        f"no training example of b, c: never predicted, {others} test examples are of "
+        "such classes."
+    )
+    assert constant == "3 training images of one value everywhere."
+    (dark,) = doubts(train._replace(images=train.images % 2), test, ["a", "b", "c"])
+    assert dark.startswith("pixels from 0 to 1, expected 0 to 255")
 
 
 def test_manifest_counts_images_that_stand_in_two_splits(prepared):

@@ -95,6 +95,24 @@ def test_hash_seed_time_zone_language_and_pinned_flags_change_no_bit(
     assert json.loads(record)["parameters"]["deterministic"] is False
 
 
+@pytest.mark.slow
+def test_damaged_compilation_cache_changes_no_bit(prepared, write_params):
+    write_params(model="mlp", hidden=8, epochs=2)
+    expected = trained(prepared)[0]
+    cache = prepared / "cache"
+    with_cache = {
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    assert trained(prepared, **with_cache)[0] == expected
+    entries = [path for path in cache.rglob("*") if path.is_file()]
+    assert entries
+    for number, path in enumerate(entries):
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2] if number % 2 else b"garbage")
+    assert trained(prepared, **with_cache)[0] == expected
+
+
 def test_nothing_of_this_machine_is_in_the_outputs(prepared, write_params):
     write_params(model="mlp", hidden=4, epochs=1)
     for stage in ("train", "evaluate", "export"):

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from src.errors import FourbeatError, StorageError
-from src.files import remove, replace_file, together, write_bytes, written
 from src.loop import Position
 from src.monitor import build_monitor, build_plateau
 from src.resume import Progress, Resume
 from src.state import build_state
+from src.storage import remove, replace_file, together, write_bytes, written
 from tests.conftest import exit_code
 from tests.disk import Disk, crashes, lay
 from tests.imports import ROOT
@@ -248,6 +248,7 @@ def test_disk_that_fails_at_any_write_of_a_stage_is_code_five_and_changes_nothin
         for name in OUTPUTS[stage]:
             (prepared / name).parent.mkdir(parents=True, exist_ok=True)
             (prepared / name).write_bytes(b"old")
+        shutil.rmtree(prepared / ".resume", ignore_errors=True)
         capsys.readouterr()
         with monkeypatch.context() as patch:
             disk = Disk(prepared, patch)
@@ -259,10 +260,24 @@ def test_disk_that_fails_at_any_write_of_a_stage_is_code_five_and_changes_nothin
         if code == 0:
             break
         assert (code, error.count("\n")) == (5, 1), error
-        assert error.startswith(f"{stage}: "), error
+        where = error.removeprefix(f"{stage}: ").partition(":")[0]
+        assert where.startswith(("data", "metrics", "models", ".resume", ".")), error
         assert os.strerror(disk.code) in error
         placed = {str(entry[2]) for entry in disk.log if entry[0] == "move"}
         for name, content in contents.items():
             assert (content == b"old") == (name not in placed)
     assert b"old" not in contents.values()
     assert number > 3 * len(OUTPUTS[stage])
+
+
+def test_folder_in_the_way_is_found_before_anything_takes_its_place(
+    prepared, write_params, monkeypatch, capsys
+):
+    write_params(data_path=ROOT / "data/raw")
+    (prepared / "metrics/prepare.json").mkdir(parents=True)
+    before = snapshot(prepared)
+    assert exit_code("prepare", monkeypatch) == 5
+    assert (
+        "metrics/prepare.json: Is a directory. A file must" in capsys.readouterr().err
+    )
+    assert snapshot(prepared) == before

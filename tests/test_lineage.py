@@ -4,8 +4,8 @@ import pytest
 
 from src.config import load_params
 from src.errors import DataError
-from src.files import write_bytes
 from src.lineage import outputs, remember
+from src.storage import write_bytes
 
 PIPELINE = """
 stages:

@@ -84,6 +84,17 @@ def end_of(members, size, begin):
     return struct.pack(zipfile.structEndArchive, zipfile.stringEndArchive, *numbers)
 
 
+def beyond_all():
+    """A member that says, in its zip64 field, that it begins at 2^63."""
+    plain = packed("a.npy", npy())
+    begin, end = plain.rindex(b"PK\1\2"), plain.rindex(b"PK\5\6")
+    entry = bytearray(plain[begin:end])
+    entry[30:32] = struct.pack("<H", 12)  # the length of the extra field
+    entry[42:46] = b"\xff" * 4  # the offset: see there
+    entry += struct.pack("<HHQ", 1, 8, 1 << 63)
+    return plain[:begin] + bytes(entry) + end_of(1, len(entry), begin)
+
+
 def overlapping():
     """A thousand names for the same megabyte: a bomb without any compression."""
     plain = packed("0000.npy", npy(shape="(1000000,)", data=bytes(1_000_000)))
@@ -113,7 +124,7 @@ HOSTILE = {
     "empty": (lambda: b"", "not a zip file"),
     "bomb": (bomb, "claim to hold 10737"),
     "overlap": (overlapping, "bytes that should be 1000[0-9]+ "),
-    "million members": (million_members, "directory of more than 1048576 bytes"),
+    "million members": (million_members, "directory of more than 4194304 bytes"),
     "4 TiB": (lambda: packed(content=npy(shape=f"({1 << 42},)")), "4 bytes for the s"),
     "8 GiB": (
         lambda: packed(content=npy(shape=f"({1 << 33},)"), compression=8),
@@ -145,7 +156,8 @@ HOSTILE = {
         lambda: packed(content=npy(), compression=zipfile.ZIP_BZIP2),
         "an unknown compression",
     ),
-    "a prefix": (lambda: bytes(3 << 20) + packed(content=npy()), "bytes that should"),
+    "an offset beyond all": (beyond_all, ""),
+    "a prefix": (lambda: bytes(9 << 20) + packed(content=npy()), "bytes that should"),
 }
 
 
@@ -207,6 +219,15 @@ def test_hostile_data_set_costs_no_memory_and_runs_nothing(
     assert int((tmp_path / "growth").read_text()) < 100_000
     left = sorted(path.name for path in tmp_path.iterdir())
     assert left == ["data", "growth", "params.yaml"]
+
+
+def test_ten_thousand_arrays_are_read(tmp_path):
+    path = tmp_path / "many.npz"
+    arrays = {
+        f"layers/{number:05}.kernel": np.array(number) for number in range(10_000)
+    }
+    sha256 = write_arrays(path, arrays)
+    assert read_arrays(path, "", sha256) == arrays
 
 
 def test_arrays_cannot_be_written_to(tmp_path):

@@ -220,6 +220,7 @@ def test_plots_are_drawn_from_the_run(clone):
     assert {"loss", "accuracy", "confusion"} <= plots.get("data", plots).keys()
 
 
+TRAIN = "stages/train.py"
 LONG = {"model": "mlp", "hidden": 8, "epochs": 1200, "batch_size": 64}
 
 
@@ -262,6 +263,24 @@ def test_interrupted_repro_goes_on_when_it_is_started_again(
     output = clone.run("dvc", "repro", "train")
     assert "going on in epoch" in output
     assert clone.bytes("dvc.lock") == undisturbed
+
+
+@pytest.mark.slow
+def test_source_edited_before_the_fingerprint_is_taken_is_no_part_of_it(clone):
+    """The run of the old code must not be gone on with under the new code's name."""
+    clone.set(**LONG)
+    source, stage = (clone.folder / name for name in ("src/losses.py", TRAIN))
+    edit = 'open("src/losses.py", "a").write("# edited\\n")'
+    text = stage.read_text()
+    marked = text.replace(
+        "    name = fingerprint", f"    {edit}\n    name = fingerprint"
+    )
+    stage.write_text(marked)
+    clone.run("dvc", "repro", "prepare")
+    output = clone.run("dvc", "repro", "train", code=255)
+    assert "src/losses.py: expected the content that the stage began with" in output
+    assert "epoch" not in output
+    assert source.read_text().endswith("# edited\n")
 
 
 @pytest.mark.slow

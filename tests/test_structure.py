@@ -11,7 +11,8 @@ from tests.imports import ROOT, import_closure, imported_modules
 
 LAYERS = [
     {"errors", "paths", "interrupt"},
-    {"flat_yaml", "files", "faults"},
+    {"flat_yaml", "storage", "faults"},
+    {"files"},
     {"config", "npz"},
     {"lineage", "determinism"},
     {"data", "models", "optim", "metrics", "counts", "monitor", "guard"},

@@ -1,5 +1,6 @@
 """The user's own arrays, in the layout that prepare itself writes."""
 
+import os
 from pathlib import Path
 from typing import TypeGuard
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from src.data.split import Examples, Source
 from src.errors import DataError
+from src.faults import shortened
 from src.files import check_inside, read_json
 from src.npz import read_arrays
 
@@ -21,20 +23,20 @@ def load_arrays(folder: Path) -> Source:
     Raises:
         DataError: `train.npz` is missing, or a file has another layout.
     """
-    for path in sorted(folder.glob("*")):
-        check_inside(path, folder)
     train = read_split(folder / "train.npz")
     optional = [folder / f"{name}.npz" for name in ("validation", "test")]
+    # Not `exists`: a link to nothing is an error, not a split to be cut from train.
     validation, test = (
-        read_split(path) if path.exists() else None for path in optional
+        read_split(path) if os.path.lexists(path) else None for path in optional
     )
     manifest = folder / "manifest.json"
-    if manifest.exists():
+    if os.path.lexists(manifest):
+        check_inside(manifest, folder)
         class_names = read_json(manifest, REPAIR).get("class_names")
         if not is_names(class_names):
             raise DataError(
                 f"{manifest}: class_names: expected a list of different names, "
-                f"found {class_names!r}. {REPAIR}"
+                f"found {shortened(class_names)}. {REPAIR}"
             )
     else:
         labels = np.unique(train.labels)
@@ -54,11 +56,12 @@ def read_split(path: Path) -> Examples:
     Raises:
         DataError: another set of arrays, or labels that are no integers.
     """
+    check_inside(path, path.parent)
     arrays = read_arrays(path, REPAIR)
     if sorted(arrays) != ["images", "labels"]:
         raise DataError(
             f"{path}: expected the arrays images and labels, "
-            f"found {', '.join(sorted(arrays)) or 'none'}. {REPAIR}"
+            f"found {', '.join(sorted(arrays)[:9]) or 'none'}. {REPAIR}"
         )
     labels = arrays["labels"]
     if labels.dtype.kind not in "iu" or labels.ndim != 1:

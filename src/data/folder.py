@@ -1,5 +1,6 @@
 """The user's own images: `train/<class>/*.png`, and `test/<class>/*.png` if there."""
 
+import os
 import warnings
 from pathlib import Path
 
@@ -27,7 +28,8 @@ def load_folder(folder: Path) -> Source:
     """
     train = list_images(folder / "train")
     class_names = sorted({path.parent.name for path in train})
-    test = list_images(folder / "test") if (folder / "test").is_dir() else None
+    has_test = os.path.lexists(folder / "test")  # a broken link is an error
+    test = list_images(folder / "test") if has_test else None
     for path in test or []:
         if path.parent.name not in class_names:
             raise DataError(
@@ -53,7 +55,7 @@ def list_images(folder: Path) -> list[Path]:
     """
     paths = sorted(path for path in folder.glob("*/*") if not path.name.startswith("."))
     for path in paths:
-        check_inside(path, folder.parent)
+        check_inside(path, folder.parent, folder)
         if path.suffix.lower() not in SUFFIXES:
             raise DataError(
                 f"{path}: expected a file that ends in {', '.join(sorted(SUFFIXES))}, "
@@ -78,7 +80,8 @@ def read_images(
     images = np.empty((len(paths), *shape), np.uint8)
     for index, path in enumerate(paths):
         images[index] = read_image(path, first, shape)
-    labels = [class_names.index(path.parent.name) for path in paths]
+    number = {name: index for index, name in enumerate(class_names)}
+    labels = [number[path.parent.name] for path in paths]
     return Examples(images, np.array(labels, np.int32))
 
 
@@ -97,7 +100,7 @@ def read_image(path: Path, first: Path, shape: tuple[int, ...] | None) -> np.nda
     try:
         if not path.is_file():  # a pipe would be waited for
             raise ValueError("no file")
-        with Image.open(path) as image:
+        with Image.open(path, formats=("PNG", "JPEG")) as image:
             if image.mode not in MODES or "transparency" in image.info:
                 raise DataError(
                     f"{path}: expected a grey or RGB image without transparency, found "

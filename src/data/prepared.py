@@ -20,10 +20,12 @@ from src.data.split import (
     take,
 )
 from src.errors import DataError
+from src.faults import shortened
 from src.files import read_record, write_record
 from src.npz import read_arrays, write_arrays
 
 REPAIR = "Make it anew: dvc repro prepare"
+MAX_CLASSES, MAX_NAME = 10_000, 100  # letters
 TEST_FRACTION = 0.2  # of a source that brings no test split
 CUT_TEST, CUT_VALIDATION = 1, 2  # streams of the seed
 
@@ -74,6 +76,17 @@ def check_source(source: Source) -> None:
         raise DataError(
             f"{source.name}: expected at least two classes, found only "
             f"{', '.join(source.class_names)}. Bring images of another class."
+        )
+    for name in source.class_names[: MAX_CLASSES + 1]:
+        if not (name.isprintable() and 0 < len(name) <= MAX_NAME):
+            raise DataError(
+                f"{source.name}: expected class names of 1 to {MAX_NAME} letters, "
+                f"found {shortened(name)}. Rename it."
+            )
+    if len(source.class_names) > MAX_CLASSES:
+        raise DataError(
+            f"{source.name}: expected at most {MAX_CLASSES} classes, found "
+            f"{len(source.class_names)}. Choose fewer."
         )
     for name in ("train", "validation", "test"):
         split = getattr(source, name)

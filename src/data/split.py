@@ -112,14 +112,14 @@ def fingerprints(split: Examples) -> set[bytes]:
 def doubts(train: Examples, test: Examples, class_names: list[str]) -> list[str]:
     """What is allowed and yet hardly meant, a sentence each."""
     images, found = train.images, []
-    missing = [
-        name for name, count in class_counts(train, class_names).items() if count == 0
-    ]
-    if missing:
-        tested = np.isin(test.labels, [class_names.index(name) for name in missing])
+    counts = np.bincount(train.labels, minlength=len(class_names))
+    missing = np.flatnonzero(counts == 0)
+    if len(missing):
+        names = ", ".join(class_names[number] for number in missing[:10])
         found.append(
-            f"no training example of {', '.join(missing[:10])}: never predicted, "
-            f"{int(tested.sum())} test examples are of such classes."
+            f"no training example of {names}: never predicted, "
+            f"{int(np.isin(test.labels, missing).sum())} test examples are of such "
+            "classes."
         )
     if images.max() <= 1:
         found.append(

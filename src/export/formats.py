@@ -12,9 +12,10 @@ from src.config import FormatName
 from src.data.split import Examples
 from src.errors import DataError
 from src.export import stablehlo
-from src.files import digest, remove, write_json, written
+from src.files import digest, write_json
 from src.models import Model
 from src.npz import write_arrays
+from src.storage import remove, written
 
 TOLERANCE = 1e-5  # largest difference in probability that rounding may make
 BATCH = 256  # examples per call when comparing: memory, not results

@@ -13,8 +13,8 @@ import numpy as np
 from flax import nnx
 from jax import export
 
-from src.files import write_bytes
 from src.models import Model
+from src.storage import write_bytes
 
 FILE = "model.stablehlo"
 PLATFORMS = ("cpu", "cuda", "tpu")
