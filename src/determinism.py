@@ -68,5 +68,6 @@ def read_flags(text: str) -> dict[str, str]:
     flags = {name: value if sign else "true" for name, sign, value in pairs}
     for name in {*PINNED, *FORBIDDEN} - {"xla_gpu_autotune_level"}:  # it is a number
         if name in flags:
-            flags[name] = {"1": "true", "0": "false"}.get(flags[name], flags[name])
+            value = flags[name].lower()
+            flags[name] = {"1": "true", "0": "false"}.get(value, value)
     return flags

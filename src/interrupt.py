@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: an exception, a flag for where it gets lost, a time limit.
+"""SIGINT, SIGTERM, SIGHUP: an exception, a flag for where it gets lost, a time limit.
 
 Python raises a handler's exception wherever it happens to be; inside a callback of a
 library it is printed and forgotten, inside an import it becomes another one. The flag
@@ -17,6 +17,7 @@ import threading
 import time
 from types import FrameType
 
+SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 SECONDS = 4.5  # from the signal to the end at the latest
 ONE_SIGNAL = 0.3  # seconds in which a signal that comes twice was sent once: `timeout`
 
@@ -30,13 +31,16 @@ class Stopped(BaseException):
 
 
 def listen() -> None:
-    """Takes over both signals, also where a shell started us with SIGINT ignored."""
+    """Takes over these signals."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=[reading], daemon=True).start()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _receive)
+    for number in SIGNALS:
+        # nohup asks that a closed terminal be ignored; a shell asks it of SIGINT too,
+        # for what it starts in the background, but DVC sends it all the same.
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _receive)
 
 
 def wait_for_me() -> None:
@@ -47,7 +51,7 @@ def wait_for_me() -> None:
 
 def ignore() -> None:
     """From now on signals do nothing: all is done but for Python's own end."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -232,8 +232,8 @@ class Resume:
                 path.replace(path.with_suffix(".damaged"))
             where = saved.progress.position
             if where:
-                text = f"going on in epoch {where.epoch}, after {where.taken} steps"
-                print(f"train: {text}", flush=True)  # noqa: T201
+                after = f", after {where.taken} of its steps" if where.taken else ""
+                print(f"train: going on in epoch {where.epoch}{after}", flush=True)  # noqa: T201
             return saved
         if numbers:
             raise DataError(

@@ -18,7 +18,8 @@ def run_stage(name: str, main: Callable[[Params], str]) -> NoReturn:
     """Runs a stage and exits.
 
     Exits with 0 when done, 2 to 5 for what a FourbeatError says (5 for an OSError too),
-    130 and 143 when stopped by SIGINT and SIGTERM. A bug keeps its traceback: 1.
+    129, 130 and 143 when stopped by SIGHUP, SIGINT and SIGTERM. A bug keeps its
+    traceback: 1.
     """
     interrupt.listen()
     done = False

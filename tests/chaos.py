@@ -112,9 +112,9 @@ def campaign(
         finally:
             process.kill()
         begin = 0
-        if found := re.search(r"going on in epoch (\d+), after (\d+) steps", output):
+        if found := re.search(r"going on in epoch (\d+)(?:, after (\d+) of)?", output):
             report.resumes += 1
-            begin = (int(found[1]) - 1) * steps + int(found[2])
+            begin = (int(found[1]) - 1) * steps + int(found[2] or 0)
         if "epoch" in output:  # it came so far that it had begun somewhere
             report.lost.append(max(done - begin, 0))
             epochs = re.findall(r"^epoch +(\d+)/", output, re.MULTILINE)

@@ -22,6 +22,8 @@ from tests.imports import ROOT
         "--xla_gpu_exclude_nondeterministic_ops=false",
         "--xla_gpu_autotune_level=4",
         "--xla_cpu_enable_fast_math=true",
+        "--xla_cpu_enable_fast_math=True",
+        "--xla_gpu_deterministic_ops=FALSE",
         "--xla_cpu_enable_fast_math",
         "--xla_cpu_enable_fast_min_max=1",
         "--xla_cpu_use_xnnpack=true --xla_cpu_enable_fast_math=true",

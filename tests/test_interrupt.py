@@ -47,7 +47,8 @@ def started(source):
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
 )
 def test_signal_ends_a_process_that_is_stuck_in_a_library(number, code):
     process = started(STUCK)

@@ -1,11 +1,19 @@
 """What a stage read must be the same when it writes."""
 
+import os
+import py_compile
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 
 from src.config import load_params
 from src.errors import DataError
 from src.lineage import outputs, remember
 from src.storage import write_bytes
+from stages import remove_stale_bytecode
 
 PIPELINE = """
 stages:
@@ -102,3 +110,41 @@ def test_stage_that_dvc_does_not_know_has_nothing_to_compare(stage, write_params
     edit_source(stage, write_params)
     writes(stage)
     assert (stage / "result").exists()
+
+
+def stale(root):
+    """A module whose compiled form is of an earlier edit that Python cannot see."""
+    source = root / "src/answer.py"
+    source.parent.mkdir()
+    source.write_text("answer = 41\n")
+    before = source.stat()
+    py_compile.compile(str(source), doraise=True)
+    source.write_text("answer = 42\n")
+    os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize(("removed", "answer"), [(True, "42"), (False, "41")])
+def test_code_that_runs_is_the_code_that_is_there(tmp_path, removed, answer):
+    """Without the removal Python runs the old one: the negative control."""
+    stale(tmp_path)
+    if removed:
+        remove_stale_bytecode(tmp_path)
+    result = subprocess.run(
+        [sys.executable, "-c", "from src.answer import answer; print(answer)"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.strip() == answer
+
+
+def test_bytecode_of_an_untouched_source_stays(tmp_path):
+    source = tmp_path / "src/answer.py"
+    source.parent.mkdir()
+    source.write_text("answer = 42\n")
+    compiled = Path(py_compile.compile(str(source), doraise=True))
+    later = time.time_ns() + 10**9
+    os.utime(compiled, ns=(later, later))
+    remove_stale_bytecode(tmp_path)
+    assert compiled.exists()

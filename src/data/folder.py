@@ -122,8 +122,10 @@ def read_image(path: Path, first: Path, shape: tuple[int, ...] | None) -> np.nda
         ValueError,
         SyntaxError,
     ) as error:
+        unknown = isinstance(error, UnidentifiedImageError)
+        found_instead = "another kind of file" if unknown else one_line(error)
         raise DataError(
-            f"{path}: expected a PNG or JPEG image, found {one_line(error)}. "
+            f"{path}: expected a PNG or JPEG image, found {found_instead}. "
             "Replace or remove it."
         ) from None
     return pixels.reshape(found)
