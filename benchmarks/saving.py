@@ -23,6 +23,10 @@ def measure() -> dict[str, float]:
     """Trains in the working directory; counts and clocks the saves."""
     from src import paths
     from src.config import load_params
+    from src.determinism import pin_arithmetic
+
+    params = load_params(paths.PARAMS)
+    pin_arithmetic(params)
     from src.resume import Resume
     from stages import train
 
@@ -36,7 +40,7 @@ def measure() -> dict[str, float]:
 
     Resume.save = clocked  # type: ignore[method-assign]
     began = time.perf_counter()
-    train.main(load_params(paths.PARAMS))
+    train.main(params)
     seconds = time.perf_counter() - began
     return {
         "saves": len(times),
