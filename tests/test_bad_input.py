@@ -15,6 +15,8 @@ from src.npz import write_arrays
 from tests.conftest import exit_code, patterned, run_stage
 from tests.imports import ROOT
 
+# Each case is answered soon: training before it takes the most of this.
+pytestmark = pytest.mark.timeout(30)
 PARAMS = (ROOT / "params.yaml").read_text()
 
 

@@ -14,8 +14,9 @@ from tests.test_disk import OUTPUTS
 
 # In C for minutes, where Python's own handlers are never run.
 STUCK = """
-import hashlib
+import hashlib, signal
 from src import interrupt
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where the tests run under nohup
 interrupt.listen()
 interrupt.wait_for_me()
 print("ready", flush=True)
@@ -84,6 +85,23 @@ def test_signal_that_is_sent_to_process_and_group_is_one_signal():
         process.kill()
     assert output == "saved\n"
     assert process.returncode == 0
+
+
+def test_closed_terminal_is_ignored_where_nohup_says_so():
+    source = SAVING.replace("from src", "import signal\nfrom src").replace(
+        "interrupt.listen()",
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\ninterrupt.listen()",
+    )
+    process = started(source)
+    process.send_signal(signal.SIGHUP)
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert output == "saved\n"
 
 
 @pytest.mark.slow
