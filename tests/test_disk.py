@@ -17,6 +17,7 @@ from src.monitor import build_monitor, build_plateau
 from src.resume import Progress, Resume
 from src.state import build_state
 from src.storage import remove, replace_file, together, write_bytes, written
+from tests.chaos import OUTPUTS as TRAINED
 from tests.conftest import exit_code
 from tests.disk import Disk, crashes, lay
 from tests.imports import ROOT
@@ -210,13 +211,7 @@ OUTPUTS = {
         "data/prepared/manifest.json",
         "metrics/prepare.json",
     ],
-    "train": [
-        "models/model.npz",
-        "models/model.json",
-        "metrics/train.json",
-        "metrics/plots/history.csv",
-        "metrics/plots/steps.csv",
-    ],
+    "train": list(TRAINED),
     "evaluate": [
         "metrics/test.json",
         "metrics/plots/predictions.csv",
