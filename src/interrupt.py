@@ -15,6 +15,7 @@ import select
 import signal
 import threading
 import time
+from pathlib import Path
 from types import FrameType
 
 SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
@@ -23,11 +24,31 @@ ONE_SIGNAL = 0.3  # seconds in which a signal that comes twice was sent once: `t
 
 _received: list[signal.Signals] = []
 _waiting = False
-_parent = os.getppid()
 
 
 class Stopped(BaseException):
     """A signal asked for the end; not an error of the program."""
+
+
+def _started_by() -> list[int]:
+    """The process that started this one, and who started that if it is `sh -c`.
+
+    DVC gives a command to `$SHELL`: bash and zsh become the command, dash waits for it
+    and outlives a killed DVC. Where there is no /proc, only the parent is known.
+    """
+    parent = os.getppid()
+    try:
+        words = Path(f"/proc/{parent}/cmdline").read_bytes().split(b"\0")
+        if b"-c" not in words:
+            return [parent]
+        # "number (name) state parent ...", and a name may hold spaces and brackets.
+        fields = Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()
+        return [parent, int(fields[1])]
+    except OSError:
+        return [parent]
+
+
+_at_the_start = _started_by()
 
 
 def listen() -> None:
@@ -77,7 +98,8 @@ def _watch(pipe: int) -> None:
 
 def received() -> signal.Signals | None:
     """The first signal that arrived, if one did; SIGTERM where `dvc` is gone."""
-    if not _received and "DVC_STAGE" in os.environ and os.getppid() != _parent:
+    under_dvc = "DVC_STAGE" in os.environ
+    if not _received and under_dvc and _started_by() != _at_the_start:
         _received.append(signal.SIGTERM)
     return _received[0] if _received else None
 

@@ -57,12 +57,12 @@ class Clone:
         assert result.returncode == code, result.stdout + result.stderr
         return result.stdout + result.stderr
 
-    def start(self, *command: str) -> subprocess.Popen[str]:
+    def start(self, *command: str, **variables: str) -> subprocess.Popen[str]:
         """The same in the background, in a session of its own."""
         return subprocess.Popen(
             command,
             cwd=self.folder,
-            env={**self.environment(), "PYTHONUNBUFFERED": "1"},
+            env={**self.environment(), "PYTHONUNBUFFERED": "1", **variables},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -224,9 +224,9 @@ TRAIN = "stages/train.py"
 LONG = {"model": "mlp", "hidden": 8, "epochs": 1200, "batch_size": 64}
 
 
-def started_until_epoch(clone, number):
+def started_until_epoch(clone, number, **variables):
     """`dvc repro`, in the midst of training."""
-    process = clone.start("dvc", "repro", "train")
+    process = clone.start("dvc", "repro", "train", **variables)
     for line in process.stdout:
         if line.startswith(f"epoch {number:>4}/"):
             return process
@@ -245,15 +245,20 @@ def undisturbed(clone):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "all_of_it"),
-    [(signal.SIGKILL, True), (signal.SIGINT, True), (signal.SIGKILL, False)],
-    ids=["all killed", "Ctrl-C", "only dvc killed"],
+    ("number", "all_of_it", "shell"),
+    [
+        (signal.SIGKILL, True, "/bin/sh"),
+        (signal.SIGINT, True, "/bin/sh"),
+        (signal.SIGKILL, False, "/bin/sh"),  # dash stands between DVC and the stage
+        (signal.SIGKILL, False, "/bin/bash"),  # bash does not
+    ],
+    ids=["all killed", "Ctrl-C", "only dvc killed", "only dvc killed, bash"],
 )
 def test_interrupted_repro_goes_on_when_it_is_started_again(
-    clone, undisturbed, number, all_of_it
+    clone, undisturbed, number, all_of_it, shell
 ):
     clone.set(**LONG)
-    process = started_until_epoch(clone, 400)
+    process = started_until_epoch(clone, 400, SHELL=shell)
     if all_of_it:
         os.killpg(process.pid, number)
     else:
