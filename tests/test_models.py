@@ -12,6 +12,7 @@ from src.data.prepared import Manifest
 from src.errors import ParameterError
 from src.models import build_model
 from src.models.architecture import Architecture
+from src.models.layers import probabilities
 from src.predict import predict
 from src.state import choose_architecture
 
@@ -112,3 +113,13 @@ def test_change_that_would_leave_nothing_of_the_image_is_refused(params, name):
                 ParameterError, match=r"than the images' 8 x 10 .*Use 2"
             ):
                 choose_architecture(changed, manifest)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", ["mlp", "cnn", "cnn_max"])
+def test_list_of_layers_tells_what_the_network_does(name, shape):
+    model, images = network(name, shape), pictures(3, shape)
+    expected = nnx.softmax(by_hand(name, weights_of(model), images))
+    pixels = jnp.asarray(images / np.float32(255))
+    found = probabilities(model.layers(), weights_of(model), pixels)
+    np.testing.assert_allclose(found, expected, atol=1e-6)

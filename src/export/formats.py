@@ -80,6 +80,7 @@ def write_export(
             },
             "class_names": trained.record.class_names,
             "formats": files,
+            "layers": [layer._asdict() for layer in trained.model.layers()],
             "weights": {"file": "weights.npz", "sha256": weights_digest},
             "model": trained.record.model_dump(mode="json"),
         },

@@ -8,6 +8,7 @@ from flax import nnx
 from src.models.architecture import Architecture
 from src.models.block import convolve_relu_pool
 from src.models.convolution import average_pool, convolve, max_pool
+from src.models.layers import Layer
 from src.models.pixels import as_floats
 from src.models.slices import in_slices
 
@@ -47,3 +48,13 @@ class CNN(nnx.Module):
         """`[batch, height / 4, width / 4, filters]` of float pixels."""
         hidden = convolve_relu_pool(self.conv1, pixels, self.pool)
         return convolve_relu_pool(self.conv2, hidden, self.pool)
+
+    def layers(self) -> list[Layer]:
+        """The same for other runtimes, which drop nothing."""
+        pool = Layer("max_pool" if self.pool is max_pool else "average_pool")
+        return [
+            *(Layer("convolve", "conv1"), Layer("relu"), pool),
+            *(Layer("convolve", "conv2"), Layer("relu"), pool),
+            Layer("flatten"),
+            *(Layer("dense", "dense"), Layer("relu"), Layer("dense", "output")),
+        ]

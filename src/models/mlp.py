@@ -6,6 +6,7 @@ import jax
 from flax import nnx
 
 from src.models.architecture import Architecture
+from src.models.layers import Layer
 from src.models.pixels import as_floats
 
 
@@ -27,3 +28,12 @@ class MLP(nnx.Module):
         hidden = nnx.relu(self.dense(hidden))
         hidden = self.dropout(hidden, deterministic=rngs is None, rngs=rngs)
         return self.output(hidden)
+
+    def layers(self) -> list[Layer]:
+        """The same for other runtimes, which drop nothing."""
+        return [
+            Layer("flatten"),
+            Layer("dense", "dense"),
+            Layer("relu"),
+            Layer("dense", "output"),
+        ]
