@@ -1,0 +1,84 @@
+"""Pages in a real browser: headless Chromium, without a network."""
+
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+OPTIONS = (
+    "--headless=new",
+    "--no-sandbox",  # which refuses to run as root; these pages are our own
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--host-resolver-rules=MAP * ~NOTFOUND",  # what asks for a network gets none
+)
+RESULT = re.compile(r'<pre id="result-of-the-test">(.*?)</pre>', re.DOTALL)
+SCRIPT = """
+<script>
+addEventListener("load", async () => {{
+  const place = document.createElement("pre");
+  let result;
+  try {{ result = {{value: await (async () => {{ {script} }})()}}; }}
+  catch (error) {{ result = {{error: String(error)}}; }}
+  place.id = "result-of-the-test";
+  place.textContent = JSON.stringify(result);
+  document.documentElement.append(place);
+}});
+</script>
+"""
+
+
+def browser() -> str:
+    """Chromium's name; the test is skipped where there is none, but not in CI."""
+    found = next(filter(None, map(shutil.which, NAMES)), None)
+    if found is None and "CI" not in os.environ:
+        pytest.skip("no Chromium: apt-get install chromium")
+    assert found, f"none of {NAMES} is installed"
+    return found
+
+
+def run(folder: Path, *arguments: str) -> str:
+    """Starts the browser with a profile of its own; what it prints."""
+    return subprocess.run(
+        [browser(), *OPTIONS, f"--user-data-dir={folder / 'profile'}", *arguments],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    ).stdout
+
+
+def evaluate(page: Path, script: str, folder: Path) -> Any:
+    """What a script returns that runs in a page once it is loaded.
+
+    Args:
+        page: an HTML file.
+        script: the body of an async function.
+        folder: where the browser may keep what it needs.
+    """
+    copy = folder / f"with_script_{page.name}"
+    copy.write_text(page.read_text() + SCRIPT.format(script=script))
+    dom = run(folder, "--virtual-time-budget=60000", "--dump-dom", copy.as_uri())
+    found = RESULT.search(dom)
+    assert found, f"{page}: the script never came to its end"
+    result = json.loads(html.unescape(found[1]))
+    assert "error" not in result, result["error"]
+    return result.get("value")
+
+
+def screenshot(page: Path, picture: Path, folder: Path, size: str = "1000,900") -> None:
+    """A page as PNG in a window of `size`, width and height in pixels."""
+    run(folder, f"--window-size={size}", f"--screenshot={picture}", page.as_uri())
+
+
+def print_to_pdf(page: Path, file: Path, folder: Path) -> None:
+    """A page as it comes out of a printer."""
+    run(folder, f"--print-to-pdf={file}", page.as_uri())
