@@ -64,7 +64,9 @@ MonitorName = Literal[
     "train_accuracy",
 ]
 MonitorMode = Literal["auto", "min", "max"]
-FormatName = Literal["stablehlo"]
+FormatName = Literal[
+    "stablehlo", "saved_model", "tflite", "tflite_int8", "onnx", "numpy"
+]
 
 
 class Params(BaseModel, frozen=True, extra="forbid", strict=True):

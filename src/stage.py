@@ -15,7 +15,18 @@ from src.errors import FourbeatError, StorageError
 
 
 def run_stage(name: str, main: Callable[[Params], str]) -> NoReturn:
-    """Runs a stage and exits.
+    """Runs a stage: its parameters first, its one line last."""
+
+    def body() -> None:
+        params = load_params(paths.PARAMS)
+        lineage.remember(name, params)
+        print(f"{name}: {main(params)}", flush=True)  # noqa: T201
+
+    run_command(name, body)
+
+
+def run_command(name: str, body: Callable[[], None]) -> NoReturn:
+    """Runs what needs no parameters, and exits.
 
     Exits with 0 when done, 2 to 5 for what a FourbeatError says (5 for an OSError too),
     129, 130 and 143 when stopped by SIGHUP, SIGINT and SIGTERM. A bug keeps its
@@ -24,9 +35,8 @@ def run_stage(name: str, main: Callable[[Params], str]) -> NoReturn:
     interrupt.listen()
     done = False
     try:
-        params = load_params(paths.PARAMS)
-        lineage.remember(name, params)
-        print(f"{name}: {main(params)}", flush=True)  # noqa: T201
+        body()
+        sys.stdout.flush()
         interrupt.ignore()
         code, done = 0, True
     except FourbeatError as error:

@@ -1,21 +1,15 @@
 """The user's own images: `train/<class>/*.png`, and `test/<class>/*.png` if there."""
 
 import os
-import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
+from src.data.image_file import SUFFIXES, open_image
 from src.data.split import Examples, Source
 from src.errors import DataError
-from src.files import check_inside, one_line
+from src.files import check_inside
 
-# A small file can hold a very large image; Pillow only warns of the smaller ones.
-Image.MAX_IMAGE_PIXELS = 4096 * 4096
-warnings.simplefilter("error", Image.DecompressionBombWarning)
-
-SUFFIXES = {".png", ".jpg", ".jpeg"}
 MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB"}  # as stored: as read
 
 
@@ -97,35 +91,18 @@ def read_image(path: Path, first: Path, shape: tuple[int, ...] | None) -> np.nda
         DataError: no image, a broken one, one of another shape, or one with
             transparency or 16 bits.
     """
-    try:
-        if not path.is_file():  # a pipe would be waited for
-            raise ValueError("no file")
-        with Image.open(path, formats=("PNG", "JPEG")) as image:
-            if image.mode not in MODES or "transparency" in image.info:
-                raise DataError(
-                    f"{path}: expected a grey or RGB image without transparency, found "
-                    f"mode {image.mode}. Convert it."
-                )
-            # Before any pixel is unpacked.
-            found = (image.height, image.width, len(MODES[image.mode]))
-            if shape is not None and found != shape:
-                raise DataError(
-                    f"{path}: expected height, width, channels {list(shape)} as in "
-                    f"{first}, found {list(found)}. Bring all images to one shape."
-                )
-            pixels = np.asarray(image.convert(MODES[image.mode]), np.uint8)
-    except (
-        UnidentifiedImageError,
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-        OSError,
-        ValueError,
-        SyntaxError,
-    ) as error:
-        unknown = isinstance(error, UnidentifiedImageError)
-        found_instead = "another kind of file" if unknown else one_line(error)
-        raise DataError(
-            f"{path}: expected a PNG or JPEG image, found {found_instead}. "
-            "Replace or remove it."
-        ) from None
+    with open_image(path, path) as image:
+        if image.mode not in MODES or "transparency" in image.info:
+            raise DataError(
+                f"{path}: expected a grey or RGB image without transparency, found "
+                f"mode {image.mode}. Convert it."
+            )
+        # Before any pixel is unpacked.
+        found = (image.height, image.width, len(MODES[image.mode]))
+        if shape is not None and found != shape:
+            raise DataError(
+                f"{path}: expected height, width, channels {list(shape)} as in "
+                f"{first}, found {list(found)}. Bring all images to one shape."
+            )
+        pixels = np.asarray(image.convert(MODES[image.mode]), np.uint8)
     return pixels.reshape(found)

@@ -1,40 +1,43 @@
-"""The formats by name, and the folder that they are written to."""
+"""The formats by name, and the files that `models/export` is made of."""
 
-from collections.abc import Callable, Sequence
+import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from src import paths
 from src.checkpoint import Trained
 from src.config import FormatName
-from src.data.split import Examples
-from src.errors import DataError
-from src.export import stablehlo
-from src.files import digest, write_json
-from src.models import Model
-from src.npz import write_arrays
-from src.storage import remove, written
+from src.errors import ParameterError
+from src.export import numpy, onnx, saved_model, stablehlo, tflite, tflite_int8
+from src.export.quiet import quiet
+from src.export.shipped import run
+from src.files import digest, digest_of_files, json_bytes, sealed
+from src.npz import pack_arrays
+from src.storage import remove, write_bytes
 
-TOLERANCE = 1e-5  # largest difference in probability that rounding may make
-BATCH = 256  # examples per call when comparing: memory, not results
+CALIBRATION = 500  # training images that int8 takes its ranges from
 
-Predictor = Callable[[np.ndarray], np.ndarray]
+Files = dict[str, bytes]  # by name in models/export
 
 
 class Format(Protocol):
     """What a module of this package offers."""
 
-    FILE: str
+    FILE: str  # or folder, in models/export
+    RUNTIME: str | None  # what runs it beside numpy, as pip knows it
+    PACKAGES: tuple[str, ...]  # that are imported to make and to run it
+    EXACT: bool  # whether its probabilities are the network's but for rounding
 
-    def write(
-        self, model: Model, image_shape: tuple[int, int, int], path: Path
-    ) -> None:
-        """Writes the file: preprocessing and softmax are inside."""
+    def convert(self, trained: Trained, calibration: np.ndarray) -> Files:
+        """The files that run the network: preprocessing and softmax are inside.
 
-    def load(self, path: Path) -> Predictor:
-        """Uint8 `[batch, height, width, channels]` to float32 `[batch, classes]`."""
+        Args:
+            trained: the network.
+            calibration: training images, uint8 `[n, height, width, channels]`.
+        """
 
 
 def format_module(name: FormatName) -> Format:
@@ -42,85 +45,110 @@ def format_module(name: FormatName) -> Format:
     match name:
         case "stablehlo":
             return stablehlo
+        case "saved_model":
+            return saved_model
+        case "tflite":
+            return tflite
+        case "tflite_int8":
+            return tflite_int8
+        case "onnx":
+            return onnx
+        case "numpy":
+            return numpy
 
 
-def write_export(
-    names: Sequence[FormatName], trained: Trained
-) -> dict[FormatName, Predictor]:
-    """Writes `models/export` anew: a file per format, the weights, the manifest.
-
-    Returns:
-        Each format's function, read back from its file.
-    """
-    for old in paths.EXPORT.iterdir() if paths.EXPORT.is_dir() else []:
-        remove(old)
-    architecture = trained.record.architecture
-    weights_digest = write_arrays(paths.EXPORT / "weights.npz", trained.weights)
-    predictors: dict[FormatName, Predictor] = {}
-    files = {}
+def check_packages(names: Sequence[FormatName]) -> None:
+    """Raises ParameterError where a format needs what is not installed."""
     for name in names:
+        for package in format_module(name).PACKAGES:
+            if importlib.util.find_spec(package) is None:
+                raise ParameterError(
+                    f"{paths.PARAMS}: export_formats: expected formats whose packages "
+                    f"are installed, found {name} without {package}. Install it (make "
+                    f"setup), or leave {name} out."
+                )
+
+
+def calibration_images(images: np.ndarray) -> np.ndarray:
+    """At most `CALIBRATION` of the training images, evenly from first to last."""
+    count = min(len(images), CALIBRATION)
+    return images[np.linspace(0, len(images) - 1, count).astype(int)]
+
+
+def border_brightness(images: np.ndarray) -> float:
+    """The mean of the outermost pixels, 0 to 255: what surrounds the thing shown."""
+    edges = images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]
+    return float(np.mean([edge.mean(dtype=np.float64) for edge in edges]))
+
+
+class Export(NamedTuple):
+    """What is to be shipped."""
+
+    files: Files
+    manifest: dict[str, Any]  # also among the files
+
+
+def convert_all(
+    names: Sequence[FormatName], trained: Trained, train_images: np.ndarray
+) -> Export:
+    """The files of each format, the weights, what runs them, and the manifest."""
+    calibration = calibration_images(train_images)
+    files = {
+        "weights.npz": bytes(pack_arrays(trained.weights)),
+        "run.py": Path(run.__file__).read_bytes(),
+    }
+    formats: dict[str, Any] = {}
+    # Always in one order: TensorFlow numbers what it is given.
+    for name in sorted(names):
         module = format_module(name)
-        path = paths.EXPORT / module.FILE
-        module.write(trained.model, architecture.image_shape, path)
-        predictors[name] = module.load(written(path))
-        sha256 = digest(written(path).read_bytes())
-        files[name] = {"file": module.FILE, "sha256": sha256}
-    write_json(
-        paths.EXPORT / "manifest.json",
-        {
-            "input": {
-                "type": "uint8",
-                "shape": ["batch", *architecture.image_shape],
-                "layout": "batch, height, width, channels",
-            },
-            "output": {
-                "type": "float32",
-                "shape": ["batch", architecture.classes],
-                "meaning": "probability of each class",
-            },
-            "class_names": trained.record.class_names,
-            "formats": files,
-            "layers": [layer._asdict() for layer in trained.model.layers()],
-            "weights": {"file": "weights.npz", "sha256": weights_digest},
-            "model": trained.record.model_dump(mode="json"),
-        },
-    )
-    return predictors
+        with quiet():
+            made = module.convert(trained, calibration)
+        formats[name] = {
+            "bytes": sum(map(len, made.values())),
+            "file": module.FILE,
+            "files": sorted(made),
+            "runtime": module.RUNTIME,
+            "sha256": digest_of_files(made),
+        }
+        files |= made
+    background = border_brightness(train_images)
+    manifest = manifest_of(trained, background, formats, digest(files["weights.npz"]))
+    return Export(files | {"manifest.json": json_bytes(sealed(manifest))}, manifest)
 
 
-def compare(
-    name: FormatName, predictor: Predictor, test: Examples, expected: np.ndarray
+def manifest_of(
+    trained: Trained, background: float, formats: dict[str, Any], weights: str
 ) -> dict[str, Any]:
-    """Runs an exported file on the whole test split.
+    """What `manifest.json` says: all that one must know to use the files."""
+    architecture = trained.record.architecture
+    return {
+        "input": {
+            "type": "uint8",
+            "shape": ["batch", *architecture.image_shape],
+            "layout": "batch, height, width, channels",
+            "background": round(background, 3),
+        },
+        "output": {
+            "type": "float32",
+            "shape": ["batch", architecture.classes],
+            "meaning": "probability of each class",
+        },
+        "class_names": trained.record.class_names,
+        "formats": formats,
+        "layers": [layer._asdict() for layer in trained.model.layers()],
+        "weights": {"file": "weights.npz", "sha256": weights},
+        "model": trained.record.model_dump(mode="json"),
+    }
 
-    Args:
-        name: the format, for the error.
-        predictor: the function read back from the file.
-        test: the images and what they show.
-        expected: the trained network's probabilities, `[examples, classes]`.
 
-    Returns:
-        The file's size in bytes, its accuracy, and its largest difference from
-        `expected`.
+def write_files(files: Files) -> None:
+    """Writes `models/export` anew: these files, and no others.
 
     Raises:
-        DataError: that difference is above `TOLERANCE`.
+        StorageError: one cannot be written.
     """
-    path = paths.EXPORT / format_module(name).FILE
-    found = np.concatenate(
-        [
-            predictor(test.images[start : start + BATCH])
-            for start in range(0, len(test.images), BATCH)
-        ]
-    )
-    difference = float(np.abs(found - expected).max())
-    if not difference <= TOLERANCE:  # a NaN is not equal either
-        raise DataError(
-            f"{path}: expected the trained network's probabilities within {TOLERANCE}, "
-            f"found a difference of {difference:.2g}. The file must not be shipped."
-        )
-    return {
-        "bytes": written(path).stat().st_size,
-        "accuracy": float((found.argmax(1) == test.labels).mean()),
-        "largest_difference": difference,
-    }
+    for old in paths.EXPORT.iterdir() if paths.EXPORT.is_dir() else []:
+        if not any(Path(name).parts[0] == old.name for name in files):
+            remove(old)
+    for name, content in files.items():
+        write_bytes(paths.EXPORT / name, content)

@@ -1,0 +1,50 @@
+"""PNG and JPEG files, opened as if a stranger had made them."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from src.errors import DataError
+from src.files import one_line
+
+# A small file can hold a very large image; Pillow only warns of the smaller ones.
+Image.MAX_IMAGE_PIXELS = 4096 * 4096
+warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+SUFFIXES = {".png", ".jpg", ".jpeg"}
+
+
+@contextmanager
+def open_image(source: Path | BytesIO, name: object) -> Iterator[Image.Image]:
+    """An image, none of whose pixels is unpacked yet.
+
+    Args:
+        source: a file, or its content.
+        name: of the file, for the message.
+
+    Raises:
+        DataError: no image, or one that turns out to be broken where it is used.
+    """
+    try:
+        if isinstance(source, Path) and not source.is_file():
+            raise ValueError("no file")  # a pipe would be waited for
+        with Image.open(source, formats=("PNG", "JPEG")) as image:
+            yield image
+    except (
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+        OSError,
+        ValueError,
+        SyntaxError,
+    ) as error:
+        unknown = isinstance(error, UnidentifiedImageError)
+        found = "another kind of file" if unknown else one_line(error)
+        raise DataError(
+            f"{name}: expected a PNG or JPEG image, found {found}. "
+            "Replace or remove it."
+        ) from None

@@ -1,0 +1,47 @@
+"""How long an answer takes: of this machine at this moment, so not in `metrics/`."""
+
+import os
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from src.export.shipped.run import BATCH, measure
+from src.models import Model
+
+NETWORK = "trained network, jax.jit"
+HEADER = f"{'ms per call':<26}  1 image      p99  {BATCH} images      p99     MB"
+
+
+def time_network(model: Model, images: np.ndarray) -> dict[str, Any]:
+    """Latencies of the network that was trained, in this process."""
+    compiled = jax.jit(lambda images: nnx.softmax(model(images)))
+    measured = measure(lambda images: np.asarray(compiled(images)), images)
+    del measured["peak_memory_mb"]  # of a process that holds the data and TensorFlow
+    return measured
+
+
+def latency_report(measured: Mapping[str, Any]) -> dict[str, Any]:
+    """What `latency.json` says, by format."""
+    machine = {"machine": platform.machine(), "threads": os.cpu_count()}
+    return {"measured_on": machine, "latency": measured}
+
+
+def table(measured: Mapping[str, Mapping[str, Any]]) -> str:
+    """The same for a terminal, fastest first."""
+    rows = sorted(measured.items(), key=lambda row: row[1]["batch_1"]["median_ms"])
+    return "\n".join([HEADER, *(line(name, latency) for name, latency in rows)])
+
+
+def line(name: str, latency: Mapping[str, Any]) -> str:
+    """A row of the table."""
+    one, many = latency["batch_1"], latency[f"batch_{BATCH}"]
+    memory = latency.get("peak_memory_mb")
+    return (
+        f"{name:<26}{one['median_ms']:>9.3f}{one['p99_ms']:>9.3f}"
+        f"{many['median_ms']:>11.3f}{many['p99_ms']:>9.3f}"
+        f"{'' if memory is None else f'{memory:>7.0f}'}"
+    )

@@ -1,0 +1,37 @@
+"""ONNX, any batch size, for onnxruntime and what else reads it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from src.checkpoint import Trained
+from src.models.layers import probabilities
+
+FILE = "model.onnx"
+RUNTIME: str | None = "onnxruntime"
+PACKAGES: tuple[str, ...] = ("onnx", "jax2onnx", "onnxruntime")
+EXACT = True
+OPSET = 17  # of 2022: runtimes on devices are not the newest
+
+
+def convert(trained: Trained, calibration: np.ndarray) -> dict[str, bytes]:
+    """The file, after onnx's own checker has passed it."""
+    import onnx
+    from jax2onnx import to_onnx
+
+    def classify(images: jax.Array) -> jax.Array:
+        pixels = images.astype(jnp.float32) / 255
+        return probabilities(trained.model.layers(), trained.weights, pixels)
+
+    shape = trained.record.architecture.image_shape
+    images = jax.ShapeDtypeStruct(("batch", *shape), jnp.uint8)
+    model = to_onnx(
+        classify,
+        [images],
+        model_name="classifier",
+        opset=OPSET,
+        input_names=["images"],
+        output_names=["probabilities"],
+    )
+    onnx.checker.check_model(model, full_check=True)
+    return {FILE: model.SerializeToString()}

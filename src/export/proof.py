@@ -1,0 +1,139 @@
+"""Each exported file in a process of its own, on the whole test split.
+
+That process is `run.py`, which is shipped beside the file: it imports nothing of this
+project, only the runtime that a user of the file would install.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from src import paths
+from src.config import FormatName
+from src.data.split import Examples
+from src.errors import DataError
+from src.export.formats import Export, Files, Format, format_module
+from src.faults import shortened
+from src.interrupt import raise_if_stopped
+from src.npz import read_arrays
+from src.storage import explained
+
+TOLERANCE = 1e-5  # largest difference in probability that rounding may make
+LOST = 0.005  # accuracy that a file of 8-bit integers may lose
+REPAIR = "Export anew: dvc repro export"
+
+
+class Proof(NamedTuple):
+    """What is known of a file that was run."""
+
+    metrics: dict[str, Any]  # the same each time: for metrics/export.json
+    latency: dict[str, Any]  # of this machine, at this moment
+
+
+def lay_out(files: Files, folder: Path) -> None:
+    """Writes the files where they are to be tried."""
+    for name, content in files.items():
+        path = folder / name
+        with explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+
+def prove_all(
+    names: Sequence[FormatName], export: Export, test: Examples, expected: np.ndarray
+) -> dict[str, Proof]:
+    """Runs each format's file on the test split and compares.
+
+    Args:
+        names: of the formats.
+        export: their files, as they are to be shipped.
+        test: the images of `data/prepared/test.npz`, and what they show.
+        expected: the trained network's probabilities, `[examples, classes]`.
+
+    Raises:
+        DataError: a file does not run, or does not answer as the network does.
+    """
+    proofs: dict[str, Proof] = {}
+    with TemporaryDirectory(prefix="fourbeat-") as name_of_folder:
+        folder = Path(name_of_folder)
+        lay_out(export.files, folder)
+        for name in names:
+            raise_if_stopped()
+            module = format_module(name)
+            answers = folder / f"{name}.npz"
+            latency = run_fresh(folder / module.FILE, answers)
+            found = read_arrays(answers, REPAIR)["probabilities"]
+            metrics = compare(module, found, test.labels, expected)
+            size = export.manifest["formats"][name]["bytes"]
+            proofs[name] = Proof({"bytes": size, **metrics}, latency)
+    return proofs
+
+
+def run_fresh(file: Path, answers: Path) -> dict[str, Any]:
+    """Runs a file on the test split; returns what `run.py` measured meanwhile.
+
+    Raises:
+        DataError: the process failed.
+    """
+    program, test = file.parent / "run.py", paths.PREPARED / "test.npz"
+    command = [sys.executable, "-I", program, file, test, "--latency"]
+    ended = subprocess.run(  # noqa: S603 - our own program, and no shell
+        [*map(str, command), "--output", str(answers)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if ended.returncode:
+        last = (ended.stderr.splitlines() or ["nothing"])[-1]
+        raise DataError(
+            f"{paths.EXPORT / file.name}: expected to run in a process of its own, "
+            f"found {shortened(last)}. The file must not be shipped."
+        )
+    measured: dict[str, Any] = json.loads(ended.stdout)
+    return measured
+
+
+def compare(
+    module: Format, found: np.ndarray, labels: np.ndarray, expected: np.ndarray
+) -> dict[str, Any]:
+    """How a file's probabilities differ from the network's, both `[examples, classes]`.
+
+    `changed` counts the images that are taken for another class. In an exact format
+    only those may be whose two most likely classes rounding can exchange.
+
+    Raises:
+        DataError: they differ by more than the format may.
+    """
+    path = paths.EXPORT / module.FILE
+    gaps = np.abs(found.astype(np.float64) - expected)
+    largest = float(gaps.max())
+    changed = found.argmax(1) != expected.argmax(1)
+    accuracy = float((found.argmax(1) == labels).mean())
+    if module.EXACT:
+        first, second = -np.sort(-expected, axis=1)[:, :2].T
+        wrong = int((changed & (first - second > 2 * TOLERANCE)).sum())
+        if not largest <= TOLERANCE or wrong:  # a NaN is not equal either
+            raise DataError(
+                f"{path}: expected the trained network's probabilities within "
+                f"{TOLERANCE}, found a difference of {largest:.2g}, and {wrong} images "
+                "taken for another class. The file must not be shipped."
+            )
+    lost = float((expected.argmax(1) == labels).mean()) - accuracy
+    if not lost <= LOST:
+        raise DataError(
+            f"{path}: expected to lose at most {LOST:.1%} of accuracy, found "
+            f"{lost:.2%}. Leave the format out of export_formats, or train a network "
+            "that is less sensitive: more weight_decay, another model."
+        )
+    return {
+        "accuracy": accuracy,
+        "changed": int(changed.sum()),
+        "largest_difference": largest,
+        "mean_difference": float(gaps.mean()),
+    }

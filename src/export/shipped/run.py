@@ -1,0 +1,200 @@
+"""Runs an exported network, and measures it on the machine that it is to run on.
+
+    python run.py model.onnx IMAGES             # a line per image
+    python run.py model.onnx IMAGES --latency   # milliseconds and memory here
+
+FILE is any of the formats in this folder; IMAGES a .npy of uint8
+`[n, height, width, channels]`, or an .npz with such `images`. Needs numpy and the
+format's own runtime, and nothing of the project that made the file. From Python:
+
+    from run import load
+    probabilities = load("model.onnx")(images)
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+Classify = Callable[[np.ndarray], np.ndarray]
+
+BATCH = 64  # images at a time: memory, not results
+CALLS, SECONDS = 200, 2.0  # a latency is the median of so many, or of so long
+
+
+def load(file: str | Path) -> Classify:
+    """The network in a file of any of the formats.
+
+    Returns:
+        Uint8 `[n, height, width, channels]` to float32 probabilities `[n, classes]`.
+
+    Raises:
+        ValueError: the file's name is that of no format.
+        ModuleNotFoundError: the format's runtime is not installed.
+    """
+    path = Path(file)
+    match path.suffix:
+        case ".stablehlo":
+            return load_stablehlo(path)
+        case ".onnx":
+            return load_onnx(path)
+        case ".tflite":
+            return load_tflite(path)
+        case ".py":
+            return load_numpy(path)
+        case "" if (path / "saved_model.pb").is_file():
+            return load_saved_model(path)
+    raise ValueError(
+        f"{path}: expected model.stablehlo, model.onnx, a .tflite, saved_model or "
+        "numpy_predictor.py, found none of them"
+    )
+
+
+def load_stablehlo(path: Path) -> Classify:
+    """With jax."""
+    from jax import export
+
+    exported = export.deserialize(bytearray(path.read_bytes()))
+    return lambda images: np.asarray(exported.call(images))
+
+
+def load_onnx(path: Path) -> Classify:
+    """With onnxruntime."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors: it warns of machines without a GPU
+    session = onnxruntime.InferenceSession(
+        path.read_bytes(), options, providers=["CPUExecutionProvider"]
+    )
+    (given,) = session.get_inputs()
+    return lambda images: session.run(None, {given.name: images})[0]
+
+
+def load_saved_model(path: Path) -> Classify:
+    """With tensorflow."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tensorflow
+
+    module = tensorflow.saved_model.load(str(path))
+    serve = module.signatures["serving_default"]
+    return lambda images: serve(images=tensorflow.constant(images))[
+        "probabilities"
+    ].numpy()
+
+
+def load_tflite(path: Path) -> Classify:
+    """With ai-edge-litert, an image at a time; full-integer answers become shares."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path), num_threads=os.cpu_count())
+    interpreter.allocate_tensors()
+    (given,) = interpreter.get_input_details()
+    (answer,) = interpreter.get_output_details()
+    scale, zero = answer["quantization"]  # 0.0, 0 where the file computes in floats
+
+    def classify_one(image: np.ndarray) -> np.ndarray:
+        interpreter.set_tensor(given["index"], image[None])
+        interpreter.invoke()
+        shares = interpreter.get_tensor(answer["index"])[0].astype(np.float32)
+        return (shares - zero) * np.float32(scale) if scale else shares
+
+    return lambda images: np.stack([classify_one(image) for image in images])
+
+
+def load_numpy(path: Path) -> Classify:
+    """With numpy alone."""
+    spec = importlib.util.spec_from_file_location("numpy_predictor", path)
+    if spec is None or spec.loader is None:
+        raise ValueError(f"{path}: expected a Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    classify: Classify = module.load(path.parent)
+    return classify
+
+
+def classify_all(classify: Classify, images: np.ndarray) -> np.ndarray:
+    """Every image's probabilities, a batch at a time."""
+    parts = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+    return np.concatenate([classify(part) for part in parts])
+
+
+def latency(classify: Classify, images: np.ndarray) -> dict[str, float]:
+    """Milliseconds per call with all of `images`: median and 99th percentile."""
+    classify(images)  # compiled, and in the caches
+    calls: list[float] = []
+    began = time.perf_counter()
+    while len(calls) < CALLS and (not calls or time.perf_counter() - began < SECONDS):
+        start = time.perf_counter()
+        classify(images)
+        calls.append(1000 * (time.perf_counter() - start))
+    return {
+        "median_ms": float(np.median(calls)),
+        "p99_ms": float(np.quantile(calls, 0.99)),
+    }
+
+
+def peak_memory() -> float:
+    """The most that this process has had in memory so far, in megabytes."""
+    try:  # not `getrusage`: it counts what the process that started this one had
+        lines = Path("/proc/self/status").read_text().splitlines()
+        (peak,) = (line.split()[1] for line in lines if line.startswith("VmHWM"))
+        return int(peak) / 1024
+    except (OSError, ValueError):
+        unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def measure(classify: Classify, images: np.ndarray) -> dict[str, object]:
+    """Latencies of one image and of a batch, repeated to fill it; then the memory."""
+    rows = np.arange(BATCH) % len(images)
+    return {
+        "batch_1": latency(classify, images[:1]),
+        f"batch_{BATCH}": latency(classify, images[rows]),
+        "peak_memory_mb": peak_memory(),
+    }
+
+
+def read_images(path: Path) -> np.ndarray:
+    """The images in a .npy, or the `images` in an .npz."""
+    content = np.load(path, allow_pickle=False)
+    images: np.ndarray = (
+        content if isinstance(content, np.ndarray) else content["images"]
+    )
+    return images
+
+
+def main() -> None:
+    """The command; see the top of this file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("file", type=Path, help="a file of this folder")
+    parser.add_argument("images", type=Path, help=".npy, or .npz with images")
+    parser.add_argument("--output", type=Path, help="an .npz for all probabilities")
+    parser.add_argument("--latency", action="store_true", help="measure, as JSON")
+    options = parser.parse_args()
+    try:
+        classify = load(options.file)
+        images = read_images(options.images)
+    except ModuleNotFoundError as error:
+        sys.exit(f"run.py: {options.file}: needs {error.name}, which is not installed")
+    except (ValueError, KeyError, OSError) as error:
+        sys.exit(f"run.py: {error}")
+    if options.latency:
+        print(json.dumps(measure(classify, images)))
+    if options.output:
+        np.savez(options.output, probabilities=classify_all(classify, images))
+    if not (options.latency or options.output):
+        names = json.loads((options.file.parent / "manifest.json").read_text())
+        for row in classify_all(classify, images):
+            print(f"{names['class_names'][row.argmax()]}\t{row.max():.4f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+"""TensorFlow Lite in float32, one image a call: for phones, and small Linux boards."""
+
+import numpy as np
+
+from src.checkpoint import Trained
+from src.export.tensorflow_function import tensorflow_function
+
+FILE = "model.tflite"
+RUNTIME: str | None = "ai-edge-litert"
+PACKAGES: tuple[str, ...] = ("tensorflow", "ai_edge_litert")
+EXACT = True
+
+
+def convert(trained: Trained, calibration: np.ndarray) -> dict[str, bytes]:
+    """The file, of TensorFlow Lite's built-in operations only."""
+    import tensorflow as tf
+
+    function = tensorflow_function(trained, batch=1, of_bytes=True)
+    concrete = function.get_concrete_function()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], function)
+    return {FILE: converter.convert()}
