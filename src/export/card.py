@@ -99,7 +99,8 @@ def read_scores() -> dict[str, Numbers]:
 
 def plain(value: str) -> str:
     """A name as Markdown shows it: nothing in it makes a table, a link or a tag."""
-    return re.sub(r"([\\`*_{}\[\]<>()#+!|~&$])", r"\\\1", str(value))
+    line = " ".join(str(value).split())
+    return re.sub(r"([\\`*_{}\[\]<>()#+!|~&$])", r"\\\1", line)
 
 
 def class_rows(classes: Mapping[str, Numbers]) -> list[dict[str, Any]]:
