@@ -289,7 +289,10 @@ class Params(BaseModel, frozen=True, extra="forbid", strict=True):
 
     export_formats: Annotated[
         tuple[FormatName, ...], Field(strict=False, min_length=1)
-    ] = Field(description="a list: stablehlo")
+    ] = Field(
+        description="a list of stablehlo (JAX), saved_model (TensorFlow), tflite, "
+        "tflite_int8 (8-bit integers), onnx, numpy. All take half a minute"
+    )
 
     @model_validator(mode="after")
     def _lists_are_in_order(self) -> Self:

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from benchmarks.project import with_values
+from src import paths
 from src import stage as stage_runner
 from src.config import Params, load_params
 from src.data.prepared import save_prepared
 from src.data.split import Examples, Source
+from src.files import write_metrics
 from tests.imports import ROOT
 
 # A shape that does not fit is an error, not a silent broadcast.
@@ -49,17 +51,26 @@ def prepared(tmp_path, monkeypatch) -> Path:
         "validation": patterned(30, seed=2),
         "test": patterned(37, seed=3),
     }
-    save_prepared(Source("stripes", "1", names, splits["train"], None, None), splits)
+    source = Source("stripes", "1", names, splits["train"], None, None)
+    manifest = save_prepared(source, splits)
+    counts = {name: {"examples": len(split.labels)} for name, split in splits.items()}
+    write_metrics(
+        paths.METRICS / "prepare.json", {**counts, "in_both": manifest["in_both"]}
+    )
     return tmp_path
 
 
 @pytest.fixture
 def write_params(tmp_path):
-    """Writes params.yaml into `tmp_path`: the default one with these keys changed."""
+    """Writes params.yaml into `tmp_path`: the default one with these keys changed.
+
+    The one export format that needs no other library: the others have their own tests.
+    """
 
     def write(**changes: object) -> Path:
         path = tmp_path / "params.yaml"
-        path.write_text(with_values((ROOT / "params.yaml").read_text(), **changes))
+        values = {"export_formats": "[stablehlo]", **changes}
+        path.write_text(with_values((ROOT / "params.yaml").read_text(), **values))
         return path
 
     return write

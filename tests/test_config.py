@@ -11,6 +11,7 @@ from tests.conftest import run_stage
 from tests.imports import ROOT
 
 OPTIMIZERS = "sgd, momentum, nesterov, adam, adamw, rmsprop, lion, lamb, muon"
+FORMATS = "stablehlo, saved_model, tflite, tflite_int8, onnx, numpy"
 SCHEDULES = (
     "constant, cosine, warmup_cosine, linear, exponential, piecewise, one_cycle, "
     "plateau"
@@ -99,8 +100,12 @@ WRONG = [  # key, value as it stands in the file, the message behind the key
         f"expected one of {SCHEDULES}, got 'cosin'. Did you mean 'cosine'?",
     ),
     ("monitor_mode", "up", "expected one of auto, min, max, got 'up'."),
-    ("export_formats", "[]", "expected a list with one of stablehlo, got []."),
-    ("export_formats", "[onxx]", "expected a list with one of stablehlo, got 'onxx'."),
+    ("export_formats", "[]", f"expected a list with one of {FORMATS}, got []."),
+    (
+        "export_formats",
+        "[onxx]",
+        f"expected a list with one of {FORMATS}, got 'onxx'.",
+    ),
     *(
         (
             "dataset",

@@ -79,11 +79,12 @@ def test_nothing_in_src_imports_a_stage():
         assert "stages" not in {found.parent.name for found in imported_modules(path)}
 
 
-def test_tensorflow_is_imported_by_its_own_source_alone():
+def test_tensorflow_is_imported_by_its_own_source_and_formats_alone():
     importers = {
         path.name for path in SOURCES if "import tensorflow" in path.read_text()
     }
-    assert importers == {"tfds.py"}
+    export = {"run.py", "saved_model.py", "tensorflow_function.py"}
+    assert importers == {"tfds.py", "tflite.py", "tflite_int8.py"} | export
 
 
 @pytest.mark.parametrize("name", STAGES)
