@@ -279,6 +279,17 @@ def test_drawing_looks_like_the_data(tmp_path):
     assert drawn(40.0)[[1, 26], 14].min() > 200
 
 
+def test_mass_of_a_drawing_is_in_the_middle_where_the_data_has_a_margin(tmp_path):
+    script = f"{TOOLS} await stroke([0.1, 0.1], [0.3, 0.5], [0.4, 0.5]); return seen();"
+    page = write_page(tmp_path, shape=(28, 28, 1))
+    seen = np.array(evaluate(page, script, tmp_path)).reshape(28, 28)
+    places = np.arange(28) + 0.5
+    middle = [seen.sum(axis) @ places / seen.sum() for axis in (0, 1)]
+    np.testing.assert_allclose(middle, 14, atol=0.5)
+    columns, rows = (np.flatnonzero(seen.sum(axis)) for axis in (0, 1))
+    assert abs(columns.mean() + 0.5 - 14) > 1 or abs(rows.mean() + 0.5 - 14) > 1
+
+
 @pytest.mark.parametrize("shape", [(8, 8, 1), (13, 10, 3)])
 def test_picture_of_the_size_of_the_image_is_taken_as_it_is(tmp_path, shape):
     pixels = np.random.default_rng(4).integers(0, 256, shape, dtype=np.uint8)
