@@ -414,7 +414,7 @@ def test_page_is_no_wider_than_a_phone(tmp_path, count):
     phone.write_text(f'<iframe style="{style}" srcdoc="{content}"></iframe>')
     script = """
     const page = document.querySelector("iframe").contentDocument;
-    await new Promise(requestAnimationFrame);
+    await new Promise((done) => setTimeout(done, 100));
     return [page.documentElement.scrollWidth, page.querySelectorAll("li").length];
     """
     width, rows = evaluate(phone, script, tmp_path)
