@@ -17,9 +17,10 @@ def main(params: Params) -> str:
     from src.checkpoint import load_trained
     from src.data.prepared import load_manifest, load_split
     from src.export.card import model_card, read_scores
+    from src.export.demo import demo_page
     from src.export.formats import check_packages, convert_all, write_files
     from src.export.latency import NETWORK, latency_report, table, time_network
-    from src.export.proof import prove_all
+    from src.export.proof import layers_agree, prove_all
     from src.files import json_bytes, write_metrics
     from src.lineage import outputs
     from src.predict import predict
@@ -35,10 +36,11 @@ def main(params: Params) -> str:
     proofs = prove_all(params.export_formats, export, test, expected)
     results = {name: proof.metrics for name, proof in proofs.items()}
     latency = {name: proof.latency for name, proof in proofs.items()} | {NETWORK: own}
-    files = export.files | {
-        "MODEL_CARD.md": model_card(trained, export.manifest, results, scores),
-        "latency.json": json_bytes(latency_report(latency)),
-    }
+    files = export.files | {"latency.json": json_bytes(latency_report(latency))}
+    if layers_agree(trained, test.images, expected):
+        files["demo.html"] = demo_page(trained, export.manifest)
+    card = model_card(trained, export.manifest, results, scores)
+    files["MODEL_CARD.md"] = card
     with outputs():
         write_files(files)
         write_metrics(paths.METRICS / "export.json", {"export": results})

@@ -12,12 +12,26 @@ from typing import Any
 
 import numpy as np
 
+from src.checkpoint import Trained
 from src.models.layers import Layer
 
 TEMPLATE = Path(__file__).with_name("demo.html")
 PLACEHOLDER = '"THE NETWORK AS JSON"'  # once in the template, valid JSON as it stands
 # So that no name can close the script that the JSON stands in, nor open a comment.
 ESCAPES = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&"}
+
+
+def demo_page(trained: Trained, manifest: Mapping[str, Any]) -> bytes:
+    """The page for a network; `manifest` is what the export's manifest.json says."""
+    architecture = trained.record.architecture
+    return build_demo(
+        trained.model.layers(),
+        trained.weights,
+        architecture.image_shape,
+        trained.record.class_names,
+        manifest["input"]["background"],
+        f"{architecture.model} on {manifest['model'].get('dataset', 'images')}",
+    )
 
 
 def build_demo(

@@ -8,19 +8,24 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from src import paths
+from src.checkpoint import Trained
 from src.config import FormatName
 from src.data.split import Examples
 from src.errors import DataError
 from src.export.formats import Export, Files, Format, format_module
+from src.export.shipped.run import classify_all
 from src.faults import shortened
 from src.interrupt import raise_if_stopped
+from src.models.layers import probabilities
 from src.npz import read_arrays
 from src.storage import explained
 
@@ -135,7 +140,8 @@ def check_exact(file: str, largest: float, wrong: int) -> None:
         raise DataError(
             f"{paths.EXPORT / file}: expected the trained network's probabilities "
             f"within {TOLERANCE}, found a difference of {largest:.2g}, and {wrong} "
-            "images taken for another class. The file must not be shipped."
+            "images taken for another class. The file must not be shipped. Where the "
+            "network was changed, change its list of layers too."
         )
 
 
@@ -148,3 +154,18 @@ def check_close(file: str, metrics: dict[str, Any], accuracy: float) -> None:
             f"found {lost:.2%}. Leave the format out of export_formats, or train a "
             "network that bears it: more weight_decay, another model."
         )
+
+
+def layers_agree(trained: Trained, images: np.ndarray, expected: np.ndarray) -> bool:
+    """Whether the list of layers, which `demo.html` plays, tells what the network does.
+
+    Args:
+        trained: the network.
+        images: uint8 `[examples, height, width, channels]`.
+        expected: its probabilities, `[examples, classes]`.
+    """
+    played = jax.jit(partial(probabilities, trained.model.layers(), trained.weights))
+    found = classify_all(
+        lambda batch: np.asarray(played(batch / np.float32(255))), images
+    )
+    return bool(np.abs(found - expected).max() <= TOLERANCE)
