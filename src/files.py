@@ -194,6 +194,17 @@ def read_record(path: Path, kind: type[Record], repair: str) -> Record:
             f"{path}: expected the content that its {SEAL} was taken of, found another:"
             f" the file was changed or damaged. {repair}"
         )
+    return checked(path, content, kind, repair)
+
+
+def checked(
+    path: Path, content: Mapping[str, Any], kind: type[Record], repair: str
+) -> Record:
+    """The content of a JSON file as the pydantic model `kind`.
+
+    Raises:
+        DataError: a key is missing or of another type.
+    """
     try:
         return kind.model_validate(content)
     except ValidationError as error:
