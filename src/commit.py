@@ -13,11 +13,11 @@ from typing import NamedTuple
 # Not the data, which may lie anywhere: its digests say which it was.
 SOURCES = ("src", "stages", "requirements.lock", "params.yaml")
 # Whatever the user's own configuration says.
-SETTINGS = {
-    "core.fsmonitor": "false",
-    "i18n.logOutputEncoding": "UTF-8",
-    "log.showSignature": "false",
-}
+SETTINGS = (
+    "core.fsmonitor=false",
+    "i18n.logOutputEncoding=UTF-8",
+    "log.showSignature=false",
+)
 
 
 class Commit(NamedTuple):
@@ -55,7 +55,7 @@ def changed_sources() -> tuple[str, ...]:
 
 def git(*arguments: str) -> str | None:
     """What git prints; None where it fails."""
-    settings = [f"-c{name}={value}" for name, value in SETTINGS.items()]
+    settings = [word for setting in SETTINGS for word in ("-c", setting)]
     # The index stays as it is: another git may be at work.
     command = ["git", "--no-optional-locks", *settings, *arguments]
     result = subprocess.run(  # noqa: S603 - no shell, and nobody else's words in it

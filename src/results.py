@@ -4,9 +4,6 @@ Each file is read by itself, and those that tell of the same thing must agree. N
 here imports JAX: a report takes less than a second.
 """
 
-import csv
-import io
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,12 +24,18 @@ from src.data.prepared import Manifest, SplitName, load_manifest, load_split
 from src.data.split import Examples
 from src.errors import DataError
 from src.faults import shortened
-from src.files import checked, digest, one_line, read_bytes, read_json, read_record
+from src.files import (
+    checked,
+    digest,
+    read_bytes,
+    read_columns,
+    read_json,
+    read_record,
+)
 
 TRAIN = "Train it anew: dvc repro train"
 EVALUATE = "Score it anew: dvc repro evaluate"
 EXPORT = "Export it anew: dvc repro export"
-MAX_TABLE = 1 << 28  # bytes: a million epochs, or some million images
 MAX_LOCK = 1 << 24  # bytes
 CURVES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 
@@ -230,36 +233,6 @@ def read_predictions(
             f"confidence from 0 to 1, found another table. {EVALUATE}"
         )
     return np.array(table["predicted"]), confidence
-
-
-def read_columns(
-    path: Path,
-    repair: str,
-    kinds: Mapping[str, Callable[[str], Any]],
-    sha256: str | None = None,
-) -> dict[str, list[Any]]:
-    """Columns of a table.
-
-    Args:
-        path: a CSV file.
-        repair: what its reader should do when it is missing or broken, a sentence.
-        kinds: what makes a value of a cell, by column.
-        sha256: the digest that was recorded when the file was written, if one was.
-
-    Raises:
-        DataError: it is missing, has another digest, or lacks a column or a row.
-    """
-    content = read_bytes(path, repair, MAX_TABLE, sha256)
-    try:
-        rows = list(csv.DictReader(io.StringIO(content.decode(), newline="")))
-        if not rows:
-            raise ValueError("no rows")
-        return {name: [kind(row[name]) for row in rows] for name, kind in kinds.items()}
-    except (KeyError, ValueError, TypeError, csv.Error) as error:
-        raise DataError(
-            f"{path}: expected a table with {', '.join(kinds)}, found "
-            f"{one_line(error)}. {repair}"
-        ) from None
 
 
 def check_one_run(results: Results) -> None:
