@@ -14,7 +14,7 @@ import numpy as np
 from src.metrics import confidence_bins, wilson_interval
 
 MAX_POINTS = 600  # of a line: more than a chart is wide
-LOGARITHMIC = 30  # the largest value over the smallest from which on an axis is so
+LOGARITHMIC = 100  # the largest value over the smallest from which on an axis is so
 MAX_LABEL = 14  # letters of a class name beside the confusion matrix
 
 
@@ -34,6 +34,7 @@ class Axis:
     begin: float
     end: float
     logarithmic: bool = False
+    whole: bool = False  # numbers beside it are, as epochs
 
     def places(self, values: np.ndarray) -> np.ndarray:
         """Where the numbers lie; what is not finite, or not above 0, is NaN."""
@@ -52,7 +53,11 @@ class Axis:
     def ticks(self) -> list[Tick]:
         """A few round numbers within the axis."""
         numbers = (log_ticks if self.logarithmic else linear_ticks)(self.low, self.high)
-        return [Tick(self.place(each), f"{each:g}") for each in numbers]
+        return [
+            Tick(self.place(each), f"{each:g}")
+            for each in numbers
+            if each == int(each) or not self.whole
+        ]
 
 
 def linear_ticks(low: float, high: float) -> list[float]:
@@ -100,7 +105,7 @@ def learning_curves(
         best_epoch: the epoch whose weights were kept.
     """
     low, high, logarithmic = value_range(np.concatenate([each for _, each in curves]))
-    x = Axis(min(epochs[0], 1), max(epochs[-1], 2), 42, 350)
+    x = Axis(min(epochs[0], 1), max(epochs[-1], 2), 42, 350, whole=True)
     y = Axis(low, high, 196, 24, logarithmic)
     lines = [Line(name, path(x.places(epochs), y.places(of))) for name, of in curves]
     height = y.places(curves[-1][1][epochs == best_epoch])

@@ -224,6 +224,12 @@ OUTPUTS = {
         "models/export/manifest.json",
         "metrics/export.json",
     ],
+    "report": ["metrics/report.html"],
+}
+BEFORE = {
+    "evaluate": ["train"],
+    "export": ["train"],
+    "report": ["prepare", "train", "evaluate", "export"],
 }
 
 
@@ -237,7 +243,8 @@ def test_disk_that_fails_at_any_write_of_a_stage_is_code_five_and_changes_nothin
     )
     monkeypatch.setattr("src.resume.SECONDS", -1.0)  # saves after every epoch
     monkeypatch.setattr("src.resume.SHARE", 0)
-    for before in ("train",) if stage in ("evaluate", "export") else ():
+    shutil.copy(ROOT / "requirements.lock", prepared)
+    for before in BEFORE.get(stage, ()):
         assert exit_code(before, monkeypatch) == 0
     for number in itertools.count(1):
         for name in OUTPUTS[stage]:
