@@ -15,6 +15,7 @@ from src.metrics import confidence_bins, wilson_interval
 
 MAX_POINTS = 600  # of a line: more than a chart is wide
 LOGARITHMIC = 100  # the largest value over the smallest from which on an axis is so
+LARGEST = 1e100  # what is beyond it has no place on an axis
 MAX_LABEL = 14  # letters of a class name beside the confusion matrix
 
 
@@ -37,9 +38,9 @@ class Axis:
     whole: bool = False  # numbers beside it are, as epochs
 
     def places(self, values: np.ndarray) -> np.ndarray:
-        """Where the numbers lie; what is not finite, or not above 0, is NaN."""
+        """Where the numbers lie; NaN for those that have no place on the axis."""
         low, high, values = self.low, self.high, np.asarray(values, np.float64)
-        values = np.where(np.isfinite(values), values, np.nan)
+        values = np.where(np.abs(values) < LARGEST, values, np.nan)
         if self.logarithmic:
             values = np.log(np.where(values > 0, values, np.nan))
             low, high = math.log(low), math.log(high)
@@ -116,13 +117,13 @@ def learning_curves(
 
 def value_range(values: np.ndarray) -> tuple[float, float, bool]:
     """Ends of an axis for values, and whether it should be logarithmic."""
-    known = values[np.isfinite(values)]
+    known = values[np.abs(values) < LARGEST]
     if len(known) == 0:
         return 0.0, 1.0, False
     low, high = float(known.min()), float(known.max())
-    if low > 0 and high / low > LOGARITHMIC:
+    if low > 1 / LARGEST and high / low > LOGARITHMIC:
         return low / 1.2, high * 1.2, True
-    margin = 0.05 * (high - low) or 0.1 * abs(high) or 1.0
+    margin = max(0.05 * (high - low), 1e-3 * abs(high), 1e-6)
     return low - margin, high + margin, False
 
 

@@ -67,7 +67,7 @@ class ClassRow(NamedTuple):
 
 def build_page(
     results: Results, params: Params, text: str, commit: Commit | str
-) -> str:
+) -> bytes:
     """The page.
 
     Args:
@@ -88,7 +88,7 @@ def build_page(
     across, down = Axis(0, 1, 42, 350), Axis(0, 1, 196, 12)
     points = reliability(results.confidence, correct, CALIBRATION_BINS, across, down)
     rows = class_rows(results)
-    return environment.get_template(TEMPLATE).render(
+    page = environment.get_template(TEMPLATE).render(
         run=results,
         commit=None if isinstance(commit, str) else commit,
         no_commit=commit,
@@ -107,6 +107,7 @@ def build_page(
         measures=measures(results),
         groups=parameter_groups(params, text),
     )
+    return page.encode(errors="replace")  # half a character may stand in a name
 
 
 def curves(results: Results, metric: str) -> Curves:

@@ -6,22 +6,14 @@ here imports JAX: a report takes less than a second.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    FiniteFloat,
-    NonNegativeInt,
-    PositiveInt,
-)
 
 from src import paths
 from src.data.prepared import REPAIR as PREPARE
-from src.data.prepared import Manifest, SplitName, load_manifest, load_split
-from src.data.split import Examples
+from src.data.prepared import Manifest, load_manifest, load_split
+from src.data.split import Examples, class_counts
 from src.errors import DataError
 from src.faults import shortened
 from src.files import (
@@ -32,113 +24,22 @@ from src.files import (
     read_json,
     read_record,
 )
+from src.records import (
+    EvaluateMetrics,
+    ExportManifest,
+    ExportMetrics,
+    PrepareMetrics,
+    Scores,
+    Trained,
+    TrainMetrics,
+)
 
 TRAIN = "Train it anew: dvc repro train"
 EVALUATE = "Score it anew: dvc repro evaluate"
 EXPORT = "Export it anew: dvc repro export"
 MAX_LOCK = 1 << 24  # bytes
+MAX_EPOCH = 1e9
 CURVES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
-
-Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
-
-
-class Of(BaseModel):
-    """What a file must hold for its part of the report; more may stand in it."""
-
-    model_config = ConfigDict(frozen=True)
-
-
-class Size(Of):
-    """How many examples a split has."""
-
-    examples: PositiveInt
-
-
-class PrepareMetrics(Of):
-    """`metrics/prepare.json`."""
-
-    train: Size
-    validation: Size
-    test: Size
-    in_both: dict[str, NonNegativeInt]  # images, by the two splits they stand in
-
-
-class TrainMetrics(Of):
-    """`metrics/train.json`."""
-
-    best_epoch: PositiveInt
-    epochs: PositiveInt
-    steps: NonNegativeInt
-    skipped: NonNegativeInt
-    validation: dict[str, FiniteFloat]
-
-
-class ClassScores(Of):
-    """The scores of a class in `metrics/test.json`."""
-
-    precision: Share
-    recall: Share
-    f1: Share
-    examples: NonNegativeInt
-
-
-class Scores(ClassScores):
-    """The scores of all classes; precision, recall and F1 are means over them."""
-
-    loss: FiniteFloat
-    accuracy: Share
-    accuracy_low: Share
-    accuracy_high: Share
-    calibration_error: Share
-    top_k: Share
-    correct: NonNegativeInt
-    examples: PositiveInt
-    classes: dict[str, ClassScores]
-
-
-class EvaluateMetrics(Of):
-    """`metrics/test.json`."""
-
-    test: Scores
-
-
-class ExportMetrics(Of):
-    """`metrics/export.json`: what was measured of each format, by its name."""
-
-    export: dict[str, dict[str, int | FiniteFloat]]
-
-
-class Network(Of):
-    """The architecture in `model.json`."""
-
-    model: str
-
-
-class Trained(Of):
-    """What `model.json` says of the weights."""
-
-    architecture: Network
-    class_names: list[str]
-    data_sha256: dict[SplitName, str]
-    epoch: PositiveInt
-    stopped: str
-    versions: dict[str, str]
-    sha256: str
-    history_sha256: str
-
-
-class ExportedFile(Of):
-    """A file in `models/export`."""
-
-    file: str
-    sha256: str
-
-
-class ExportManifest(Of):
-    """`models/export/manifest.json`."""
-
-    formats: dict[str, ExportedFile]
-    weights: ExportedFile
 
 
 @dataclass(frozen=True)
@@ -207,7 +108,13 @@ def read_history(sha256: str) -> dict[str, np.ndarray]:
     """
     kinds = {"epoch": float} | dict.fromkeys(CURVES, number)
     columns = read_columns(paths.HISTORY, TRAIN, kinds, sha256)
-    return {name: np.array(values) for name, values in columns.items()}
+    history = {name: np.array(values) for name, values in columns.items()}
+    epochs = history["epoch"]
+    if not (epochs[0] >= 1 and epochs[-1] <= MAX_EPOCH and (np.diff(epochs) > 0).all()):
+        raise DataError(
+            f"{paths.HISTORY}: expected rising epochs from 1 on, found others. {TRAIN}"
+        )
+    return history
 
 
 def number(cell: str) -> float:
@@ -242,11 +149,14 @@ def check_one_run(results: Results) -> None:
     agree(paths.MODEL, "data_sha256", learnt, trained.data_sha256, TRAIN)
     best = results.training.best_epoch
     agree(paths.METRICS / "train.json", "best_epoch", trained.epoch, best, TRAIN)
+    known = best in results.history["epoch"].tolist()
+    agree(paths.METRICS / "train.json", "best_epoch in the history", True, known, TRAIN)
     right = int((results.predicted == results.test.labels).sum())
     answers, told = (right, len(results.predicted)), (scores.correct, scores.examples)
     agree(paths.METRICS / "test.json", "correct, examples", answers, told, EVALUATE)
-    names, told_names = sorted(manifest.class_names), sorted(scores.classes)
-    agree(paths.METRICS / "test.json", "classes", names, told_names, EVALUATE)
+    examples = class_counts(results.test, manifest.class_names)
+    told_examples = {name: of.examples for name, of in scores.classes.items()}
+    agree(paths.METRICS / "test.json", "classes", examples, told_examples, EVALUATE)
     weights = results.files.weights.sha256
     agree(paths.EXPORT / "manifest.json", "weights", trained.sha256, weights, EXPORT)
 

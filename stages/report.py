@@ -18,7 +18,7 @@ def main(params: Params) -> str:
 
     results = load_results()
     text = paths.PARAMS.read_text(encoding="utf-8")
-    page = build_page(results, params, text, find_commit()).encode()
+    page = build_page(results, params, text, find_commit())
     with outputs():
         write_bytes(paths.REPORT, page)
     scores = results.scores

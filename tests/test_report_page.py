@@ -20,7 +20,7 @@ from src.commit import SOURCES
 from src.config import Params
 from src.data.prepared import save_prepared
 from src.data.split import Examples, Source
-from src.files import write_csv, write_json, write_metrics, write_record
+from src.files import digest, write_csv, write_json, write_metrics, write_record
 from src.metrics import test_metrics as all_metrics
 from tests.browser import evaluate, print_to_pdf
 from tests.conftest import exit_code, run_stage
@@ -321,13 +321,17 @@ def test_missing_or_damaged_input_is_code_three_and_leaves_the_old_page(
         (paths.METRICS / "test.json", lambda c: c["test"].update(correct=34)),
         (paths.METRICS / "test.json", lambda c: c["test"]["classes"].pop("cat")),
         (paths.METRICS / "test.json", lambda c: c["test"].update(accuracy=1e999)),
+        (
+            paths.METRICS / "test.json",
+            lambda c: c["test"]["classes"]["cat"].update(examples=10**400),
+        ),
         (paths.METRICS / "train.json", lambda c: c.update(best_epoch=3)),
         (
             paths.EXPORT / "manifest.json",
             lambda c: c["weights"].update(sha256="e" * 64),
         ),
     ],
-    ids=["answers", "classes", "infinity", "epoch", "weights"],
+    ids=["answers", "classes", "infinity", "size", "epoch", "weights"],
 )
 def test_file_of_another_run_is_refused(make_page, monkeypatch, capsys, path, change):
     make_page()
@@ -345,6 +349,45 @@ def test_curve_has_a_gap_where_nothing_was_computed_and_a_dot_at_the_best_epoch(
     x, y = chart.best
     assert f"L{x:g} {y:g}L" in chart.lines[1].path
     assert x == (42 + 350) / 2
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [0.0],
+        [0.5, 0.5],
+        [1e-320, 0],
+        [1.7e308, 1.0],
+        [1e99, 1e-99],
+        [np.nan, np.nan],
+        [np.inf, 1.0],
+        [-3.0, 4.0],
+        [0.9999, 0.99991],
+        range(5000),
+    ],
+)
+def test_curve_of_any_numbers_has_an_axis_and_stays_on_it(values):
+    values = np.array(values, np.float64)
+    chart = learning_curves(np.arange(len(values)) + 1.0, [("a", values)], 1)
+    places = [tick.place for tick in chart.y.ticks()]
+    assert 2 <= len(places) <= 8
+    assert all(chart.y.end - 0.1 <= place <= chart.y.begin + 0.1 for place in places)
+    numbers = re.findall(r"[^MLh ]+", chart.lines[0].path)
+    assert all(0 <= float(number) <= 360 for number in numbers)
+    assert len(numbers) <= 4 * 600
+
+
+@pytest.mark.parametrize("cell", ["inf", "nan", "0", "-1", "1e400", "x"])
+def test_history_without_rising_epochs_is_refused(make_page, monkeypatch, capsys, cell):
+    make_page()
+    text = paths.HISTORY.read_text().replace("\n3,", f"\n{cell},")
+    paths.HISTORY.write_text(text)
+    record = json.loads(paths.MODEL.read_text())
+    del record["sha256_of_the_rest"]
+    record["history_sha256"] = digest(text.encode())
+    write_record(paths.MODEL, record)
+    assert exit_code("report", monkeypatch) == 3
+    assert capsys.readouterr().err.startswith(f"report: {paths.HISTORY}: expected")
 
 
 def test_points_of_reliability_are_means_of_their_bins():
