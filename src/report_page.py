@@ -9,7 +9,7 @@ import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -19,6 +19,7 @@ from src.charts import (
     Axis,
     Confusion,
     Curves,
+    Point,
     confusion_cells,
     learning_curves,
     reliability,
@@ -26,6 +27,7 @@ from src.charts import (
 from src.commit import Commit
 from src.config import Params
 from src.metrics import CALIBRATION_BINS, confusion_matrix, wilson_interval
+from src.records import ClassScores
 from src.results import Results
 
 TEMPLATE = "report_page.html"
@@ -60,9 +62,26 @@ class ClassRow(NamedTuple):
     """A class in the table."""
 
     name: str
-    scores: Any
+    scores: ClassScores
     low: float  # of recall's 95 % interval
     high: float
+
+
+class ClassTable(NamedTuple):
+    """The table of classes."""
+
+    rows: list[ClassRow]
+    hidden: int  # classes for which there is no room
+    recall: Axis
+
+
+class Calibration(NamedTuple):
+    """The chart of confidence and accuracy."""
+
+    across: Axis
+    down: Axis
+    points: list[Point]
+    bins: int
 
 
 def build_page(
@@ -76,38 +95,35 @@ def build_page(
         text: of `params.yaml`, whose headings group the parameters.
         commit: that the run was made from; or why there is none.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"measure": measure, "parameter": parameter}
-    correct = results.predicted == results.test.labels
-    across, down = Axis(0, 1, 42, 350), Axis(0, 1, 196, 12)
-    points = reliability(results.confidence, correct, CALIBRATION_BINS, across, down)
-    rows = class_rows(results)
-    page = environment.get_template(TEMPLATE).render(
+    template = environment().get_template(TEMPLATE)
+    page = template.render(
         run=results,
         commit=None if isinstance(commit, str) else commit,
         no_commit=commit,
         curves={name: curves(results, name) for name in ("loss", "accuracy")},
         confusion=confusion(results),
         pairs=pairs(results),
-        rows=rows[:MAX_CLASSES],
-        hidden=len(rows[MAX_CLASSES:]),
-        recall=Axis(min([row.low for row in rows if row.scores.examples]), 1, 4, 116),
-        across=across,
-        down=down,
-        points=points,
-        bins=CALIBRATION_BINS,
+        classes=class_table(results),
+        calibration=calibration(results),
         mistakes=mistakes(results),
-        wrong=int((~correct).sum()),
+        wrong=int((results.predicted != results.test.labels).sum()),
         measures=measures(results),
         groups=parameter_groups(params, text),
     )
     return page.encode(errors="replace")  # half a character may stand in a name
+
+
+def environment() -> Environment:
+    """How templates are read: what they show is text, and a misspelt name an error."""
+    made = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"measure": measure, "parameter": parameter}
+    return made
 
 
 def curves(results: Results, metric: str) -> Curves:
@@ -143,7 +159,7 @@ def pairs(results: Results) -> list[tuple[str, str, int]]:
     ]
 
 
-def class_rows(results: Results) -> list[ClassRow]:
+def class_table(results: Results) -> ClassTable:
     """The classes in their order; where there are many, by F1, the lowest first."""
     rows = []
     for name in results.manifest.class_names:
@@ -153,7 +169,17 @@ def class_rows(results: Results) -> list[ClassRow]:
         rows.append(ClassRow(name, scores, *ends))
     if len(rows) > MAX_CLASSES:
         rows.sort(key=lambda row: row.scores.f1)
-    return rows
+    lowest = min(row.low for row in rows if row.scores.examples)
+    recall = Axis(lowest, 1, 4, 116)
+    return ClassTable(rows[:MAX_CLASSES], len(rows[MAX_CLASSES:]), recall)
+
+
+def calibration(results: Results) -> Calibration:
+    """How often answers of like confidence are right."""
+    across, down = Axis(0, 1, 42, 350), Axis(0, 1, 196, 12)
+    correct = results.predicted == results.test.labels
+    points = reliability(results.confidence, correct, CALIBRATION_BINS, across, down)
+    return Calibration(across, down, points, CALIBRATION_BINS)
 
 
 def mistakes(results: Results) -> list[Mistake]:
