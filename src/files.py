@@ -11,7 +11,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -27,6 +27,7 @@ SEAL = "sha256_of_the_rest"
 # A file in a cache of DVC, which may lie anywhere and be linked to.
 CACHED = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
 MAX_JSON = 4 << 20  # bytes: ten thousand classes need one million
+MAX_TABLE = 1 << 28  # bytes: a million epochs, or some million images
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -194,6 +195,17 @@ def read_record(path: Path, kind: type[Record], repair: str) -> Record:
             f"{path}: expected the content that its {SEAL} was taken of, found another:"
             f" the file was changed or damaged. {repair}"
         )
+    return checked(path, content, kind, repair)
+
+
+def checked(
+    path: Path, content: Mapping[str, Any], kind: type[Record], repair: str
+) -> Record:
+    """The content of a JSON file as the pydantic model `kind`.
+
+    Raises:
+        DataError: a key is missing or of another type.
+    """
     try:
         return kind.model_validate(content)
     except ValidationError as error:
@@ -202,6 +214,36 @@ def read_record(path: Path, kind: type[Record], repair: str) -> Record:
         raise DataError(
             f"{path}: {where}: expected another content, found: {fault['msg']}. "
             f"{repair}"
+        ) from None
+
+
+def read_columns(
+    path: Path,
+    repair: str,
+    kinds: Mapping[str, Callable[[str], Any]],
+    sha256: str | None = None,
+) -> dict[str, list[Any]]:
+    """Columns of a table.
+
+    Args:
+        path: a CSV file.
+        repair: what its reader should do when it is missing or broken, a sentence.
+        kinds: what makes a value of a cell, by column.
+        sha256: the digest that was recorded when the file was written, if one was.
+
+    Raises:
+        DataError: it is missing, has another digest, or lacks a column or a row.
+    """
+    content = read_bytes(path, repair, MAX_TABLE, sha256)
+    try:
+        rows = list(csv.DictReader(io.StringIO(content.decode(), newline="")))
+        if not rows:
+            raise ValueError("no rows")
+        return {name: [kind(row[name]) for row in rows] for name, kind in kinds.items()}
+    except (KeyError, ValueError, TypeError, csv.Error) as error:
+        raise DataError(
+            f"{path}: expected a table with {', '.join(kinds)}, found "
+            f"{one_line(error)}. {repair}"
         ) from None
 
 

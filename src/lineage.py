@@ -77,6 +77,8 @@ def files_of(path: Path) -> Iterator[Path]:
             inner.clear()
             continue
         entered.add(real)
+        if "__pycache__" in inner:  # changes while sources are imported, as .dvcignore
+            inner.remove("__pycache__")
         yield from (found for name in names if (found := Path(folder, name)).is_file())
 
 

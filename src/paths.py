@@ -3,6 +3,7 @@
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
+LOCK = Path("requirements.lock")
 
 MANUAL = Path("data/manual")
 PREPARED = Path("data/prepared")
@@ -13,6 +14,7 @@ MODEL = Path("models/model.json")
 EXPORT = Path("models/export")
 
 METRICS = Path("metrics")
+REPORT = METRICS / "report.html"
 PLOTS = METRICS / "plots"
 HISTORY = PLOTS / "history.csv"
 STEPS = PLOTS / "steps.csv"

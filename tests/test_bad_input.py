@@ -476,7 +476,7 @@ def test_wrong_artifact_has_its_code(prepared, write_params, monkeypatch, capsys
     assert message in error
 
 
-@pytest.mark.parametrize("stage", ["prepare", "train", "evaluate", "export"])
+@pytest.mark.parametrize("stage", ["prepare", "train", "evaluate", "export", "report"])
 def test_each_stage_says_it_so_to_dvc_too(tmp_path, write_params, stage):
     """What is shown above within this process, in one of its own."""
     write_params(lr=-1)

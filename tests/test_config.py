@@ -234,7 +234,9 @@ def test_missing_file_says_where_to_run(tmp_path):
         load_params(tmp_path / "params.yaml")
 
 
-@pytest.mark.parametrize("stage", ["check", "prepare", "train", "evaluate", "export"])
+@pytest.mark.parametrize(
+    "stage", ["check", "prepare", "train", "evaluate", "export", "report"]
+)
 def test_stage_refuses_wrong_parameters_with_code_two_and_one_line(write_params, stage):
     folder = write_params(lr="-1").parent
     result = run_stage(stage, folder)

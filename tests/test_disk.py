@@ -224,9 +224,16 @@ OUTPUTS = {
         "models/export/run.py",
         "models/export/manifest.json",
         "models/export/MODEL_CARD.md",
+        "models/export/demo.html",
         "models/export/latency.json",
         "metrics/export.json",
     ],
+    "report": ["metrics/report.html"],
+}
+BEFORE = {
+    "evaluate": ["train"],
+    "export": ["train", "evaluate"],
+    "report": ["prepare", "train", "evaluate", "export"],
 }
 
 
@@ -240,8 +247,8 @@ def test_disk_that_fails_at_any_write_of_a_stage_is_code_five_and_changes_nothin
     )
     monkeypatch.setattr("src.resume.SECONDS", -1.0)  # saves after every epoch
     monkeypatch.setattr("src.resume.SHARE", 0)
-    earlier = {"evaluate": ("train",), "export": ("train", "evaluate")}
-    for before in earlier.get(stage, ()):
+    shutil.copy(ROOT / "requirements.lock", prepared)
+    for before in BEFORE.get(stage, ()):
         assert exit_code(before, monkeypatch) == 0
     for number in itertools.count(1):
         for name in OUTPUTS[stage]:

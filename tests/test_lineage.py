@@ -105,6 +105,13 @@ def test_what_the_stage_does_not_read_may_be_edited(stage, write_params):
     assert (stage / "result").read_bytes() == b"done"
 
 
+def test_compiled_sources_may_appear_in_a_folder_that_the_stage_reads(stage):
+    (stage / "data/deep/__pycache__").mkdir()
+    (stage / "data/deep/__pycache__/step.pyc").write_bytes(b"compiled")
+    writes(stage)
+    assert (stage / "result").exists()
+
+
 def test_stage_that_dvc_does_not_know_has_nothing_to_compare(stage, write_params):
     remember("other", load_params(stage / "params.yaml"))
     edit_source(stage, write_params)

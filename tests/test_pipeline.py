@@ -115,6 +115,7 @@ def test_pipeline_leaves_every_file_of_the_contract(clone):
         assert clone.bytes(f"metrics/plots/{name}.csv")
     for name in ("learning_curves", "confusion", "mistakes"):
         assert clone.bytes(f"metrics/plots/{name}.png").startswith(b"\x89PNG")
+    assert clone.bytes("metrics/report.html").startswith(b"<!DOCTYPE html>")
 
 
 def test_test_metrics_have_the_names_of_the_contract(clone):

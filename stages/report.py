@@ -1,0 +1,33 @@
+"""Writes all that is known of the run as one page, to be read and sent around.
+
+Run by `dvc repro report`; nothing is computed anew, so it takes less than a second.
+"""
+
+from src import paths
+from src.config import Params
+from src.stage import run_stage
+
+
+def main(params: Params) -> str:
+    """Writes metrics/report.html."""
+    from src.commit import find_commit
+    from src.lineage import outputs
+    from src.report_page import build_page
+    from src.results import load_results
+    from src.storage import write_bytes
+
+    results = load_results()
+    text = paths.PARAMS.read_text(encoding="utf-8")
+    page = build_page(results, params, text, find_commit())
+    with outputs():
+        write_bytes(paths.REPORT, page)
+    scores = results.scores
+    return (
+        f"{results.manifest.dataset}, {results.trained.architecture.model}: accuracy "
+        f"{scores.accuracy:.4f}, {scores.examples - scores.correct} of "
+        f"{scores.examples} images wrong, {len(page):,} bytes -> {paths.REPORT}"
+    )
+
+
+if __name__ == "__main__":
+    run_stage("report", main)
