@@ -20,7 +20,7 @@ def main(params: Params) -> str:
     from src.export.demo import demo_page
     from src.export.formats import check_packages, convert_all, write_files
     from src.export.latency import NETWORK, latency_report, table, time_network
-    from src.export.proof import layers_agree, prove_all
+    from src.export.proof import layers_agree, prove_all, summary
     from src.files import json_bytes, write_metrics
     from src.lineage import outputs
     from src.predict import predict
@@ -45,12 +45,7 @@ def main(params: Params) -> str:
         write_files(files)
         write_metrics(paths.METRICS / "export.json", {"export": results})
     print(table(latency))  # noqa: T201 - of this moment, so in no metrics file
-    exact = [result for name, result in results.items() if name != "tflite_int8"]
-    worst = max((each["largest_difference"] for each in exact), default=0.0)
-    return (
-        f"{', '.join(results)}: equal to the trained network on {len(test.labels)} "
-        f"test images (largest difference {worst:.1e}) -> {paths.EXPORT}"
-    )
+    return f"{summary(results, len(test.labels))} -> {paths.EXPORT}"
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from src.export.formats import (
     write_files,
 )
 from src.export.latency import table
-from src.export.proof import compare, lay_out, prove_all
+from src.export.proof import compare, lay_out, prove_all, summary
 from src.export.shipped import run
 from src.models import build_model
 from src.models.architecture import Architecture
@@ -425,3 +425,14 @@ def test_run_says_in_one_line_what_is_wrong(shipped, arguments, message):
     assert ended.returncode == 1
     assert message in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
+
+
+def test_stage_tells_equal_files_from_those_of_integers(prepared):
+    exact = {"largest_difference": 2e-7, "changed": 0, "accuracy": 0.99}
+    integers = {"largest_difference": 0.03, "changed": 2, "accuracy": 0.98}
+    said = summary({"onnx": exact, "tflite_int8": integers}, 355)
+    assert said == (
+        "onnx: equal to the trained network on 355 test images (largest difference "
+        "2.0e-07); tflite_int8: another answer on 2 of them, accuracy 0.9800"
+    )
+    assert "equal" not in summary({"tflite_int8": integers}, 355)

@@ -206,6 +206,46 @@ def test_changed_image_folder_reruns_prepare(clone):
     (clone.folder / "data/raw/another.txt").unlink()
 
 
+@pytest.fixture
+def shared(clone, tmp_path):
+    """The repository with a remote, to which all was pushed; what README says."""
+    clone.run("dvc", "remote", "add", "--default", "storage", str(tmp_path / "remote"))
+    clone.run("dvc", "push")
+    clone.run("git", "commit", "--quiet", "--all", "--message", "Name a remote")
+    return clone
+
+
+def files_in(folder):
+    return {
+        path.relative_to(folder): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "latency.json"  # DVC ignores it
+    }
+
+
+def test_pushed_run_is_pulled_to_the_bit_elsewhere(shared, tmp_path):
+    elsewhere = Clone.__new__(Clone)
+    elsewhere.folder = tmp_path / "elsewhere"
+    shared.run("git", "clone", "--quiet", ".", str(elsewhere.folder))
+    assert not (elsewhere.folder / "models").exists()
+    elsewhere.run("dvc", "pull")
+    for name in ("models", "data/prepared", "metrics"):
+        assert files_in(elsewhere.folder / name) == files_in(shared.folder / name)
+    assert "up to date" in elsewhere.run("dvc", "status")
+
+
+@pytest.mark.slow
+def test_registered_version_is_had_by_its_name_without_the_code(shared, tmp_path):
+    shared.run("gto", "register", "classifier", "--version", "v1.0.0")
+    assert "v1.0.0" in shared.run("gto", "show")
+    address = str(shared.folder)
+    version = ("--rev", "classifier@v1.0.0", "--out", str(tmp_path / "got"))
+    shared.run("dvc", "artifacts", "get", address, "classifier", *version)
+    expected = files_in(shared.folder / "models/export")
+    assert files_in(tmp_path / "got") == expected
+    shared.run("git", "tag", "--delete", "classifier@v1.0.0")
+
+
 @pytest.mark.slow
 def test_experiment_in_a_temporary_copy_gives_the_bits_of_the_workspace(clone):
     clone.run("dvc", "exp", "run", "--temp", "--name", "apart", "-S", "lr=0.01")

@@ -9,6 +9,7 @@ from jinja2 import Environment, StrictUndefined, UndefinedError
 
 from src import paths
 from src.checkpoint import Trained
+from src.config import FormatName
 from src.errors import DataError
 from src.files import one_line, read_json
 from src.metrics import CALIBRATION_BINS, wilson_interval
@@ -28,7 +29,10 @@ Numbers = Mapping[str, Any]
 
 
 def model_card(
-    trained: Trained, manifest: Numbers, exported: Numbers, metrics: Numbers
+    trained: Trained,
+    manifest: Numbers,
+    exported: Mapping[FormatName, Numbers],
+    metrics: Numbers,
 ) -> bytes:
     """The card as Markdown, with the front matter that Hugging Face reads.
 
@@ -55,7 +59,10 @@ def model_card(
 
 
 def facts(
-    trained: Trained, manifest: Numbers, exported: Numbers, metrics: Numbers
+    trained: Trained,
+    manifest: Numbers,
+    exported: Mapping[FormatName, Numbers],
+    metrics: Numbers,
 ) -> dict[str, Any]:
     """What the template asks for; arguments as for `model_card`."""
     model = manifest["model"]

@@ -7,7 +7,7 @@ project, only the runtime that a user of the file would install.
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -53,7 +53,7 @@ def lay_out(files: Files, folder: Path) -> None:
 
 def prove_all(
     names: Sequence[FormatName], export: Export, test: Examples, expected: np.ndarray
-) -> dict[str, Proof]:
+) -> dict[FormatName, Proof]:
     """Runs each format's file on the test split and compares.
 
     Args:
@@ -65,7 +65,7 @@ def prove_all(
     Raises:
         DataError: a file does not run, or does not answer as the network does.
     """
-    proofs: dict[str, Proof] = {}
+    proofs: dict[FormatName, Proof] = {}
     with TemporaryDirectory(prefix="fourbeat-") as name_of_folder:
         folder = Path(name_of_folder)
         lay_out(export.files, folder)
@@ -169,3 +169,22 @@ def layers_agree(trained: Trained, images: np.ndarray, expected: np.ndarray) -> 
         lambda batch: np.asarray(played(batch / np.float32(255))), images
     )
     return bool(np.abs(found - expected).max() <= TOLERANCE)
+
+
+def summary(results: Mapping[FormatName, Mapping[str, Any]], examples: int) -> str:
+    """What the stage says of its proofs, each kind of format by its own measure."""
+    exact = [name for name in results if format_module(name).EXACT]
+    said = []
+    if exact:
+        worst = max(results[name]["largest_difference"] for name in exact)
+        said.append(
+            f"{', '.join(exact)}: equal to the trained network on {examples} test "
+            f"images (largest difference {worst:.1e})"
+        )
+    said += [
+        f"{name}: another answer on {results[name]['changed']} of them, accuracy "
+        f"{results[name]['accuracy']:.4f}"
+        for name in results
+        if name not in exact
+    ]
+    return "; ".join(said)
