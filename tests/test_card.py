@@ -197,7 +197,7 @@ def test_metrics_of_another_shape_are_an_error_of_one_line():
 
 
 def test_missing_metrics_name_the_stage_that_makes_them(prepared):
-    with pytest.raises(DataError, match=r"prepare\.json.*dvc repro prepare"):
+    with pytest.raises(DataError, match=r"train\.json.*dvc repro train"):
         read_scores()
 
 

@@ -280,7 +280,8 @@ def test_folder_in_the_way_is_found_before_anything_takes_its_place(
     prepared, write_params, monkeypatch, capsys
 ):
     write_params(data_path=ROOT / "data/raw")
-    (prepared / "metrics/prepare.json").mkdir(parents=True)
+    (prepared / "metrics/prepare.json").unlink()
+    (prepared / "metrics/prepare.json").mkdir()
     before = snapshot(prepared)
     assert exit_code("prepare", monkeypatch) == 5
     assert (

@@ -121,7 +121,7 @@ def test_stopped_training_says_so_and_writes_nothing(
     name = signal.Signals(number).name
     assert stderr == f"train: stopped by {name}, unfinished. Run it again.\n"
     assert not (prepared / "models").exists()
-    assert not (prepared / "metrics").exists()
+    assert not (prepared / "metrics/train.json").exists()
 
 
 @pytest.mark.slow
