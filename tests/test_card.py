@@ -15,9 +15,10 @@ from PIL import Image
 
 from src import paths
 from src.errors import DataError
-from src.export.card import model_card, plain, read_scores
+from src.export.card import RunScores, model_card, plain, read_scores
 from src.export.formats import convert_all
 from src.export.proof import lay_out
+from src.records import PrepareMetrics, Scores, TrainMetrics
 from tests.conftest import patterned
 from tests.test_export import FORMATS, probabilities, untrained
 
@@ -66,12 +67,23 @@ def scores(names=NAMES):
         "classes": classes,
         "examples": 75,
         "f1": 0.94,
+        "precision": 0.93,
+        "recall": 0.92,
+        "top_k": 1.0,
+        "correct": 71,
         "loss": 0.123,
     }
     counts = {name: {"examples": 10} for name in ("train", "validation", "test")}
     prepare = {**counts, "in_both": {"train_test": 0}}
-    train = {"best_epoch": 3, "epochs": 5, "steps": 100}
-    return {"prepare": prepare, "train": train, "test": {"test": test}}
+    train = {"best_epoch": 3, "epochs": 5, "steps": 100, "skipped": 0, "validation": {}}
+    return {"prepare": prepare, "train": train, "test": test}
+
+
+def as_read(metrics):
+    kinds = {"prepare": PrepareMetrics, "train": TrainMetrics, "test": Scores}
+    return RunScores(
+        **{name: kind.model_validate(metrics[name]) for name, kind in kinds.items()}
+    )
 
 
 def wilson(correct, count):
@@ -86,7 +98,8 @@ def card(names=("numpy",), metrics=None, **record):
     trained = trained_network(**record)
     export = convert_all(names, trained, patterned(9, 1).images)
     results = {name: RESULTS for name in names}
-    return model_card(trained, export.manifest, results, metrics or scores()).decode()
+    said = as_read(metrics or scores())
+    return model_card(trained, export.manifest, results, said).decode()
 
 
 def section(text, title):
@@ -144,7 +157,7 @@ def test_digests_of_weights_data_and_files_are_given():
 )
 def test_calibration_is_put_into_words(error, sentence):
     metrics = scores()
-    metrics["test"]["test"]["calibration_error"] = error
+    metrics["test"]["calibration_error"] = error
     assert sentence in card(metrics=metrics)
 
 
@@ -191,9 +204,10 @@ def test_card_says_no_time_and_no_place():
     assert str(paths.Path.cwd()) not in card()
 
 
-def test_metrics_of_another_shape_are_an_error_of_one_line():
-    with pytest.raises(DataError, match=r"metrics: expected the numbers of this"):
-        card(metrics={"prepare": {}, "train": {}, "test": {"test": {"classes": {}}}})
+def test_metrics_of_another_shape_are_an_error_of_one_line(prepared):
+    (paths.METRICS / "train.json").write_text('{"best_epoch": 0}')
+    with pytest.raises(DataError, match=r"metrics/train\.json: best_epoch: expected"):
+        read_scores()
 
 
 def test_missing_metrics_name_the_stage_that_makes_them(prepared):
@@ -208,7 +222,7 @@ def device(tmp_path_factory):
     trained = trained_network()
     export = convert_all(FORMATS, trained, patterned(60, 1).images)
     text = model_card(
-        trained, export.manifest, dict.fromkeys(FORMATS, RESULTS), scores()
+        trained, export.manifest, dict.fromkeys(FORMATS, RESULTS), as_read(scores())
     )
     lay_out({**export.files, "MODEL_CARD.md": text}, folder)
     image = patterned(1, seed=4).images[0]

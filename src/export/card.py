@@ -3,16 +3,22 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from jinja2 import Environment, StrictUndefined, UndefinedError
+from jinja2 import Environment, StrictUndefined
 
-from src import paths
 from src.checkpoint import Trained
 from src.config import FormatName
-from src.errors import DataError
-from src.files import one_line, read_json
+from src.data.prepared import REPAIR as PREPARE
 from src.metrics import CALIBRATION_BINS, wilson_interval
+from src.records import (
+    ClassScores,
+    EvaluateMetrics,
+    PrepareMetrics,
+    Scores,
+    TrainMetrics,
+)
+from src.results import EVALUATE, TRAIN, read_metrics
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
 # Of the data sets that README.md names; the terms of others are not known here.
@@ -21,18 +27,38 @@ LICENCES = {
     "mnist": "CC BY-SA 3.0 (Y. LeCun, C. Cortes and C. Burges)",
     "fashion_mnist": "MIT (Zalando SE, 2017)",
 }
-STAGES = {"prepare": "prepare", "train": "train", "test": "evaluate"}  # by file
 NO_LICENCE = "not known to this program: ask where the data came from"
 CALIBRATED = 0.02  # of calibration error: below, a probability can be taken at its word
 
 Numbers = Mapping[str, Any]
 
 
+class RunScores(NamedTuple):
+    """What the stages before measured."""
+
+    prepare: PrepareMetrics
+    train: TrainMetrics
+    test: Scores
+
+
+def read_scores() -> RunScores:
+    """The metrics of prepare, train and evaluate.
+
+    Raises:
+        DataError: a file is missing or damaged.
+    """
+    return RunScores(
+        read_metrics("prepare", PrepareMetrics, PREPARE),
+        read_metrics("train", TrainMetrics, TRAIN),
+        read_metrics("test", EvaluateMetrics, EVALUATE).test,
+    )
+
+
 def model_card(
     trained: Trained,
     manifest: Numbers,
     exported: Mapping[FormatName, Numbers],
-    metrics: Numbers,
+    scores: RunScores,
 ) -> bytes:
     """The card as Markdown, with the front matter that Hugging Face reads.
 
@@ -40,33 +66,25 @@ def model_card(
         trained: the network.
         manifest: the content of the export's `manifest.json`.
         exported: what `metrics/export.json` says, by format.
-        metrics: the contents of `metrics/prepare.json`, `train.json` and `test.json`,
-            by stage.
+        scores: what the stages before said.
     """
     # Markdown, not HTML: `plain` escapes what stands outside of code.
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)  # noqa: S701
     environment.filters |= {"plain": plain, "share": "{:.4f}".format}
     environment.filters["small"] = "{:.1e}".format
-    template = environment.from_string(TEMPLATE.read_text())
-    try:
-        said = facts(trained, manifest, exported, metrics)
-        return template.render(said).encode()
-    except (KeyError, TypeError, ValueError, UndefinedError) as error:
-        raise DataError(
-            f"{paths.METRICS}: expected the numbers of this pipeline's stages, found "
-            f"none where the model card wants some: {one_line(error)}. dvc repro"
-        ) from None
+    template = environment.from_string(TEMPLATE.read_text("utf-8"))
+    return template.render(facts(trained, manifest, exported, scores)).encode()
 
 
 def facts(
     trained: Trained,
     manifest: Numbers,
     exported: Mapping[FormatName, Numbers],
-    metrics: Numbers,
+    scores: RunScores,
 ) -> dict[str, Any]:
     """What the template asks for; arguments as for `model_card`."""
     model = manifest["model"]
-    classes = class_rows(metrics["test"]["test"]["classes"])
+    classes = class_rows(scores.test.classes)
     shape = model["architecture"]["image_shape"]
     return {
         "title": f"{model['architecture']['model']} on {model['dataset']}",
@@ -74,13 +92,15 @@ def facts(
         "weights": f"{sum(array.size for array in trained.weights.values()):,}",
         "shape": shape,
         "manifest": manifest,
-        "prepare": metrics["prepare"],
-        "train": metrics["train"],
-        "test": metrics["test"]["test"],
+        "prepare": scores.prepare,
+        "train": scores.train,
+        "test": scores.test,
         "bins": CALIBRATION_BINS,
         "calibrated": CALIBRATED,
         "classes": classes,
-        "weakest": min(classes, key=lambda each: each["recall"]),
+        "weakest": min(
+            classes, key=lambda each: (not each["examples"], each["recall"])
+        ),
         "licence": LICENCES.get(model["dataset"], NO_LICENCE),
         "picture_command": picture_command(*shape),
         "exported": {
@@ -90,33 +110,19 @@ def facts(
     }
 
 
-def read_scores() -> dict[str, Numbers]:
-    """The metrics of the stages before, by stage.
-
-    Raises:
-        DataError: one is missing.
-    """
-    return {
-        name: read_json(
-            paths.METRICS / f"{name}.json", f"Make it anew: dvc repro {stage}"
-        )
-        for name, stage in STAGES.items()
-    }
-
-
 def plain(value: str) -> str:
     """A name as Markdown shows it: nothing in it makes a table, a link or a tag."""
     line = " ".join(str(value).split())
     return re.sub(r"([\\`*_{}\[\]<>()#+!|~&$])", r"\\\1", line)
 
 
-def class_rows(classes: Mapping[str, Numbers]) -> list[dict[str, Any]]:
+def class_rows(classes: Mapping[str, ClassScores]) -> list[dict[str, Any]]:
     """A row per class, with the interval of its recall."""
     rows = []
     for name, scores in classes.items():
-        recognised = round(scores["recall"] * scores["examples"])
-        low, high = wilson_interval(recognised, max(scores["examples"], 1))
-        rows.append({"name": name, **scores, "low": low, "high": high})
+        recognised = round(scores.recall * scores.examples)
+        low, high = wilson_interval(recognised, max(scores.examples, 1))
+        rows.append({"name": name, **scores.model_dump(), "low": low, "high": high})
     return rows
 
 
