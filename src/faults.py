@@ -32,6 +32,11 @@ def suggestion(found: object, known: list[str]) -> str:
     return f" Did you mean '{near[0]}'?" if near else ""
 
 
+def printable(text: str) -> str:
+    """A line as a terminal may show it: nothing in it moves the cursor."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def shortened(value: object) -> str:
     """A value as the message shows it, however long it is."""
     text = repr(value)

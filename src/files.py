@@ -253,14 +253,6 @@ def one_line(error: Exception) -> str:
     return words if len(words) <= 200 else f"{words[:197]}..."
 
 
-def digest_of_files(files: Mapping[str, bytes]) -> str:
-    """SHA-256 of a file; of several, of what `sha256sum` says of them in order."""
-    if len(files) == 1:
-        return digest(*files.values())
-    lines = [f"{digest(files[name])}  {name}\n" for name in sorted(files)]
-    return digest("".join(lines).encode())
-
-
 def digest(content: bytes | memoryview) -> str:
     """SHA-256 as 64 hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()

@@ -24,6 +24,7 @@ ONE_SIGNAL = 0.3  # seconds in which a signal that comes twice was sent once: `t
 
 _received: list[signal.Signals] = []
 _waiting = False
+_stderr = 2
 
 
 class Stopped(BaseException):
@@ -53,6 +54,8 @@ _at_the_start = _started_by()
 
 def listen() -> None:
     """Takes over these signals."""
+    global _stderr
+    _stderr = os.dup(2)  # what is quiet meanwhile has taken the other one
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
@@ -92,7 +95,9 @@ def _watch(pipe: int) -> None:
         if another and os.read(pipe, 1) and time.monotonic() - began > ONE_SIGNAL:
             break
     name = signal.Signals(number).name
-    os.write(2, f"stopped by {name} before it could end well. Run it again.\n".encode())
+    os.write(
+        _stderr, f"stopped by {name} before it could end well. Run it again.\n".encode()
+    )
     os._exit(128 + number)
 
 

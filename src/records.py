@@ -12,6 +12,7 @@ from pydantic import (
 )
 
 from src.data.prepared import SplitName
+from src.metrics import wilson_interval
 
 Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
@@ -54,6 +55,12 @@ class ClassScores(Of):
     recall: Share
     f1: Share
     examples: NonNegativeInt
+
+    def recall_interval(self) -> tuple[float, float]:
+        """Recall's 95 % interval; of no examples nothing is known: 0 to 1."""
+        if not self.examples:
+            return 0.0, 1.0
+        return wilson_interval(round(self.recall * self.examples), self.examples)
 
 
 class Scores(ClassScores):

@@ -26,7 +26,7 @@ from src.charts import (
 )
 from src.commit import Commit
 from src.config import Params
-from src.metrics import CALIBRATION_BINS, confusion_matrix, wilson_interval
+from src.metrics import CALIBRATION_BINS, confusion_matrix
 from src.records import ClassScores
 from src.results import Results
 
@@ -164,9 +164,7 @@ def class_table(results: Results) -> ClassTable:
     rows = []
     for name in results.manifest.class_names:
         scores = results.scores.classes[name]
-        found, count = round(scores.recall * scores.examples), scores.examples
-        ends = wilson_interval(found, count) if count else (0.0, 1.0)
-        rows.append(ClassRow(name, scores, *ends))
+        rows.append(ClassRow(name, scores, *scores.recall_interval()))
     if len(rows) > MAX_CLASSES:
         rows.sort(key=lambda row: row.scores.f1)
     lowest = min(row.low for row in rows if row.scores.examples)

@@ -7,11 +7,13 @@ what it needs only then, and returns the one line that says what it made.
 import os
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 from typing import NoReturn
 
 from src import interrupt, lineage, paths
 from src.config import Params, load_params
-from src.errors import FourbeatError, StorageError
+from src.errors import FourbeatError, ParameterError, StorageError
+from src.faults import printable
 
 
 def run_stage(name: str, main: Callable[[Params], str]) -> NoReturn:
@@ -35,6 +37,8 @@ def run_command(name: str, body: Callable[[], None]) -> NoReturn:
     interrupt.listen()
     done = False
     try:
+        if isinstance(sys.stdout, TextIOWrapper):  # a terminal may lack some letters
+            sys.stdout.reconfigure(errors="backslashreplace")
         body()
         sys.stdout.flush()
         interrupt.ignore()
@@ -49,6 +53,11 @@ def run_command(name: str, body: Callable[[], None]) -> NoReturn:
         where = error.filename or "the disk"
         message = f"{where}: {error.strerror or error}."
         code = failed(name, message, StorageError.exit_code)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith(("src", "stages")):
+            raise  # a bug
+        message = f"expected the package {error.name}, found it missing. make setup"
+        code = failed(name, message, ParameterError.exit_code)
     except MemoryError as error:
         message = f"not enough memory: {error}. Use less data, or a larger machine."
         code = failed(name, message, StorageError.exit_code)
@@ -65,7 +74,5 @@ def run_command(name: str, body: Callable[[], None]) -> NoReturn:
 def failed(name: str, message: str, code: int) -> int:
     """Says on stderr, in one line, why the stage ends; returns the exit code."""
     line = " ".join(message.split())
-    # File names and the like may hold what would move a terminal's cursor.
-    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
-    print(f"{name}: {line}", file=sys.stderr, flush=True)  # noqa: T201
+    print(f"{name}: {printable(line)}", file=sys.stderr, flush=True)  # noqa: T201
     return code

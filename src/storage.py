@@ -42,11 +42,6 @@ def together() -> Iterator[None]:
             beside.unlink(missing_ok=True)
 
 
-def written(path: Path) -> Path:
-    """Where a file lies that was written `together` with others, while it waits."""
-    return (_waiting or {}).get(path) or path
-
-
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Replaces `path` by `content`, completely or not at all.
 

@@ -20,7 +20,7 @@ def main(params: Params) -> str:
     from src.export.demo import demo_page
     from src.export.formats import check_packages, convert_all, write_files
     from src.export.latency import NETWORK, latency_report, table, time_network
-    from src.export.proof import layers_agree, prove_all, summary
+    from src.export.proof import check_layers, layers_agree, prove_all, summary
     from src.files import json_bytes, write_metrics
     from src.lineage import outputs
     from src.predict import predict
@@ -31,21 +31,26 @@ def main(params: Params) -> str:
     scores = read_scores()
     test, train = load_split("test", manifest), load_split("train", manifest)
     expected = np.exp(predict(trained.model, test.images))
+    agree = layers_agree(trained, test.images, expected)
+    check_layers(params.export_formats, agree)
     own = time_network(trained.model, test.images)
-    export = convert_all(params.export_formats, trained, train.images)
+    export = convert_all(
+        params.export_formats, trained, train.images, layers_agree=agree
+    )
     proofs = prove_all(params.export_formats, export, test, expected)
     results = {name: proof.metrics for name, proof in proofs.items()}
     latency = {name: proof.latency for name, proof in proofs.items()} | {NETWORK: own}
-    files = export.files | {"latency.json": json_bytes(latency_report(latency))}
-    if layers_agree(trained, test.images, expected):
-        files["demo.html"] = demo_page(trained, export.manifest)
+    report = latency_report(latency, trained.record.sha256)
     card = model_card(trained, export.manifest, results, scores)
-    files["MODEL_CARD.md"] = card
+    files = export.files | {"latency.json": json_bytes(report), "MODEL_CARD.md": card}
+    if agree:
+        files["demo.html"] = demo_page(trained, export.manifest)
     with outputs():
         write_files(files)
         write_metrics(paths.METRICS / "export.json", {"export": results})
     print(table(latency))  # noqa: T201 - of this moment, so in no metrics file
-    return f"{summary(results, len(test.labels))} -> {paths.EXPORT}"
+    missing = "" if agree else "; no demo.html: its list of layers is wrong"
+    return f"{summary(results, len(test.labels))}{missing} -> {paths.EXPORT}"
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ def main() -> None:
 
     from src.export.answer import answers, line, parse, read_inputs
     from src.export.load import load_exported
+    from src.faults import printable
 
     asked = parse(sys.argv[1:])
     exported = load_exported(asked.model)
@@ -21,7 +22,8 @@ def main() -> None:
     for each in said:
         if each["changes"]:
             changes = "; ".join(each["changes"])
-            print(f"predict: {each['picture']}: {changes}", file=sys.stderr)  # noqa: T201
+            note = printable(f"predict: {each['picture']}: {changes}")
+            print(note, file=sys.stderr)  # noqa: T201
     if asked.json:
         print(json.dumps(said, indent=2))  # noqa: T201
     else:

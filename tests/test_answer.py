@@ -15,8 +15,9 @@ from src import paths
 from src.errors import DataError, ParameterError
 from src.export.answer import parse, read_inputs
 from src.export.formats import convert_all, write_files
-from src.export.load import ExportManifest, load_exported
+from src.export.load import ExportManifest, load_exported, quickest
 from src.export.picture import to_input
+from src.files import write_record
 from tests.conftest import patterned, run_stage
 from tests.imports import ROOT
 from tests.test_export import FORMATS, probabilities, untrained
@@ -35,7 +36,11 @@ def project(tmp_path_factory):
     trained = untrained("cnn")
     examples = patterned(4, seed=4)
     with chdir(folder):
-        write_files(convert_all(FORMATS, trained, patterned(60, 1).images).files)
+        write_files(
+            convert_all(
+                FORMATS, trained, patterned(60, 1).images, layers_agree=True
+            ).files
+        )
     (folder / "pictures").mkdir()
     for index, image in enumerate(examples.images):
         Image.fromarray(image[:, :, 0]).save(folder / f"pictures/{index}.png")
@@ -212,8 +217,101 @@ def test_without_an_export_the_stage_that_makes_it_is_named(prepared):
 
 
 def test_quickest_format_that_is_there_is_taken(prepared):
-    write_files(convert_all(["numpy"], untrained("mlp"), patterned(9, 1).images).files)
+    write_files(
+        convert_all(
+            ["numpy"], untrained("mlp"), patterned(9, 1).images, layers_agree=True
+        ).files
+    )
     assert load_exported(None).classify(patterned(2, 1).images).shape == (2, 3)
+
+
+def test_standard_input_is_read_once(project):
+    assert "it can be read only once" in ended_with(predict(project[0], "-", "-"), 2)
+
+
+def test_picture_that_is_named_twice_is_answered_twice(project):
+    asked = "pictures/0.png", "pictures/0.png", "--json"
+    said = json.loads(predict(project[0], *asked).stdout)
+    assert len(said) == 2
+    assert said[0] == said[1]
+
+
+def test_folder_gives_its_pictures_and_nothing_else(project, tmp_path):
+    folder = tmp_path / "album"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "folder.png").mkdir()
+    image = (project[0] / "pictures/0.png").read_bytes()
+    for name in ("a.png", "inner/b.PNG", "._a.png", ".hidden.jpg", "notes.txt"):
+        (folder / name).write_bytes(image)
+    said = json.loads(predict(project[0], str(folder), "--json").stdout)
+    names = [each["picture"].removeprefix(f"{folder}/") for each in said]
+    assert names == ["a.png", "inner/b.PNG"]
+
+
+def test_name_of_a_picture_cannot_move_the_cursor(project, tmp_path):
+    path = tmp_path / "red\x1b[31m\nline.png"
+    Image.new("L", (20, 20)).save(path)
+    ended = predict(project[0], str(path))
+    assert len(ended.stdout.splitlines()) == len(ended.stderr.splitlines()) == 1
+    assert b"\x1b" not in ended.stdout + ended.stderr
+
+
+def test_name_that_the_terminal_cannot_write_is_escaped(project, tmp_path):
+    path = tmp_path / "\N{SNOWMAN}.png"
+    Image.new("L", (8, 8)).save(path)
+    ended = subprocess.run(
+        [sys.executable, "-m", "stages.predict", str(path)],
+        cwd=project[0],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert b"\\u2603.png" in ended.stdout
+
+
+def test_photograph_of_a_large_camera_is_taken(project, tmp_path):
+    path = tmp_path / "photo.jpg"
+    pixels = np.zeros((4000, 6000), np.uint8)
+    pixels[1000:3000, 2500:3500] = 200
+    Image.fromarray(pixels).save(path)
+    ended = predict(project[0], str(path))
+    assert ended.returncode == 0, ended.stderr.decode()
+    assert b"resized from 6000 x 4000 to 8 x 8 pixels" in ended.stderr
+
+
+WRONG_MANIFESTS = {
+    "no room for a pixel": ("input", {"shape": ["batch", 0, 8, 1], "background": 0}),
+    "room for billions": ("input", {"shape": ["b", 60000, 60000, 3], "background": 0}),
+    "two channels": ("input", {"shape": ["batch", 8, 8, 2], "background": 0}),
+    "too few names": ("class_names", ["low"]),
+    "no best class": ("model", {"parameters": {"top_k": -1}}),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_MANIFESTS)
+def test_manifest_that_cannot_be_is_refused(project, monkeypatch, case):
+    monkeypatch.chdir(project[0])
+    path = paths.EXPORT / "manifest.json"
+    before = path.read_bytes()
+    key, value = WRONG_MANIFESTS[case]
+    content = json.loads(before)
+    del content["sha256_of_the_rest"]
+    write_record(path, {**content, key: value})
+    try:
+        with pytest.raises(DataError, match=r"manifest\.json: .*expected another"):
+            load_exported(None)
+    finally:
+        path.write_bytes(before)
+
+
+def test_format_is_taken_whose_runtime_is_there(project, monkeypatch):
+    monkeypatch.chdir(project[0])
+    for package in ("onnxruntime", "ai_edge_litert"):
+        monkeypatch.setitem(sys.modules, package, None)
+    manifest = load_exported(None).manifest
+    assert quickest(manifest) == "numpy_predictor.py"
 
 
 def test_options_are_read():
@@ -309,6 +407,25 @@ def test_what_is_drawn_on_nothing_gets_paper_that_it_stands_out_from(ink, paper)
     assert found.image[0, 0, 0] == paper
     assert found.image[3, 3, 0] == 255 - paper
     assert found.changes[0].startswith("laid on ")
+
+
+def test_picture_that_lets_nothing_through_is_laid_on_nothing():
+    image = patterned(1, seed=1).images[0, :, :, 0]
+    picture = grey(image).convert("RGBA")
+    found = to_input(picture, SHAPE, background=20)
+    assert np.array_equal(found.image[:, :, 0], image)
+    assert found.changes == []
+
+
+def test_room_beside_a_coloured_picture_has_its_colour():
+    found = to_input(Image.new("RGB", (16, 8), (0, 0, 255)), (8, 8, 3), background=0)
+    assert (found.image == (0, 0, 255)).all()
+
+
+def test_eight_bits_that_are_stored_in_sixteen_stay_as_they_are():
+    image = patterned(1, seed=1).images[0, :, :, 0]
+    found = to_input(Image.fromarray(image.astype(np.uint16)), SHAPE, background=20)
+    assert np.array_equal(found.image[:, :, 0], image)
 
 
 def test_sixteen_bits_become_eight():

@@ -16,7 +16,7 @@ from src.loop import Position
 from src.monitor import build_monitor, build_plateau
 from src.resume import Progress, Resume
 from src.state import build_state
-from src.storage import remove, replace_file, together, write_bytes, written
+from src.storage import remove, replace_file, together, write_bytes
 from tests.chaos import OUTPUTS as TRAINED
 from tests.conftest import exit_code
 from tests.disk import Disk, crashes, lay
@@ -193,16 +193,6 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
     other.write_bytes(b"not ours")
     write_bytes(tmp_path / "file", b"whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "file"]
-
-
-def test_what_is_written_together_can_be_read_before_it_appears(tmp_path):
-    path = tmp_path / "file"
-    with together():
-        write_bytes(path, b"new")
-        assert not path.exists()
-        assert written(path).read_bytes() == b"new"
-    assert written(path) == path
-    assert path.read_bytes() == b"new"
 
 
 OUTPUTS = {

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -15,6 +16,8 @@ import onnx
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 from flax import nnx
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from src import paths
 from src.checkpoint import Record, Trained, weights_of
@@ -32,11 +35,19 @@ from src.export.formats import (
     write_files,
 )
 from src.export.latency import table
-from src.export.proof import compare, lay_out, prove_all, summary
+from src.export.proof import (
+    check_layers,
+    compare,
+    lay_out,
+    layers_agree,
+    prove_all,
+    summary,
+)
 from src.export.shipped import run
 from src.models import build_model
 from src.models.architecture import Architecture
-from tests.conftest import patterned
+from src.models.layers import Layer
+from tests.conftest import exit_code, patterned
 from tests.imports import ROOT
 
 # Of TensorFlow's and jax2onnx's own code, not of ours.
@@ -68,7 +79,9 @@ def probabilities(trained, images):
 
 def exported(folder, names, trained, shape=(8, 8, 1)):
     """Writes the files of these formats into a folder."""
-    export = convert_all(names, trained, patterned(60, 1, shape).images)
+    export = convert_all(
+        names, trained, patterned(60, 1, shape).images, layers_agree=True
+    )
     lay_out(export.files, folder)
     return export
 
@@ -277,9 +290,10 @@ def test_exported_files_name_no_path_of_this_machine(shipped):
 
 
 def test_export_folder_holds_these_files_and_no_older_ones(prepared):
-    write_files({"a.txt": b"old", "b/c.txt": b"old"})
-    write_files({"a.txt": b"new"})
-    assert [path.name for path in files_in(paths.EXPORT)] == ["a.txt"]
+    write_files({"a.txt": b"old", "b/c.txt": b"old", "d/e/f": b"old", "d/g": b"old"})
+    write_files({"a.txt": b"new", "d/g": b"new"})
+    found = {str(path.relative_to(paths.EXPORT)) for path in files_in(paths.EXPORT)}
+    assert found == {"a.txt", "d/g"}
     assert (paths.EXPORT / "a.txt").read_bytes() == b"new"
 
 
@@ -297,7 +311,7 @@ def test_proof_counts_bytes_accuracy_differences_and_changes(prepared):
     trained = untrained("mlp")
     test = load_split("test", load_manifest())
     expected = probabilities(trained, test.images)
-    export = convert_all(["numpy"], trained, test.images)
+    export = convert_all(["numpy"], trained, test.images, layers_agree=True)
     metrics, latency = prove_all(["numpy"], export, test, expected)["numpy"]
     assert metrics["accuracy"] == (expected.argmax(1) == test.labels).mean()
     assert metrics["changed"] == 0
@@ -332,20 +346,65 @@ def test_proof_refuses_int8_whose_answers_are_no_numbers():
         judged("tflite_int8", EXPECTED * np.nan)
 
 
-def test_proof_refuses_a_list_of_layers_that_tells_another_story(prepared, monkeypatch):
-    trained = untrained("mlp")
-    test = load_split("test", load_manifest())
-    layers = [layer for layer in trained.model.layers() if layer.kind != "relu"]
-    monkeypatch.setattr(type(trained.model), "layers", lambda self: layers)
-    export = convert_all(["onnx"], trained, test.images)
-    with pytest.raises(DataError, match=r"model\.onnx: expected the trained network's"):
-        prove_all(["onnx"], export, test, probabilities(trained, test.images))
+def without_relu(layers):
+    return [layer for layer in layers if layer.kind != "relu"]
+
+
+WRONG_LISTS = {
+    "a layer less": without_relu,
+    "no flattening": lambda layers: layers[1:],
+    "weights of no layer": lambda layers: [*layers[:-1], Layer("dense", "outputs")],
+    "a kind that is none": lambda layers: [*layers, Layer("norm")],
+    "another end": lambda layers: layers[:-1],
+}
+
+
+@pytest.mark.parametrize("case", WRONG_LISTS)
+def test_list_of_layers_that_is_not_the_network_is_noticed(prepared, monkeypatch, case):
+    trained, images = untrained("mlp"), patterned(5, seed=4).images
+    expected = probabilities(trained, images)
+    assert layers_agree(trained, images, expected)
+    wrong = WRONG_LISTS[case](trained.model.layers())
+    monkeypatch.setattr(type(trained.model), "layers", lambda self: wrong)
+    assert not layers_agree(trained, images, expected)
+
+
+def test_wrong_list_of_layers_is_an_error_where_a_format_is_made_from_it():
+    check_layers(["stablehlo"], agree=False)
+    check_layers(FORMATS, agree=True)
+    with pytest.raises(DataError, match=r"src/models: layers: .* leave onnx out of"):
+        check_layers(["stablehlo", "onnx"], agree=False)
+
+
+def test_wrong_list_of_layers_ends_up_in_no_file(
+    prepared, write_params, monkeypatch, capsys
+):
+    write_params(model="mlp", hidden=8, epochs=1)
+    for stage in ("train", "evaluate"):
+        assert exit_code(stage, monkeypatch) == 0
+    wrong = [Layer("flatten"), Layer("dense", "output")]
+    monkeypatch.setattr("src.models.mlp.MLP.layers", lambda self: wrong)
+    assert exit_code("export", monkeypatch) == 0
+    assert "no demo.html: its list of layers is wrong" in capsys.readouterr().out
+    names = {path.name for path in paths.EXPORT.iterdir()}
+    assert {"model.stablehlo", "MODEL_CARD.md"} <= names
+    assert "demo.html" not in names
+    assert "layers" not in json.loads((paths.EXPORT / "manifest.json").read_text())
+
+
+def test_demo_is_written_with_the_export_and_says_what_was_trained_on(
+    prepared, write_params, monkeypatch
+):
+    write_params(model="mlp", hidden=8, epochs=1)
+    for stage in ("train", "evaluate", "export"):
+        assert exit_code(stage, monkeypatch) == 0
+    assert "mlp on stripes" in (paths.EXPORT / "demo.html").read_text()
 
 
 def test_proof_names_a_file_that_does_not_run(prepared):
     trained = untrained("mlp")
     test = load_split("test", load_manifest())
-    export = convert_all(["onnx"], trained, test.images)
+    export = convert_all(["onnx"], trained, test.images, layers_agree=True)
     broken = export._replace(files={**export.files, "model.onnx": b"no model"})
     with pytest.raises(DataError, match=r"models/export/model\.onnx: expected to run"):
         prove_all(["onnx"], broken, test, probabilities(trained, test.images))
@@ -364,7 +423,7 @@ def test_proof_is_run_on_every_test_image(prepared):
     trained, test = untrained("mlp"), load_split("test", load_manifest())
     expected = probabilities(trained, test.images).copy()
     expected[-1] = expected[-1, ::-1]
-    export = convert_all(["numpy"], trained, test.images)
+    export = convert_all(["numpy"], trained, test.images, layers_agree=True)
     with pytest.raises(DataError, match="difference"):
         prove_all(["numpy"], export, Examples(test.images, test.labels), expected)
 
@@ -413,18 +472,125 @@ def test_run_measures_latency_and_memory_where_it_is(shipped):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "code", "message"),
     [
-        (["run.py", "x.npy"], "numpy_predictor.py, found none"),
-        (["nothing.onnx", "x.npy"], "nothing.onnx"),
-        (["model.onnx", "x.npy"], "No such file or directory: 'x.npy'"),
+        (["run.md", "good.npy"], 3, "numpy_predictor.py, found none"),
+        (["nothing.onnx", "good.npy"], 3, "nothing.onnx: expected a file"),
+        (["elsewhere/model.onnx", "good.npy"], 3, "manifest.json: expected a file"),
+        (["broken.onnx", "good.npy"], 3, "broken.onnx"),
+        (["broken.stablehlo", "good.npy"], 3, "broken.stablehlo"),
+        (["broken.tflite", "good.npy"], 3, "broken.tflite"),
+        (["model.onnx", "none.npy"], 3, "none.npy: expected a file, found none"),
+        (["model.onnx", "run.py"], 3, "run.py"),
+        (["model.onnx", "good.npy", "--output", "no/x.npz"], 3, "no/x.npz"),
+        (["model.onnx", "good.npy", "--output", "run.py/x.npz"], 5, "directory"),
     ],
 )
-def test_run_says_in_one_line_what_is_wrong(shipped, arguments, message):
-    ended = command(shipped[0], *arguments)
-    assert ended.returncode == 1
+def test_run_says_in_one_line_what_is_wrong(shipped, arguments, code, message):
+    folder = shipped[0]
+    np.save(folder / "good.npy", patterned(1, seed=4).images)
+    for name in ("broken.onnx", "broken.stablehlo", "broken.tflite"):
+        (folder / name).write_bytes(b"no model")
+    one_line_of(command(folder, *arguments), code, message)
+
+
+def one_line_of(ended, code, message):
+    assert ended.returncode == code, ended.stderr
     assert message in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
+    assert ended.stdout == ""
+
+
+WRONG_IMAGES = {
+    "floats": np.zeros((2, 8, 8, 1), np.float32),
+    "wide integers": np.zeros((2, 8, 8, 1), np.int64),
+    "no batch": np.zeros((8, 8, 1), np.uint8),
+    "another height": np.zeros((2, 9, 8, 1), np.uint8),
+    "colours": np.zeros((2, 8, 8, 3), np.uint8),
+    "none at all": np.zeros((0, 8, 8, 1), np.uint8),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_IMAGES)
+def test_run_refuses_images_that_are_not_for_this_network(shipped, case):
+    np.save(shipped[0] / "wrong.npy", WRONG_IMAGES[case])
+    for options in ([], ["--latency"]):
+        ended = command(shipped[0], "numpy_predictor.py", "wrong.npy", *options)
+        one_line_of(ended, 3, "wrong.npy: expected uint8 [n, 8, 8, 1], n above 0")
+
+
+@pytest.mark.parametrize("case", ["floats", "another height", "colours"])
+def test_numpy_predictor_refuses_images_that_are_not_for_this_network(shipped, case):
+    classify = run.load(shipped[0] / "numpy_predictor.py")
+    with pytest.raises(ValueError, match=r"expected images of uint8 \[8, 8, 1\]"):
+        classify(WRONG_IMAGES[case])
+
+
+# A process in which only what `pip install` brings with these names can be imported.
+ONLY = """
+import runpy, sys
+allowed, sys.argv = set(sys.argv[1].split(",")), ["run.py", *sys.argv[2:]]
+class Nothing:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        ours = name.startswith("_sysconfigdata")  # the interpreter's own
+        if not ours and top not in allowed and top not in sys.stdlib_module_names:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=top)
+sys.meta_path.insert(0, Nothing())
+runpy.run_path("run.py", run_name="__main__")
+"""
+
+
+def brought_by(names):
+    """The modules of these distributions and of all that they require."""
+    todo, done = list(names), set()
+    while todo:
+        name = canonicalize_name(todo.pop())
+        name = "tensorflow-cpu" if name == "tensorflow" else name
+        if name in done:
+            continue
+        done.add(name)
+        asked = [Requirement(text) for text in requires(name) or []]
+        todo += [
+            each.name
+            for each in asked
+            if each.marker is None or each.marker.evaluate({"extra": ""})
+        ]
+    return {
+        module
+        for module, owners in packages_distributions().items()
+        if {canonicalize_name(owner) for owner in owners} & done
+    }
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_runtime_that_the_card_names_is_all_that_a_file_needs(shipped, name):
+    module = format_module(name)
+    allowed = brought_by(["numpy", *(module.RUNTIME or "").split()])
+    np.save(shipped[0] / "good.npy", patterned(2, seed=4).images)
+    ended = subprocess.run(
+        [sys.executable, "-c", ONLY, ",".join(allowed), module.FILE, "good.npy"],
+        cwd=shipped[0],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert len(ended.stdout.splitlines()) == 2
+
+
+def test_run_names_the_package_that_is_missing(shipped):
+    np.save(shipped[0] / "good.npy", patterned(2, seed=4).images)
+    ended = subprocess.run(
+        [sys.executable, "-c", ONLY, "numpy", "model.onnx", "good.npy"],
+        cwd=shipped[0],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    one_line_of(ended, 2, "model.onnx: needs onnxruntime, which is not installed")
 
 
 def test_stage_tells_equal_files_from_those_of_integers(prepared):

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from textwrap import indent
 
 import pytest
 
@@ -47,12 +48,26 @@ def started(source):
     return process
 
 
+# The same while what libraries write to stderr is kept.
+QUIET = f"""
+from src.export.quiet import quiet
+with quiet():
+{indent(STUCK, "    ")}
+"""
+
+
 @pytest.mark.parametrize(
-    ("number", "code"),
-    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    ("number", "code", "source"),
+    [
+        (signal.SIGINT, 130, STUCK),
+        (signal.SIGTERM, 143, STUCK),
+        (signal.SIGHUP, 129, STUCK),
+        (signal.SIGINT, 130, QUIET),
+    ],
+    ids=["SIGINT", "SIGTERM", "SIGHUP", "SIGINT where stderr is kept"],
 )
-def test_signal_ends_a_process_that_is_stuck_in_a_library(number, code):
-    process = started(STUCK)
+def test_signal_ends_a_process_that_is_stuck_in_a_library(number, code, source):
+    process = started(source)
     process.send_signal(number)
     try:
         _, error = process.communicate(timeout=7)

@@ -10,6 +10,7 @@ from src.data.split import Examples, Source
 from src.errors import DataError
 from src.files import check_inside
 
+MOST_PIXELS = 4096 * 4096  # of a training image: all of them lie in memory at once
 MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB"}  # as stored: as read
 
 
@@ -91,7 +92,7 @@ def read_image(path: Path, first: Path, shape: tuple[int, ...] | None) -> np.nda
         DataError: no image, a broken one, one of another shape, or one with
             transparency or 16 bits.
     """
-    with open_image(path, path) as image:
+    with open_image(path, path, MOST_PIXELS) as image:
         if image.mode not in MODES or "transparency" in image.info:
             raise DataError(
                 f"{path}: expected a grey or RGB image without transparency, found "

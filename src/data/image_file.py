@@ -12,19 +12,22 @@ from src.errors import DataError
 from src.files import one_line
 
 # A small file can hold a very large image; Pillow only warns of the smaller ones.
-Image.MAX_IMAGE_PIXELS = 4096 * 4096
+Image.MAX_IMAGE_PIXELS = 120_000_000  # a large camera's
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
 
 
 @contextmanager
-def open_image(source: Path | BytesIO, name: object) -> Iterator[Image.Image]:
+def open_image(
+    source: Path | BytesIO, name: object, most: int = Image.MAX_IMAGE_PIXELS
+) -> Iterator[Image.Image]:
     """An image, none of whose pixels is unpacked yet.
 
     Args:
         source: a file, or its content.
         name: of the file, for the message.
+        most: pixels that it may have.
 
     Raises:
         DataError: no image, or one that turns out to be broken where it is used.
@@ -33,6 +36,8 @@ def open_image(source: Path | BytesIO, name: object) -> Iterator[Image.Image]:
         if isinstance(source, Path) and not source.is_file():
             raise ValueError("no file")  # a pipe would be waited for
         with Image.open(source, formats=("PNG", "JPEG")) as image:
+            if image.width * image.height > most:
+                raise ValueError(f"{image.width} x {image.height} pixels, too many")
             yield image
     except (
         UnidentifiedImageError,

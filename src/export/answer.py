@@ -14,6 +14,7 @@ from src.errors import DataError, ParameterError
 from src.export.load import Exported, ExportManifest
 from src.export.picture import Input, to_input
 from src.export.shipped.run import classify_all
+from src.faults import printable
 
 STDIN = "-"
 LIMIT = 256 << 20  # bytes of a picture
@@ -52,11 +53,16 @@ def parse(words: Sequence[str]) -> Asked:
         "--model", type=Path, metavar="FILE", help="any format; models/export/..."
     )
     parser.add_argument("--json", action="store_true", help="for programs")
-    return Asked(**vars(parser.parse_args(words)))
+    asked = Asked(**vars(parser.parse_args(words)))
+    if asked.pictures.count(STDIN) > 1:
+        parser.error("IMAGE: expected - once, got it again: it can be read only once")
+    return asked
 
 
-def read_inputs(names: Sequence[str], manifest: ExportManifest) -> dict[str, Input]:
-    """Every picture as the network takes it, by its name.
+def read_inputs(
+    names: Sequence[str], manifest: ExportManifest
+) -> list[tuple[str, Input]]:
+    """Every picture's name, and the picture as the network takes it.
 
     Args:
         names: files, folders with PNG and JPEG files in them, at any depth, or "-".
@@ -65,12 +71,11 @@ def read_inputs(names: Sequence[str], manifest: ExportManifest) -> dict[str, Inp
     Raises:
         DataError: something is no picture, or a folder has none.
     """
-    inputs = {}
+    shape, background = manifest.input.shape[1:], manifest.input.background
+    inputs = []
     for name, source in sources(names):
         with open_image(source, name) as picture:
-            inputs[name] = to_input(
-                picture, manifest.input.shape[1:], manifest.input.background
-            )
+            inputs.append((name, to_input(picture, shape, background)))
     return inputs
 
 
@@ -81,9 +86,7 @@ def sources(names: Sequence[str]) -> Iterator[tuple[str, Path | BytesIO]]:
         if name == STDIN:
             yield "standard input", BytesIO(sys.stdin.buffer.read(LIMIT))
         elif path.is_dir():
-            found = sorted(
-                each for each in path.rglob("*") if each.suffix.lower() in SUFFIXES
-            )
+            found = sorted(filter(is_picture, path.rglob("*")))
             if not found:
                 raise DataError(
                     f"{path}: expected PNG or JPEG files in the folder, found none. "
@@ -94,9 +97,17 @@ def sources(names: Sequence[str]) -> Iterator[tuple[str, Path | BytesIO]]:
             yield name, path
 
 
-def answers(exported: Exported, inputs: dict[str, Input]) -> list[dict[str, Any]]:
+def is_picture(path: Path) -> bool:
+    """Whether a file in a folder is meant: by its name, and not a hidden one."""
+    usual = path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    return usual and path.is_file()
+
+
+def answers(
+    exported: Exported, inputs: Sequence[tuple[str, Input]]
+) -> list[dict[str, Any]]:
     """For each picture its most likely classes, with their probabilities."""
-    images = np.stack([each.image for each in inputs.values()])
+    images = np.stack([taken.image for _, taken in inputs])
     rows = classify_all(exported.classify, images)
     names, top = exported.manifest.class_names, exported.manifest.model.parameters.top_k
     return [
@@ -108,11 +119,11 @@ def answers(exported: Exported, inputs: dict[str, Input]) -> list[dict[str, Any]
             ],
             "changes": taken.changes,
         }
-        for (name, taken), row in zip(inputs.items(), rows, strict=True)
+        for (name, taken), row in zip(inputs, rows, strict=True)
     ]
 
 
 def line(said: dict[str, Any]) -> str:
     """An answer for a person."""
     shares = (f"{each['class']} {each['probability']:.1%}" for each in said["classes"])
-    return f"{said['picture']}: {', '.join(shares)}"
+    return printable(f"{said['picture']}: {', '.join(shares)}")

@@ -10,7 +10,8 @@ from jinja2 import Environment, StrictUndefined
 from src.checkpoint import Trained
 from src.config import FormatName
 from src.data.prepared import REPAIR as PREPARE
-from src.metrics import CALIBRATION_BINS, wilson_interval
+from src.export.picture import BRIGHT, DARK
+from src.metrics import CALIBRATION_BINS
 from src.records import (
     ClassScores,
     EvaluateMetrics,
@@ -28,7 +29,6 @@ LICENCES = {
     "fashion_mnist": "MIT (Zalando SE, 2017)",
 }
 NO_LICENCE = "not known to this program: ask where the data came from"
-CALIBRATED = 0.02  # of calibration error: below, a probability can be taken at its word
 
 Numbers = Mapping[str, Any]
 
@@ -96,7 +96,7 @@ def facts(
         "train": scores.train,
         "test": scores.test,
         "bins": CALIBRATION_BINS,
-        "calibrated": CALIBRATED,
+        "ground": ground(manifest["input"]["background"]),
         "classes": classes,
         "weakest": min(
             classes, key=lambda each: (not each["examples"], each["recall"])
@@ -110,8 +110,15 @@ def facts(
     }
 
 
+def ground(background: float) -> str:
+    """What the things in the training images stand on, in words."""
+    if background < DARK:
+        return "a dark ground"
+    return "a bright ground" if background > BRIGHT else "a ground like theirs"
+
+
 def plain(value: str) -> str:
-    """A name as Markdown shows it: nothing in it makes a table, a link or a tag."""
+    """A name in Markdown: nothing in it ends a cell, opens a tag or formats others."""
     line = " ".join(str(value).split())
     return re.sub(r"([\\`*_{}\[\]<>()#+!|~&$])", r"\\\1", line)
 
@@ -120,8 +127,7 @@ def class_rows(classes: Mapping[str, ClassScores]) -> list[dict[str, Any]]:
     """A row per class, with the interval of its recall."""
     rows = []
     for name, scores in classes.items():
-        recognised = round(scores.recall * scores.examples)
-        low, high = wilson_interval(recognised, max(scores.examples, 1))
+        low, high = scores.recall_interval()
         rows.append({"name": name, **scores.model_dump(), "low": low, "high": high})
     return rows
 

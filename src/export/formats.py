@@ -12,9 +12,11 @@ from src.checkpoint import Trained
 from src.config import FormatName
 from src.errors import ParameterError
 from src.export import numpy, onnx, saved_model, stablehlo, tflite, tflite_int8
+from src.export.load import digest_of_files
 from src.export.quiet import quiet
 from src.export.shipped import run
-from src.files import digest, digest_of_files, json_bytes, sealed
+from src.files import digest, json_bytes, sealed
+from src.interrupt import raise_if_stopped
 from src.npz import pack_arrays
 from src.storage import remove, write_bytes
 
@@ -89,9 +91,20 @@ class Export(NamedTuple):
 
 
 def convert_all(
-    names: Sequence[FormatName], trained: Trained, train_images: np.ndarray
+    names: Sequence[FormatName],
+    trained: Trained,
+    train_images: np.ndarray,
+    *,
+    layers_agree: bool,
 ) -> Export:
-    """The files of each format, the weights, what runs them, and the manifest."""
+    """The files of each format, the weights, what runs them, and the manifest.
+
+    Args:
+        names: of the formats.
+        trained: the network.
+        train_images: uint8 `[n, height, width, channels]`.
+        layers_agree: whether the manifest may say what `trained.model.layers` says.
+    """
     calibration = calibration_images(train_images)
     files = {
         "weights.npz": bytes(pack_arrays(trained.weights)),
@@ -100,6 +113,7 @@ def convert_all(
     formats: dict[str, Any] = {}
     # Always in one order: TensorFlow numbers what it is given.
     for name in sorted(names):
+        raise_if_stopped()
         module = format_module(name)
         with quiet():
             made = module.convert(trained, calibration)
@@ -113,6 +127,8 @@ def convert_all(
         files |= made
     background = border_brightness(train_images)
     manifest = manifest_of(trained, background, formats, digest(files["weights.npz"]))
+    if layers_agree:
+        manifest["layers"] = [layer._asdict() for layer in trained.model.layers()]
     return Export(files | {"manifest.json": json_bytes(sealed(manifest))}, manifest)
 
 
@@ -135,7 +151,6 @@ def manifest_of(
         },
         "class_names": trained.record.class_names,
         "formats": formats,
-        "layers": [layer._asdict() for layer in trained.model.layers()],
         "weights": {"file": "weights.npz", "sha256": weights},
         "model": trained.record.model_dump(mode="json"),
     }
@@ -147,8 +162,10 @@ def write_files(files: Files) -> None:
     Raises:
         StorageError: one cannot be written.
     """
-    for old in paths.EXPORT.iterdir() if paths.EXPORT.is_dir() else []:
-        if not any(Path(name).parts[0] == old.name for name in files):
+    kept = {paths.EXPORT / name for name in files}
+    kept |= {folder for path in kept for folder in path.parents}
+    for old in paths.EXPORT.rglob("*"):
+        if old not in kept:
             remove(old)
     for name, content in files.items():
         write_bytes(paths.EXPORT / name, content)

@@ -24,10 +24,10 @@ def time_network(model: Model, images: np.ndarray) -> dict[str, Any]:
     return measured
 
 
-def latency_report(measured: Mapping[str, Any]) -> dict[str, Any]:
-    """What `latency.json` says, by format."""
+def latency_report(measured: Mapping[str, Any], weights: str) -> dict[str, Any]:
+    """What `latency.json` says, by format, and of which weights: their SHA-256."""
     machine = {"machine": platform.machine(), "threads": os.cpu_count()}
-    return {"measured_on": machine, "latency": measured}
+    return {"measured_on": machine, "latency": measured, "weights_sha256": weights}
 
 
 def table(measured: Mapping[str, Mapping[str, Any]]) -> str:

@@ -1,29 +1,46 @@
 """An exported network: found, compared with its manifest, loaded."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple, Self
 
 import numpy as np
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, PositiveInt, model_validator
 
 from src import paths
 from src.errors import DataError, ParameterError
 from src.export.quiet import quiet
 from src.export.shipped import run
-from src.files import digest_of_files, one_line, read_bytes, read_record
+from src.files import digest, one_line, read_bytes, read_record
 
 REPAIR = "Export anew: dvc repro export"
 LIMIT = 2 << 30  # bytes of a file
-# From the one that starts soonest.
-PREFERRED = "onnx", "tflite", "numpy", "stablehlo", "saved_model", "tflite_int8"
+# What runs a format, from the one that starts soonest.
+RUNTIMES = {
+    "onnx": "onnxruntime",
+    "tflite": "ai_edge_litert",
+    "numpy": "numpy",
+    "stablehlo": "jax",
+    "saved_model": "tensorflow",
+    "tflite_int8": "ai_edge_litert",
+}
+
+
+Side = Annotated[int, Field(ge=1, le=4096)]  # pixels
 
 
 class Pictures(BaseModel):
     """What goes in."""
 
-    shape: tuple[str, int, int, int]  # "batch", height, width, channels
-    background: float
+    shape: tuple[str, Side, Side, Literal[1, 3]]  # "batch", height, width, channels
+    background: float = Field(ge=0, le=255)
+
+
+class Probabilities(BaseModel):
+    """What comes out."""
+
+    shape: tuple[str, PositiveInt]  # "batch", classes
 
 
 class FormatFiles(BaseModel):
@@ -37,7 +54,7 @@ class FormatFiles(BaseModel):
 class Parameters(BaseModel):
     """Of the training."""
 
-    top_k: int
+    top_k: PositiveInt
 
 
 class Model(BaseModel):
@@ -50,9 +67,16 @@ class ExportManifest(BaseModel):
     """What must be known to use an export."""
 
     input: Pictures
+    output: Probabilities
     class_names: list[str]
     formats: dict[str, FormatFiles]
     model: Model
+
+    @model_validator(mode="after")
+    def _each_class_has_a_name(self) -> Self:
+        if len(self.class_names) != self.output.shape[1]:
+            raise ValueError(f"{len(self.class_names)} names of classes")
+        return self
 
 
 class Exported(NamedTuple):
@@ -77,11 +101,7 @@ def load_exported(file: Path | None) -> Exported:
     path = folder / "manifest.json"
     manifest = read_record(path, ExportManifest, REPAIR)
     known = {entry.file: entry for entry in manifest.formats.values()}
-    if file is None:
-        names = [name for name in PREFERRED if name in manifest.formats]
-        chosen = manifest.formats[names[0]].file if names else "none"
-    else:
-        chosen = file.name
+    chosen = file.name if file else quickest(manifest)
     if chosen not in known:
         raise DataError(
             f"{folder / chosen}: expected one of the files that {path} knows "
@@ -98,10 +118,26 @@ def load_exported(file: Path | None) -> Exported:
     try:
         with quiet():
             return Exported(run.load(folder / chosen), manifest)
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         raise ParameterError(
-            f"{folder / chosen}: expected the package {error.name}, which runs it, to "
-            "be installed, found it missing. Install it, or name another --model."
+            f"{folder / chosen}: expected the package {error.name or one_line(error)}, "
+            "which runs it, to be installed, found it missing. Install it, or name "
+            "another --model."
         ) from None
     except ValueError as error:  # no such format
         raise DataError(f"{one_line(error)}. Name one of its formats.") from None
+
+
+def quickest(manifest: ExportManifest) -> str:
+    """The file that starts soonest of those that can be run here."""
+    there = [name for name in RUNTIMES if name in manifest.formats]
+    installed = [name for name in there if find_spec(RUNTIMES[name]) is not None]
+    return next((manifest.formats[name].file for name in installed or there), "none")
+
+
+def digest_of_files(files: Mapping[str, bytes]) -> str:
+    """SHA-256 of a file; of several, of what `sha256sum` says of them in order."""
+    if len(files) == 1:
+        return digest(*files.values())
+    lines = [f"{digest(files[name])}  {name}\n" for name in sorted(files)]
+    return digest("".join(lines).encode())

@@ -7,6 +7,7 @@ from PIL import Image, ImageOps
 
 DARK, BRIGHT = 64, 191  # of a border: below and above, its polarity is plain
 WIDE = 257  # 16 bits to 8: 65535 becomes 255
+ORIENTATION, TURNED = 0x0112, range(2, 9)  # EXIF's tag, and what it says of turning
 
 
 class Input(NamedTuple):
@@ -28,15 +29,18 @@ def to_input(
     """
     height, width, channels = shape
     changes: list[str] = []
-    turned = ImageOps.exif_transpose(picture)
-    if picture.getexif().get(0x0112, 1) != 1:
+    was = picture.size
+    if picture.format == "JPEG":  # a photograph need not be unpacked in full
+        picture.draft(picture.mode, (4 * width, 4 * height))
+    if picture.getexif().get(ORIENTATION) in TURNED:
         changes.append("turned as its camera says")
+    turned = ImageOps.exif_transpose(picture)
     plain = flat(turned, changes)
     if channels == 1:
         grey = plain.convert("L")
         if plain.mode != "L" and not same(plain, grey):
             changes.append("made grey")
-        edge = border(grey)
+        (edge,) = border(grey)
         if (background < DARK and edge > BRIGHT) or (
             background > BRIGHT and edge < DARK
         ):
@@ -46,27 +50,36 @@ def to_input(
     else:
         ready = plain.convert("RGB")
     if ready.size != (width, height):
-        was = f"{ready.width} x {ready.height}"
         ready = fitted(ready, width, height)
-        changes.append(f"resized from {was} to {width} x {height} pixels")
+        before = f"{was[0]} x {was[1]}"
+        changes.append(f"resized from {before} to {width} x {height} pixels")
     return Input(np.asarray(ready, np.uint8).reshape(shape), changes)
 
 
 def flat(picture: Image.Image, changes: list[str]) -> Image.Image:
     """8 bits a channel, nothing transparent."""
     if picture.mode.startswith("I"):
-        numbers = np.asarray(picture).astype(np.int64)
+        numbers = np.asarray(picture).astype(np.int64).clip(0, 65535)
+        # Some programs store 8 bits in 16 as they are.
+        narrow = numbers if numbers.max(initial=0) < 256 else numbers // WIDE
         changes.append("16 bits made 8")
-        return Image.fromarray((numbers.clip(0, 65535) // WIDE).astype(np.uint8))
+        return Image.fromarray(narrow.astype(np.uint8))
     if "A" in picture.mode or "transparency" in picture.info:
-        solid = picture.convert("RGBA")
-        drawn = np.asarray(solid)[np.asarray(solid)[:, :, 3] > 0][:, :3]
-        # What is drawn on nothing wants paper that it stands out from.
-        paper = "white" if drawn.size == 0 or drawn.mean() < 128 else "black"
-        changes.append(f"laid on {paper}")
-        under = Image.new("RGBA", solid.size, paper)
-        return Image.alpha_composite(under, solid).convert("RGB")
+        return on_paper(picture.convert("RGBA"), changes)
     return picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
+
+
+def on_paper(picture: Image.Image, changes: list[str]) -> Image.Image:
+    """What is drawn on nothing, on paper that it stands out from."""
+    pixels = np.asarray(picture)
+    opacity = pixels[:, :, 3]
+    if opacity.min() == 255:
+        return picture.convert("RGB")
+    drawn = pixels[opacity > 0][:, :3]
+    paper = "white" if drawn.size == 0 or drawn.mean() < 128 else "black"
+    changes.append(f"laid on {paper}")
+    under = Image.new("RGBA", picture.size, paper)
+    return Image.alpha_composite(under, picture).convert("RGB")
 
 
 def same(picture: Image.Image, grey: Image.Image) -> bool:
@@ -74,11 +87,11 @@ def same(picture: Image.Image, grey: Image.Image) -> bool:
     return np.array_equal(np.asarray(picture), np.asarray(grey.convert("RGB")))
 
 
-def border(picture: Image.Image) -> float:
-    """The mean brightness of the outermost pixels, 0 to 255."""
-    pixels = np.asarray(picture.convert("L"))
+def border(picture: Image.Image) -> tuple[float, ...]:
+    """The mean of the outermost pixels, 0 to 255, of each channel."""
+    pixels = np.asarray(picture).reshape(picture.height, picture.width, -1)
     edges = pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]
-    return float(np.concatenate(edges).mean())
+    return tuple(np.concatenate(edges).mean(0).tolist())
 
 
 def fitted(picture: Image.Image, width: int, height: int) -> Image.Image:
@@ -88,9 +101,11 @@ def fitted(picture: Image.Image, width: int, height: int) -> Image.Image:
         max(1, round(picture.width * scale)),
         max(1, round(picture.height * scale)),
     )
-    small = picture.resize(size, Image.Resampling.BILINEAR)
-    level = round(border(picture))
-    fill = level if picture.mode == "L" else (level, level, level)
+    # Of what falls into a pixel the mean; demo.html does the same.
+    way = Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR
+    small = picture.resize(size, way)
+    levels = tuple(map(round, border(picture)))
+    fill = levels if len(levels) > 1 else levels[0]
     paper = Image.new(picture.mode, (width, height), fill)
     paper.paste(small, ((width - size[0]) // 2, (height - size[1]) // 2))
     return paper

@@ -13,8 +13,8 @@ from jax import export
 from src.checkpoint import Trained
 
 FILE = "model.stablehlo"
-RUNTIME: str | None = "jax"
-PACKAGES: tuple[str, ...] = ()
+RUNTIME: str | None = "jax flatbuffers"
+PACKAGES: tuple[str, ...] = ("flatbuffers",)
 EXACT = True
 PLATFORMS = ("cpu", "cuda", "tpu")
 

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from src.checkpoint import Trained
 from src.models.layers import probabilities
 
+PLATFORMS = "cpu", "cuda", "tpu"  # not only the one that JAX found here
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors; it also praises its CPU
 
 
@@ -36,7 +38,12 @@ def tensorflow_function(trained: Trained, batch: int | None, *, of_bytes: bool) 
         (batch, *shape), tf.uint8 if of_bytes else tf.float32, name="images"
     )
     return tf.function(
-        jax2tf.convert(classify, polymorphic_shapes=polymorphic, with_gradient=False),
+        jax2tf.convert(
+            classify,
+            polymorphic_shapes=polymorphic,
+            with_gradient=False,
+            native_serialization_platforms=PLATFORMS,
+        ),
         input_signature=[images],
         autograph=False,
     )

@@ -1,7 +1,7 @@
 """TensorFlow Lite in 8-bit integers throughout: for microcontrollers and their like.
 
-A quarter of the size. Each layer's range is taken from training images; what is lost
-is measured on the test split.
+A quarter of the size, a little more where a network is small. Each layer's range is
+taken from training images; what is lost is measured on the test split.
 """
 
 from collections.abc import Iterator

@@ -70,3 +70,4 @@ def play(kind: Kind, hidden: jax.Array, weights: Weights, name: str) -> jax.Arra
             return nnx.max_pool(hidden, window_shape=WINDOW, strides=WINDOW)
         case "flatten":
             return hidden.reshape(hidden.shape[0], -1)
+    raise ValueError(f"{kind}: no kind of layer that is known here")

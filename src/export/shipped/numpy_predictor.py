@@ -23,13 +23,20 @@ def load(folder: str | Path) -> Callable[[np.ndarray], np.ndarray]:
         folder: where manifest.json and weights.npz lie.
 
     Returns:
-        Uint8 `[n, height, width, channels]` to float32 probabilities `[n, classes]`.
+        Uint8 `[n, height, width, channels]` to float32 probabilities `[n, classes]`;
+        it raises ValueError for other images.
     """
-    layers = json.loads(Path(folder, "manifest.json").read_text())["layers"]
+    manifest = json.loads(Path(folder, "manifest.json").read_text("utf-8"))
+    layers, expected = manifest["layers"], manifest["input"]["shape"][1:]
     with np.load(Path(folder, "weights.npz"), allow_pickle=False) as file:
         weights = {name: file[name] for name in file.files}
 
     def classify(images: np.ndarray) -> np.ndarray:
+        if images.dtype != np.uint8 or list(images.shape[1:]) != expected:
+            raise ValueError(
+                f"expected images of uint8 {expected}, found {images.dtype} "
+                f"{list(images.shape[1:])}"
+            )
         parts = [
             images[start : start + BATCH] for start in range(0, len(images), BATCH)
         ]

@@ -4,8 +4,9 @@
     python run.py model.onnx IMAGES --latency   # milliseconds and memory here
 
 FILE is any of the formats in this folder; IMAGES a .npy of uint8
-`[n, height, width, channels]`, or an .npz with such `images`. Needs numpy and the
-format's own runtime, and nothing of the project that made the file. From Python:
+`[n, height, width, channels]`, or an .npz with such `images`. Needs numpy, the format's
+own runtime and manifest.json beside the file, and nothing of the project that made it.
+From Python:
 
     from run import load
     probabilities = load("model.onnx")(images)
@@ -15,11 +16,11 @@ import argparse
 import importlib.util
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -148,6 +149,8 @@ def peak_memory() -> float:
         (peak,) = (line.split()[1] for line in lines if line.startswith("VmHWM"))
         return int(peak) / 1024
     except (OSError, ValueError):
+        import resource  # which Windows lacks
+
         unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
@@ -162,38 +165,68 @@ def measure(classify: Classify, images: np.ndarray) -> dict[str, object]:
     }
 
 
-def read_images(path: Path) -> np.ndarray:
-    """The images in a .npy, or the `images` in an .npz."""
+def read_images(path: Path, expected: list[int]) -> np.ndarray:
+    """The images in a .npy, or the `images` in an .npz.
+
+    Raises:
+        ValueError: they are no images for this network, or there is none.
+    """
     content = np.load(path, allow_pickle=False)
-    images: np.ndarray = (
-        content if isinstance(content, np.ndarray) else content["images"]
-    )
+    images = content if isinstance(content, np.ndarray) else content["images"]
+    found = images.dtype == np.uint8 and images.ndim == 4 and len(images) > 0
+    if not found or list(images.shape[1:]) != expected:
+        raise ValueError(
+            f"{path}: expected uint8 [n, {', '.join(map(str, expected))}], n above 0, "
+            f"found {images.dtype} {list(images.shape)}"
+        )
     return images
 
 
+def execute(options: argparse.Namespace) -> None:
+    """What the command's options ask for."""
+    said = json.loads((options.file.parent / "manifest.json").read_text("utf-8"))
+    images = read_images(options.images, said["input"]["shape"][1:])
+    classify = load(options.file)
+    if options.latency:
+        print(json.dumps(measure(classify, images)))
+    if options.latency and not options.output:
+        return
+    rows = classify_all(classify, images)
+    if options.output:
+        np.savez(options.output, probabilities=rows)
+    else:
+        for row in rows:
+            print(f"{said['class_names'][row.argmax()]}\t{row.max():.4f}")
+
+
 def main() -> None:
-    """The command; see the top of this file."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """The command; see the top of this file.
+
+    Exits with 2 where a package is missing, 3 where a file is wrong, 5 where the disk
+    is.
+    """
+    parser = argparse.ArgumentParser(description="Runs an exported network.")
     parser.add_argument("file", type=Path, help="a file of this folder")
     parser.add_argument("images", type=Path, help=".npy, or .npz with images")
     parser.add_argument("--output", type=Path, help="an .npz for all probabilities")
     parser.add_argument("--latency", action="store_true", help="measure, as JSON")
     options = parser.parse_args()
     try:
-        classify = load(options.file)
-        images = read_images(options.images)
-    except ModuleNotFoundError as error:
-        sys.exit(f"run.py: {options.file}: needs {error.name}, which is not installed")
-    except (ValueError, KeyError, OSError) as error:
-        sys.exit(f"run.py: {error}")
-    if options.latency:
-        print(json.dumps(measure(classify, images)))
-    if options.output:
-        np.savez(options.output, probabilities=classify_all(classify, images))
-    if not (options.latency or options.output):
-        names = json.loads((options.file.parent / "manifest.json").read_text())
-        for row in classify_all(classify, images):
-            print(f"{names['class_names'][row.argmax()]}\t{row.max():.4f}")
+        execute(options)
+    except ImportError as error:
+        end(2, f"{options.file}: needs {error.name or error}, which is not installed")
+    except FileNotFoundError as error:
+        end(3, f"{error.filename}: expected a file, found none")
+    except OSError as error:
+        end(5, str(error))
+    except Exception as error:  # noqa: BLE001 - each runtime raises errors of its own
+        end(3, f"{options.file}: {type(error).__name__}: {error}")
+
+
+def end(code: int, message: str) -> NoReturn:
+    """Exits with one line on stderr."""
+    print(f"run.py: {' '.join(message.split())[:500]}", file=sys.stderr)
+    sys.exit(code)
 
 
 if __name__ == "__main__":
