@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from PIL import Image
+from PIL import Image, ImageOps
 
 from src.checkpoint import with_weights
 from src.data.digits import load_digits
 from src.export.demo import build_demo
+from src.export.picture import to_input
 from src.models import build_model
 from src.models.architecture import Architecture
 from src.models.layers import Layer, probabilities
@@ -79,11 +80,12 @@ const paste = async (base64) => {
 };
 const bars = () => [...document.querySelectorAll(".bar")].map(
   (bar) => Number(bar.style.transform.slice("scaleX(".length, -1)));
-const seen = () => {
+const seenColours = () => {
   const {width, height} = byId("view");
   const {data} = byId("view").getContext("2d").getImageData(0, 0, width, height);
-  return [...data].filter((value, index) => index % 4 === 0);
+  return [...data].filter((value, index) => index % 4 < 3);
 };
+const seen = () => seenColours().filter((value, index) => index % 3 === 0);
 await settled();
 """
 
@@ -290,11 +292,11 @@ def test_mass_of_a_drawing_is_in_the_middle_where_the_data_has_a_margin(tmp_path
     assert abs(columns.mean() + 0.5 - 14) > 1 or abs(rows.mean() + 0.5 - 14) > 1
 
 
-@pytest.mark.parametrize("shape", [(8, 8, 1), (13, 10, 3)])
-def test_picture_of_the_size_of_the_image_is_taken_as_it_is(tmp_path, shape):
+# Bright around: a network of colours inverts nothing.
+@pytest.mark.parametrize(("shape", "edge"), [((8, 8, 1), 191), ((13, 10, 3), 255)])
+def test_picture_of_the_size_of_the_image_is_taken_as_it_is(tmp_path, shape, edge):
     pixels = np.random.default_rng(4).integers(0, 256, shape, dtype=np.uint8)
-    # Bright around: of another size it would be inverted.
-    pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1] = 255, 255, 255, 255
+    pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1] = edge, edge, edge, edge
     script = f"""{TOOLS}
     const found = [];
     for (const way of [choose, drop, paste]) {{
@@ -320,8 +322,8 @@ def test_picture_of_another_size_is_fitted_and_says_so(tmp_path):
         f"{TOOLS} await drop({png(picture)}); return [seen(), byId('note').textContent]"
     )
     seen, note = evaluate(write_page(tmp_path), script, tmp_path)
-    expected = np.zeros((8, 8))
-    expected[2:6, 4:] = 200
+    expected = np.full((8, 8), 100)  # the mean of the border, above and below
+    expected[2:6, :4], expected[2:6, 4:] = 0, 200
     np.testing.assert_array_equal(np.array(seen).reshape(8, 8), expected)
     assert note.replace("\u00d7", "x") == "Resized from 80 x 40 to 8 x 4 pixels."
 
@@ -344,14 +346,186 @@ def test_picture_with_the_opposite_background_is_inverted_and_says_so(
     assert "Inverted" in note
 
 
-def test_transparent_picture_lies_on_the_background(tmp_path):
-    picture = np.zeros((8, 8, 4))
-    picture[2:4] = 90, 90, 90, 255
+@pytest.mark.parametrize(("background", "border"), [(20.0, 255), (240.0, 0)])
+def test_picture_of_own_size_on_the_opposite_ground_is_inverted_and_says_so(
+    tmp_path, background, border
+):
+    pixels = np.random.default_rng(6).integers(0, 256, (8, 8))
+    pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1] = border, border, border, border
+    script = f"""{TOOLS}
+    await choose({png(pixels)});
+    return [seen(), byId("note").textContent];
+    """
+    page = write_page(tmp_path, background=background)
+    seen, note = evaluate(page, script, tmp_path)
+    assert seen == (255 - pixels).ravel().tolist()
+    data = "bright things on dark" if border else "dark things on bright"
+    assert note == f"Inverted: this network was trained on {data}."
+
+
+def test_bars_beside_a_picture_have_the_mean_colour_of_its_border(tmp_path):
+    picture = np.full((20, 40, 3), (200, 100, 40))
+    picture[5:15, 10:30] = 255, 0, 255
+    script = f"""{TOOLS}
+    await choose({png(picture)});
+    return seenColours();
+    """
+    page = write_page(tmp_path, shape=(8, 8, 3))
+    seen = np.array(evaluate(page, script, tmp_path)).reshape(8, 8, 3)
+    expected = np.full((8, 8, 3), (200, 100, 40))
+    expected[3:5, 2:6] = 255, 0, 255
+    np.testing.assert_array_equal(seen, expected)
+
+
+def test_bars_of_an_inverted_picture_are_inverted_too(tmp_path):
+    picture = np.full((20, 40), 230)
+    picture[5:15, 10:30] = 0
     script = f"{TOOLS} await choose({png(picture)}); return seen();"
-    seen = evaluate(write_page(tmp_path, background=255.0), script, tmp_path)
-    expected = np.full((8, 8), 255)
-    expected[2:4] = 90
+    seen = np.array(evaluate(write_page(tmp_path), script, tmp_path)).reshape(8, 8)
+    np.testing.assert_array_equal(seen[[0, 1, 6, 7]], 25)
+
+
+@pytest.mark.parametrize(("ink", "ground"), [(90, "white"), (200, "black")])
+def test_transparent_picture_lies_on_what_its_ink_stands_out_from(
+    tmp_path, ink, ground
+):
+    picture = np.zeros((8, 8, 4))
+    picture[2:4] = ink, ink, ink, 255
+    script = f"""{TOOLS}
+    await choose({png(picture)});
+    const corner = byId("drawing").getContext("2d").getImageData(3, 3, 1, 1).data;
+    return [seen(), byId("note").textContent, [...corner]];
+    """
+    # Of a middling background: nothing is inverted.
+    page = write_page(tmp_path, background=128.0)
+    seen, note, corner = evaluate(page, script, tmp_path)
+    expected = np.full((8, 8), 255 if ground == "white" else 0)
+    expected[2:4] = ink
     np.testing.assert_array_equal(np.array(seen).reshape(8, 8), expected)
+    assert note == f"Transparent, so laid on {ground}."
+    assert corner == ([255] * 4 if ground == "white" else [0, 0, 0, 255])
+
+
+def test_picture_that_is_transparent_throughout_is_laid_on_white(tmp_path):
+    picture = np.zeros((16, 16, 4))
+    script = f"""{TOOLS}
+    await choose({png(picture)});
+    return [seen(), byId("note").textContent];
+    """
+    seen, note = evaluate(write_page(tmp_path, background=255.0), script, tmp_path)
+    assert set(seen) == {255}
+    assert "laid on white" in note
+
+
+def test_black_ink_on_nothing_has_the_answer_of_the_same_ink_on_paper_inverted(
+    tmp_path,
+):
+    digit = load_digits(ROOT / "data/raw").test.images[0, :, :, 0]
+    large = digit.repeat(5, 0).repeat(5, 1)
+    script = f"""{TOOLS}
+    const found = [];
+    for (const picture of [{ink_png(large)}, {png(large)}]) {{
+      await choose(picture);
+      found.push([bars(), byId("note").textContent]);
+      byId("clear").click();
+      await settled();
+    }}
+    return found;
+    """
+    (transparent, note), (inverted, _) = evaluate(
+        write_page(tmp_path), script, tmp_path
+    )
+    assert transparent == pytest.approx(inverted, abs=0.02)
+    assert "laid on white" in note
+    assert "Inverted" in note
+
+
+def ink_png(opacity):
+    """Black ink on a transparent ground."""
+    picture = np.zeros((*opacity.shape, 4))
+    picture[:, :, 3] = opacity
+    return png(picture)
+
+
+def bar(height, width, ground=0):
+    """A grey picture with an upright bar left of its middle."""
+    picture = np.full((height, width), ground, np.uint8)
+    picture[:, width // 4 : width // 2] = 255 - ground
+    return picture
+
+
+def coloured(height, width):
+    """A picture of two colours on black."""
+    picture = np.zeros((height, width, 3), np.uint8)
+    picture[height // 4 : height // 2, 2:-2] = 250, 60, 30
+    picture[height // 2 :, width // 2 : -2] = 20, 250, 90
+    return picture
+
+
+def inked(height, width):
+    """The same bar as black ink on nothing."""
+    picture = np.zeros((height, width, 4), np.uint8)
+    picture[2:-2, :, 3] = bar(height, width)[2:-2]
+    return picture
+
+
+# Across their bars they shrink by whole numbers: of a pixel that is cut in two,
+# Pillow's BOX gives all to one side, the page to each its part.
+PICTURES = {
+    "own size": bar(8, 8),
+    "own size on the opposite ground": np.pad(bar(6, 6), 1, constant_values=255),
+    "own size, ink on nothing": inked(8, 8),
+    "own size, colours": coloured(8, 8),
+    "wide": bar(20, 40),
+    "wide on the opposite ground": bar(20, 40, ground=245),
+    "half a row too high": bar(25, 80),
+    "tall": bar(80, 30),
+    "large": digit_images(8)[3, :, :, 0].repeat(10, 0).repeat(10, 1),
+    "large, ink on nothing": inked(80, 80),
+    "large, colours": coloured(80, 80),
+}
+
+
+def by_the_rules(picture, background):
+    """What 8 x 8 grey pixels become of a picture, by Pillow alone."""
+    if picture.mode == "RGBA":  # all of them here are black ink
+        picture = Image.alpha_composite(
+            Image.new("RGBA", picture.size, "white"), picture
+        )
+    grey = picture.convert("RGB").convert("L")
+    pixels = np.asarray(grey)
+    edges = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    level = edges.mean()
+    if (background < 64 and level > 191) or (background > 191 and level < 64):
+        grey, level = ImageOps.invert(grey), 255 - level
+    scale = 8 / max(grey.size)
+    size = tuple(max(1, round(side * scale)) for side in grey.size)
+    ground = Image.new("L", (8, 8), round(level))
+    place = tuple((8 - side) // 2 for side in size)
+    ground.paste(grey.resize(size, Image.Resampling.BOX), place)
+    return np.asarray(ground)
+
+
+@pytest.mark.parametrize("background", [0.0, 128.0, 255.0])
+def test_page_sees_of_a_picture_what_predict_sees(tmp_path, background):
+    files = [png(pixels) for pixels in PICTURES.values()]
+    script = f"""{TOOLS}
+    const found = [];
+    for (const picture of [{", ".join(files)}]) {{
+      await choose(picture);
+      found.push(seen());
+    }}
+    return found;
+    """
+    page = write_page(tmp_path, background=background)
+    found = np.array(evaluate(page, script, tmp_path)).reshape(-1, 8, 8)
+    for (name, pixels), seen in zip(PICTURES.items(), found, strict=True):
+        picture = Image.fromarray(pixels)
+        expected = by_the_rules(picture, background)
+        np.testing.assert_allclose(seen, expected, atol=2, err_msg=name)
+        if picture.size == (8, 8):  # nothing to resize, which filters do differently
+            predicted = to_input(picture, (8, 8, 1), background).image[:, :, 0]
+            np.testing.assert_allclose(seen, predicted, atol=2, err_msg=name)
 
 
 def test_file_that_is_no_picture_is_named_until_the_next(tmp_path):
