@@ -16,7 +16,7 @@ from src.errors import DataError, ParameterError
 from src.export.answer import parse, read_inputs
 from src.export.formats import convert_all, write_files
 from src.export.load import ExportManifest, load_exported, quickest
-from src.export.picture import to_input
+from src.export.picture import resized, to_input
 from src.files import write_record
 from tests.conftest import patterned, run_stage
 from tests.imports import ROOT
@@ -384,6 +384,17 @@ def test_larger_picture_is_averaged_not_sampled():
     checks = np.indices((80, 80)).sum(0) % 2 * 255
     found = to_input(grey(checks), SHAPE, background=128)
     assert np.abs(found.image.astype(int) - 127).max() <= 4
+
+
+@pytest.mark.parametrize("size", [(80, 80), (56, 56), (7, 7), (29, 31)])
+def test_size_is_changed_by_the_mean_of_each_area(size):
+    """Against means of a picture that is first made much larger."""
+    height, width = size
+    pixels = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
+    large = pixels.repeat(28, 0).repeat(28, 1).astype(np.float64)
+    expected = large.reshape(28, height, 28, width).mean((1, 3))
+    found = np.asarray(resized(grey(pixels), 28, 28))
+    assert np.abs(found - expected).max() <= 0.5 + 1e-3
 
 
 def test_proportions_are_kept_and_the_rest_is_like_the_border():

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import jax
 import numpy as np
 
 from src import paths
@@ -111,6 +112,8 @@ def convert_all(
         "run.py": Path(run.__file__).read_bytes(),
     }
     formats: dict[str, Any] = {}
+    # No traceback of this machine's paths beside each operation.
+    jax.config.update("jax_traceback_in_locations_limit", 0)
     # Always in one order: TensorFlow numbers what it is given.
     for name in sorted(names):
         raise_if_stopped()

@@ -25,8 +25,6 @@ def convert(trained: Trained, calibration: np.ndarray) -> dict[str, bytes]:
     def probabilities(images: jax.Array) -> jax.Array:
         return nnx.softmax(trained.model(images))
 
-    # No traceback of this machine's paths beside each operation.
-    jax.config.update("jax_traceback_in_locations_limit", 0)
     (batch,) = export.symbolic_shape("batch")
     shape = trained.record.architecture.image_shape
     images = jax.ShapeDtypeStruct((batch, *shape), jnp.uint8)
