@@ -40,7 +40,7 @@ setup:  ## the environment, from requirements.lock; quick when nothing changed
 	    || pip install --quiet --require-hashes -r requirements.lock; \
 	  cp requirements.lock $(VENV)/requirements.lock; }
 
-repro: setup  ## the pipeline: prepare, train, evaluate, export
+repro: setup  ## the pipeline: check, prepare, train, evaluate, export, report
 	dvc repro
 
 test: setup  ## the tests; ARGS="-m slow" for the slow ones, ARGS="-m ''" for all

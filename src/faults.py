@@ -22,7 +22,8 @@ def explain(fault: ErrorDetails, properties: dict[str, Any]) -> str:
     if fault["type"] == "missing":
         return f"{key}: expected {expectation(schema)}, found no such key. Add it."
     found = fault["input"]
-    hint = suggestion(found, schema.get("enum", []))
+    known = schema.get("enum") or schema.get("items", {}).get("enum", [])
+    hint = suggestion(found, known)
     return f"{key}: expected {expectation(schema)}, got {shortened(found)}.{hint}"
 
 
@@ -52,7 +53,7 @@ def expectation(schema: dict[str, Any]) -> str:
     if "enum" in schema or "const" in schema:
         return f"one of {', '.join(schema.get('enum') or [schema['const']])}"
     if schema["type"] == "array":
-        return f"a list with {expectation(schema['items'])}"
+        return f"a list, as in [a, b], with {expectation(schema['items'])}"
     if schema["type"] == "null":
         return "null"
     if schema["type"] == "boolean":

@@ -220,7 +220,12 @@ def measure(measured: Mapping[str, int | float], key: str) -> str:
         return "none"
     if isinstance(value, int):
         return f"{value:,}"
-    return f"{value:.4f}" if key == "accuracy" else f"{value:.1e}" if value else "0"
+    if key == "accuracy":
+        return f"{value:.4f}"
+    # The metrics have six decimals: of less than that there is nothing to tell.
+    return (
+        f"{value:.1e}" if value >= 1e-5 else f"{value:.0e}" if value else "below 1e-06"
+    )
 
 
 def parameter_groups(

@@ -174,7 +174,7 @@ def test_wrong_arguments_end_with_one_line(project, arguments, message):
     [
         ("models/export/run.py", "expected one of the files that"),
         ("models/export/none.onnx", "expected one of the files that"),
-        ("elsewhere/model.onnx", "elsewhere/manifest.json: expected a file, found"),
+        ("elsewhere/model.onnx", "elsewhere/model.onnx: expected a file of an export"),
     ],
 )
 def test_model_that_is_none_ends_with_one_line(project, model, message):
@@ -456,6 +456,24 @@ def test_picture_is_turned_as_its_camera_says():
         found = to_input(picture, SHAPE, background=20)
     assert np.array_equal(found.image[:, :, 0], np.rot90(image, -1))
     assert found.changes == ["turned as its camera says"]
+
+
+def test_margin_that_training_images_lack_is_mentioned():
+    pixels = np.zeros((100, 100), np.uint8)
+    pixels[40:60, 45:55] = 255
+    advice = "little of it is not background: cut a square around the thing"
+    assert advice in to_input(grey(pixels), SHAPE, background=0).changes
+    cut = pixels[38:62, 38:62]
+    assert advice not in to_input(grey(cut), SHAPE, background=0).changes
+
+
+def test_paper_in_the_shade_is_not_inverted_but_mentioned():
+    pixels = np.full((100, 100), 150, np.uint8)
+    pixels[5:95, 40:60] = 20
+    found = to_input(grey(pixels), SHAPE, background=0)
+    assert "its border is neither dark nor bright: not inverted" in found.changes
+    found = to_input(grey(pixels), SHAPE, background=128)
+    assert len(found.changes) == 1
 
 
 def test_palette_and_one_bit_pictures_are_read(tmp_path):

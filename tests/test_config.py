@@ -100,11 +100,16 @@ WRONG = [  # key, value as it stands in the file, the message behind the key
         f"expected one of {SCHEDULES}, got 'cosin'. Did you mean 'cosine'?",
     ),
     ("monitor_mode", "up", "expected one of auto, min, max, got 'up'."),
-    ("export_formats", "[]", f"expected a list with one of {FORMATS}, got []."),
+    (
+        "export_formats",
+        "[]",
+        f"expected a list, as in [a, b], with one of {FORMATS}, got [].",
+    ),
     (
         "export_formats",
         "[onxx]",
-        f"expected a list with one of {FORMATS}, got 'onxx'.",
+        f"expected a list, as in [a, b], with one of {FORMATS}, got 'onxx'. "
+        "Did you mean 'onnx'?",
     ),
     *(
         (

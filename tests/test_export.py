@@ -474,21 +474,23 @@ def test_run_measures_latency_and_memory_where_it_is(shipped):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["run.md", "good.npy"], 3, "numpy_predictor.py, found none"),
+        (["good.npy", "good.npy"], 3, "numpy_predictor.py, found none"),
         (["nothing.onnx", "good.npy"], 3, "nothing.onnx: expected a file"),
-        (["elsewhere/model.onnx", "good.npy"], 3, "manifest.json: expected a file"),
+        (["elsewhere/model.onnx", "good.npy"], 3, "copy it"),
         (["broken.onnx", "good.npy"], 3, "broken.onnx"),
         (["broken.stablehlo", "good.npy"], 3, "broken.stablehlo"),
         (["broken.tflite", "good.npy"], 3, "broken.tflite"),
         (["model.onnx", "none.npy"], 3, "none.npy: expected a file, found none"),
-        (["model.onnx", "run.py"], 3, "run.py"),
-        (["model.onnx", "good.npy", "--output", "no/x.npz"], 3, "no/x.npz"),
+        (["model.onnx", "run.py"], 3, "run.py: expected a .npy, or an .npz with im"),
+        (["model.onnx", "good.npy", "--output", "no/x.npz"], 5, "no/x.npz"),
         (["model.onnx", "good.npy", "--output", "run.py/x.npz"], 5, "directory"),
     ],
 )
 def test_run_says_in_one_line_what_is_wrong(shipped, arguments, code, message):
     folder = shipped[0]
     np.save(folder / "good.npy", patterned(1, seed=4).images)
+    (folder / "elsewhere").mkdir(exist_ok=True)
+    (folder / "elsewhere/model.onnx").write_bytes(b"no model")
     for name in ("broken.onnx", "broken.stablehlo", "broken.tflite"):
         (folder / name).write_bytes(b"no model")
     one_line_of(command(folder, *arguments), code, message)

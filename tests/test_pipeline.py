@@ -239,7 +239,7 @@ def test_registered_version_is_had_by_its_name_without_the_code(shared, tmp_path
     shared.run("gto", "register", "classifier", "--version", "v1.0.0")
     assert "v1.0.0" in shared.run("gto", "show")
     address = str(shared.folder)
-    version = ("--rev", "classifier@v1.0.0", "--out", str(tmp_path / "got"))
+    version = ("--rev", "v1.0.0", "--out", str(tmp_path / "got"))
     shared.run("dvc", "artifacts", "get", address, "classifier", *version)
     expected = files_in(shared.folder / "models/export")
     assert files_in(tmp_path / "got") == expected

@@ -213,8 +213,8 @@ def test_export_table_has_what_was_measured_of_each_format(make_page):
     _, page = make_page()
     text = Text(page).of("exports")
     assert "accuracy changed answers largest difference mean difference bytes" in text
-    assert "onnx model.onnx 0.8750 2 none 1.0e-09 215,156" in text
-    assert "stablehlo model.stablehlo 0.7500 none 6.0e-07 none 7" in text
+    assert "onnx model.onnx 0.8750 2 none 1e-09 215,156" in text
+    assert "stablehlo model.stablehlo 0.7500 none 6e-07 none 7" in text
 
 
 def test_parameters_are_all_there_with_their_values(make_page):

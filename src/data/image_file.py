@@ -20,7 +20,10 @@ SUFFIXES = {".png", ".jpg", ".jpeg"}
 
 @contextmanager
 def open_image(
-    source: Path | BytesIO, name: object, most: int = Image.MAX_IMAGE_PIXELS
+    source: Path | BytesIO,
+    name: object,
+    most: int = Image.MAX_IMAGE_PIXELS,
+    repair: str = "Replace or remove it.",
 ) -> Iterator[Image.Image]:
     """An image, none of whose pixels is unpacked yet.
 
@@ -28,6 +31,7 @@ def open_image(
         source: a file, or its content.
         name: of the file, for the message.
         most: pixels that it may have.
+        repair: what its reader should do, a sentence.
 
     Raises:
         DataError: no image, or one that turns out to be broken where it is used.
@@ -50,6 +54,5 @@ def open_image(
         unknown = isinstance(error, UnidentifiedImageError)
         found = "another kind of file" if unknown else one_line(error)
         raise DataError(
-            f"{name}: expected a PNG or JPEG image, found {found}. "
-            "Replace or remove it."
+            f"{name}: expected a PNG or JPEG image, found {found}. {repair}"
         ) from None

@@ -50,7 +50,10 @@ def parse(words: Sequence[str]) -> Asked:
         help="a PNG or JPEG of any size, a folder of them, or - for standard input",
     )
     parser.add_argument(
-        "--model", type=Path, metavar="FILE", help="any format; models/export/..."
+        "--model",
+        type=Path,
+        metavar="FILE",
+        help="a file in models/export; without it, the one that starts soonest",
     )
     parser.add_argument("--json", action="store_true", help="for programs")
     asked = Asked(**vars(parser.parse_args(words)))
@@ -74,7 +77,7 @@ def read_inputs(
     shape, background = manifest.input.shape[1:], manifest.input.background
     inputs = []
     for name, source in sources(names):
-        with open_image(source, name) as picture:
+        with open_image(source, name, repair="Name another.") as picture:
             inputs.append((name, to_input(picture, shape, background)))
     return inputs
 

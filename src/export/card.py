@@ -1,7 +1,7 @@
 """`MODEL_CARD.md`: what the model is, in words and tables, from what was measured."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,7 +102,7 @@ def facts(
             classes, key=lambda each: (not each["examples"], each["recall"])
         ),
         "licence": LICENCES.get(model["dataset"], NO_LICENCE),
-        "picture_command": picture_command(*shape),
+        "picture_command": picture_command(shape, manifest["input"]["background"]),
         "exported": {
             name: {**results, **manifest["formats"][name]}
             for name, results in exported.items()
@@ -132,12 +132,15 @@ def class_rows(classes: Mapping[str, ClassScores]) -> list[dict[str, Any]]:
     return rows
 
 
-def picture_command(height: int, width: int, channels: int) -> str:
+def picture_command(shape: Sequence[int], background: float) -> str:
     """What a reader types to make `pictures.npy` of a picture file."""
-    mode = "L" if channels == 1 else "RGB"
+    height, width, channels = shape
+    mode, level = ("L", "RGB")[channels // 3], (round(background),) * channels
+    fill = level[0] if channels == 1 else level
     return (
-        'python -c "import numpy, PIL.Image as I; '
-        f"p = I.open('picture.png').convert('{mode}').resize(({width}, {height})); "
+        'python -c "import numpy; from PIL import Image as I, ImageOps as O; '
+        f"p = I.open('picture.png').convert('{mode}'); "
+        f"p = O.pad(p, ({width}, {height}), I.Resampling.BOX, {fill}); "
         "numpy.save('pictures.npy', "
         f'numpy.reshape(p, (1, {height}, {width}, {channels})))"'
     )

@@ -99,13 +99,18 @@ def load_exported(file: Path | None) -> Exported:
     """
     folder = file.parent if file else paths.EXPORT
     path = folder / "manifest.json"
+    if file and not path.is_file():
+        raise DataError(
+            f"{file}: expected a file of an export, found no manifest.json beside it. "
+            "Name one in models/export, or copy the manifest there."
+        )
     manifest = read_record(path, ExportManifest, REPAIR)
     known = {entry.file: entry for entry in manifest.formats.values()}
     chosen = file.name if file else quickest(manifest)
     if chosen not in known:
         raise DataError(
             f"{folder / chosen}: expected one of the files that {path} knows "
-            f"({', '.join(sorted(known))}), found another. Name one of these."
+            f"({', '.join(sorted(known))}), found another name. Name one of these."
         )
     contents = {
         name: read_bytes(folder / name, REPAIR, LIMIT) for name in known[chosen].files

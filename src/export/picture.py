@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 DARK, BRIGHT = 64, 191  # of a border: below and above, its polarity is plain
+FILLED = 0.7  # of a picture's larger side: less is a margin that training lacks
 WIDE = 257  # 16 bits to 8: 65535 becomes 255
 ORIENTATION, TURNED = 0x0112, range(2, 9)  # EXIF's tag, and what it says of turning
 
@@ -46,6 +47,8 @@ def to_input(
         ):
             grey = ImageOps.invert(grey)
             changes.append("inverted: the network knows the opposite background")
+        if was != (width, height):
+            changes += doubts(grey, background)
         ready = grey
     else:
         ready = plain.convert("RGB")
@@ -67,6 +70,20 @@ def flat(picture: Image.Image, changes: list[str]) -> Image.Image:
     if "A" in picture.mode or "transparency" in picture.info:
         return on_paper(picture.convert("RGBA"), changes)
     return picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
+
+
+def doubts(grey: Image.Image, background: float) -> list[str]:
+    """Why a picture is perhaps not like the training images, for its owner to know."""
+    (edge,) = border(grey)
+    said = []
+    if not DARK <= background <= BRIGHT and DARK <= edge <= BRIGHT:
+        said.append("its border is neither dark nor bright: not inverted")
+    ink = np.abs(np.asarray(grey, np.int64) - round(edge)) > DARK
+    sides = [np.flatnonzero(ink.any(axis)) for axis in (0, 1)]
+    spans = [int(np.ptp(side)) + 1 if side.size else 0 for side in sides]
+    if max(spans) < FILLED * max(grey.size):
+        said.append("little of it is not background: cut a square around the thing")
+    return said
 
 
 def on_paper(picture: Image.Image, changes: list[str]) -> Image.Image:

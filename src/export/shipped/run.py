@@ -30,6 +30,10 @@ BATCH = 64  # images at a time: memory, not results
 CALLS, SECONDS = 200, 2.0  # a latency is the median of so many, or of so long
 
 
+class UnusableError(ValueError):
+    """What the command was given cannot be used; the message says why."""
+
+
 def load(file: str | Path) -> Classify:
     """The network in a file of any of the formats.
 
@@ -37,7 +41,7 @@ def load(file: str | Path) -> Classify:
         Uint8 `[n, height, width, channels]` to float32 probabilities `[n, classes]`.
 
     Raises:
-        ValueError: the file's name is that of no format.
+        UnusableError: the file's name is that of no format.
         ModuleNotFoundError: the format's runtime is not installed.
     """
     path = Path(file)
@@ -52,7 +56,7 @@ def load(file: str | Path) -> Classify:
             return load_numpy(path)
         case "" if (path / "saved_model.pb").is_file():
             return load_saved_model(path)
-    raise ValueError(
+    raise UnusableError(
         f"{path}: expected model.stablehlo, model.onnx, a .tflite, saved_model or "
         "numpy_predictor.py, found none of them"
     )
@@ -169,13 +173,20 @@ def read_images(path: Path, expected: list[int]) -> np.ndarray:
     """The images in a .npy, or the `images` in an .npz.
 
     Raises:
-        ValueError: they are no images for this network, or there is none.
+        UnusableError: they are no images for this network, or there is none.
     """
-    content = np.load(path, allow_pickle=False)
-    images = content if isinstance(content, np.ndarray) else content["images"]
+    if not path.is_file():
+        raise UnusableError(f"{path}: expected a file, found none")
+    try:
+        content = np.load(path, allow_pickle=False)
+        images = content if isinstance(content, np.ndarray) else content["images"]
+    except (ValueError, KeyError, OSError):
+        raise UnusableError(
+            f"{path}: expected a .npy, or an .npz with images"
+        ) from None
     found = images.dtype == np.uint8 and images.ndim == 4 and len(images) > 0
     if not found or list(images.shape[1:]) != expected:
-        raise ValueError(
+        raise UnusableError(
             f"{path}: expected uint8 [n, {', '.join(map(str, expected))}], n above 0, "
             f"found {images.dtype} {list(images.shape)}"
         )
@@ -184,7 +195,14 @@ def read_images(path: Path, expected: list[int]) -> np.ndarray:
 
 def execute(options: argparse.Namespace) -> None:
     """What the command's options ask for."""
-    said = json.loads((options.file.parent / "manifest.json").read_text("utf-8"))
+    manifest = options.file.parent / "manifest.json"
+    if not options.file.exists():
+        raise UnusableError(f"{options.file}: expected a file, found none")
+    if not manifest.is_file():
+        raise UnusableError(
+            f"{manifest}: expected it beside the network, found none: copy it"
+        )
+    said = json.loads(manifest.read_text("utf-8"))
     images = read_images(options.images, said["input"]["shape"][1:])
     classify = load(options.file)
     if options.latency:
@@ -202,12 +220,16 @@ def execute(options: argparse.Namespace) -> None:
 def main() -> None:
     """The command; see the top of this file.
 
-    Exits with 2 where a package is missing, 3 where a file is wrong, 5 where the disk
-    is.
+    Exits with 2 where a package is missing, 3 where a file is wrong, 5 where one cannot
+    be written.
     """
     parser = argparse.ArgumentParser(description="Runs an exported network.")
-    parser.add_argument("file", type=Path, help="a file of this folder")
-    parser.add_argument("images", type=Path, help=".npy, or .npz with images")
+    parser.add_argument("file", type=Path, help="model.onnx or another of this folder")
+    parser.add_argument(
+        "images",
+        type=Path,
+        help="a .npy of uint8 [n, height, width, channels], or .npz",
+    )
     parser.add_argument("--output", type=Path, help="an .npz for all probabilities")
     parser.add_argument("--latency", action="store_true", help="measure, as JSON")
     options = parser.parse_args()
@@ -215,8 +237,10 @@ def main() -> None:
         execute(options)
     except ImportError as error:
         end(2, f"{options.file}: needs {error.name or error}, which is not installed")
-    except FileNotFoundError as error:
-        end(3, f"{error.filename}: expected a file, found none")
+    except BrokenPipeError:  # whoever read this has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except UnusableError as error:
+        end(3, str(error))
     except OSError as error:
         end(5, str(error))
     except Exception as error:  # noqa: BLE001 - each runtime raises errors of its own
