@@ -294,7 +294,10 @@ WRONG_IMAGES = {
     "transparent": (picture("train/cat/a.png", mode="RGBA"), "without transparency"),
     "sixteen bits": (picture("train/cat/a.png", mode="I;16"), "mode I;16"),
     "new class in test": (picture("test/cow/a.png"), "expected one of the classes"),
-    "a bomb": (picture("train/cat/0.png", (9000, 9000), "1"), "exceeds limit"),
+    "a bomb": (
+        picture("train/cat/0.png", (9000, 9000), "1"),
+        "9000 x 9000 pixels, too many",
+    ),
     **{
         f"{kind} by another name": (of_kind(kind), "expected a PNG or JPEG")
         for kind in ("EPS", "TIFF", "GIF")

@@ -145,7 +145,9 @@ def test_signal_at_any_moment_of_the_start_ends_with_its_code(
     finally:
         process.kill()
     assert process.returncode == 128 + number, stderr
-    assert stderr.splitlines()[-1].startswith("train: stopped by SIG")
+    # The second where a compilation outlasted the time that there is.
+    ends = "train: stopped by SIG", "stopped by SIG"
+    assert stderr.splitlines()[-1].startswith(ends)
     assert not (prepared / "models").exists()
 
 
