@@ -1,4 +1,7 @@
-"""The gradient of a large batch from small slices of it, for memory's sake."""
+"""The gradient of a large batch from parts of it: slices, for memory's sake, or devices.
+
+Each of the two takes what computes the gradient of a batch and gives the same again.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,8 +9,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
+from jax.flatten_util import ravel_pytree
 
 from src.data.split import Batch
+from src.devices import BATCH, BY_BATCH, EVERYWHERE, device_count, divided
 from src.models import Model
 
 Found = tuple[tuple[jax.Array, Any], nnx.State]  # ((loss, per example), gradient)
@@ -52,3 +58,70 @@ def in_slices_of_batch(
     loss, gradient = jax.tree.map(lambda total: total / count, sums)
     whole = jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), others)
     return (loss, whole), gradient
+
+
+def on_every_device(backward: Backward) -> Backward:
+    """`backward` of a whole batch, each device computing its part of it.
+
+    One message a step: the gradients, the losses and what there is per example go as
+    one array, in which each device has filled its own places.
+
+    Args:
+        backward: as in `in_slices_of_batch`; among several devices it sees a part.
+    """
+    if device_count() == 1:
+        return backward
+
+    def run(model: Model, batch: Batch, key: jax.Array) -> Found:
+        graph, state = nnx.split(model)
+
+        def part(
+            state: nnx.State, images: jax.Array, others: Batch, key: jax.Array
+        ) -> Found:
+            own = jax.tree.map(own_rows, others)._replace(images=images)
+            (loss, scores), gradient = backward(nnx.merge(graph, state), own, key)
+            sums = loss, gradient, jax.tree.map(among_all, scores)
+            flat, restore = ravel_pytree(sums)
+            loss, gradient, scores = restore(lax.psum(flat, BATCH))
+            count = lax.axis_size(BATCH)
+            loss, gradient = jax.tree.map(lambda sum: sum / count, (loss, gradient))
+            return (loss, scores), gradient
+
+        found: Found = jax.shard_map(
+            part,
+            in_specs=(EVERYWHERE, BY_BATCH, EVERYWHERE, EVERYWHERE),
+            out_specs=EVERYWHERE,
+            check_vma=False,
+        )(state, divided(batch.images), batch._replace(images=None), key)
+        return found
+
+    return run
+
+
+def own_rows(array: jax.Array) -> jax.Array:
+    """This device's part of what lies on every device for a whole batch."""
+    count = len(array) // lax.axis_size(BATCH)
+    return lax.dynamic_slice_in_dim(array, lax.axis_index(BATCH) * count, count)
+
+
+def among_all(part: jax.Array) -> jax.Array:
+    """This device's rows at their place in the batch, among zeros."""
+    rows = len(part) * lax.axis_size(BATCH)
+    empty = jnp.zeros((rows, *part.shape[1:]), part.dtype)
+    start = lax.axis_index(BATCH) * len(part)
+    return lax.dynamic_update_slice_in_dim(empty, part, start, axis=0)
+
+
+def forward_on_every_device(model: Model, images: jax.Array) -> jax.Array:
+    """Logits of a batch, of which each device computes its part."""
+    if device_count() == 1:
+        return model(images)
+    graph, state = nnx.split(model)
+
+    def part(state: nnx.State, images: jax.Array) -> jax.Array:
+        return lax.psum(among_all(nnx.merge(graph, state)(images)), BATCH)
+
+    logits: jax.Array = jax.shard_map(
+        part, in_specs=(EVERYWHERE, BY_BATCH), out_specs=EVERYWHERE, check_vma=False
+    )(state, divided(images))
+    return logits

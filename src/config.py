@@ -226,6 +226,11 @@ class Params(BaseModel, frozen=True, extra="forbid", strict=True):
         "end of each epoch, and within one after so many minutes; above 0. Changes no "
         "result"
     )
+    resident_megabytes: Annotated[int, Field(ge=0)] | None = Field(
+        description="a split with more megabytes of pixels stays on disk while training "
+        "reads it, a smaller one lies on the device; empty: as many as fit. Changes no "
+        "result"
+    )
 
     monitor: MonitorName = Field(
         description="what picks the best epoch: validation_ and loss, accuracy, "

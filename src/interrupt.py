@@ -73,6 +73,12 @@ def wait_for_me() -> None:
     _waiting = True
 
 
+def receive(number: int) -> None:
+    """Takes note of a signal that another process of this run has received."""
+    if not _received:
+        _received.append(signal.Signals(number))
+
+
 def ignore() -> None:
     """From now on signals do nothing: all is done but for Python's own end."""
     for number in SIGNALS:

@@ -11,19 +11,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from src.config import MonitorName, Params
 from src.data.training import TrainData, count_steps, epoch_order
 from src.debug import run_chunk_watched
+from src.devices import lay_out
 from src.errors import DivergedError
 from src.metrics import macro_averages
 from src.models import Model
 from src.monitor import Plateau, build_plateau
+from src.processes import agree
+from src.score import Tally, score
 from src.state import STEPS, Graph, seed_key, with_empty_metrics, with_learning_rate
-from src.step import Chunk, Skips, Sums, Tally, run_chunk, score
+from src.step import Chunk, Skips, Sums, run_chunk
 
 
 @dataclass(frozen=True)
@@ -126,23 +128,28 @@ def fit(
     Raises:
         DivergedError: a loss or a gradient is not finite.
     """
-    examples = len(data.train.labels)
+    examples = len(data.train)
     steps = count_steps(examples, params.batch_size)
     key = seed_key(params.seed, STEPS)
     limits, pace = Limits(params), Pace()
     run = run_chunk_watched if params.debug else run_chunk
     now = position or Position(1, 0, None, 0, build_plateau(params))
+    state = lay_out(state)
     for epoch in range(now.epoch, params.epochs + 1):
-        rows = jnp.asarray(epoch_order(examples, params.batch_size, params.seed, epoch))
+        order = epoch_order(examples, params.batch_size, params.seed, epoch)
         if now.taken == 0:
             state = with_empty_metrics(state, graph)
         done = (epoch - 1) * steps
+        blocks = data.train.blocks(order, now.taken)
+        block = next(blocks)
         while now.taken < steps and not limits.reason:
+            if now.taken == block.stop:
+                block = next(blocks)
             row_end = min(next_multiple(now.taken, params.log_every), steps)
             row_end = min(row_end, limits.steps - done)
-            stop = pace.stop(now.taken, row_end)
+            stop = pace.stop(now.taken, min(row_end, block.stop))
             state, result = run(
-                *(state, data.train, rows, now.taken, stop, done, key),
+                *(state, block.examples, block.rows, now.taken, stop, done, key),
                 graph=graph,
                 params=params,
             )
@@ -157,7 +164,9 @@ def fit(
                 now = replace(now, before=sums, skipped=skipped_of(chunk))
             if stop < steps and not limits.reason:
                 yield Point(state, now, ends_epoch=False)
-        tally = score(state, data.validation, graph=graph, top_k=params.top_k)
+        tally = score(
+            *(state, data.validation, data.classes), graph=graph, top_k=params.top_k
+        )
         validation = scores(jax.device_get(tally))
         check_validation(validation, epoch, float(chunk.lr))
         result = Result(
@@ -195,7 +204,8 @@ class Pace:
     def stop(self, start: int, end: int) -> int:
         """Where to look up again on the way from `start` to `end`."""
         self.began = time.monotonic()
-        return min(start + self.steps, end)
+        (steps,) = agree(self.steps)
+        return min(start + steps, end)
 
     def learn(self, taken: int) -> None:
         """Takes more or fewer steps next time, by how long `taken` of them took."""
@@ -240,8 +250,15 @@ class Limits:
         """May find a reason, after so many steps since training began."""
         if steps >= self.steps:
             self.reason = f"max_steps: {self.steps}"
-        elif time.monotonic() - self.began > 60 * self.minutes:
+        elif self.over():
             self.reason = f"max_minutes: {self.minutes:g}"
+
+    def over(self) -> bool:
+        """Whether the time is up, in any process."""
+        if math.isinf(self.minutes):
+            return False
+        (late,) = agree(time.monotonic() - self.began > 60 * self.minutes)
+        return bool(late)
 
 
 def means(sums: Sums, before: Sequence[float] | None = None) -> Means | None:

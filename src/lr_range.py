@@ -8,11 +8,10 @@ import math
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from src.config import Params
-from src.data.split import Examples
+from src.data.feed import Feed
 from src.data.training import count_steps, epoch_order
 from src.errors import DivergedError
 from src.interrupt import raise_if_stopped
@@ -43,14 +42,14 @@ class Range(NamedTuple):
         return float(self.rates[int(slopes[: lowest + 1].argmin())])
 
 
-def find_range(split: Examples, architecture: Architecture, params: Params) -> Range:
+def find_range(split: Feed, architecture: Architecture, params: Params) -> Range:
     """Trains on `lr_range_steps` batches, from `lr_range_low` up to `lr_range_high`.
 
     Ends early where the loss has left all hope. Like training but for the schedule,
     and in float32 throughout.
 
     Args:
-        split: the training examples, on the device.
+        split: the training examples.
         architecture: of the network.
         params: the run's.
 
@@ -70,21 +69,26 @@ def find_range(split: Examples, architecture: Architecture, params: Params) -> R
     steps = params.lr_range_steps
     rising = params.model_copy(update=growing)
     graph, state = build_state(rising, architecture, steps - 1)
-    count = len(split.labels)
+    count = len(split)
     epochs = -(-steps // count_steps(count, params.batch_size))
     orders = [
         epoch_order(count, params.batch_size, params.seed, epoch)
         for epoch in range(1, epochs + 1)
     ]
-    rows = jnp.asarray(np.concatenate(orders)[:steps])
+    blocks = split.blocks(np.concatenate(orders)[:steps])
+    block = next(blocks)
     key = seed_key(params.seed, STEPS)
     rates: list[float] = []
     losses: list[float] = []
     smoothed: list[float] = []
     mean = 0.0
     for step in range(steps):
+        if step == block.stop:
+            block = next(blocks)
         state, result = run_chunk(
-            *(state, split, rows, step, step + 1, 0, key), graph=graph, params=rising
+            *(state, block.examples, block.rows, step, step + 1, 0, key),
+            graph=graph,
+            params=rising,
         )
         chunk: Chunk = jax.device_get(result)
         raise_if_stopped()

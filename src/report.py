@@ -15,6 +15,7 @@ from src.config import TRAINING, Params
 from src.data.prepared import Manifest
 from src.files import write_csv, write_metrics
 from src.loop import Epoch, Means, Result, Scores, Steps
+from src.processes import leads
 
 HISTORY = (
     "epoch",
@@ -43,7 +44,7 @@ class ProgressBar:
         self.bar = tqdm(
             total=epochs * steps_per_epoch,
             unit="step",
-            disable=not sys.stderr.isatty(),
+            disable=not (sys.stderr.isatty() and leads()),
             leave=False,
         )
 
@@ -59,7 +60,12 @@ class ProgressBar:
         self.bar.close()
 
     def show(self, event: Steps | Epoch) -> None:
-        """Moves the bar; says how an epoch went, and which steps went wrong."""
+        """Moves the bar; says how an epoch went, and which steps went wrong.
+
+        Of several processes, the first says it for all.
+        """
+        if not leads():
+            return
         if isinstance(event, Steps):
             self.bar.update(event.step - self.bar.n)
             if event.skipped:

@@ -31,10 +31,12 @@ from src.config import TRAINING, Params
 from src.data.prepared import Manifest
 from src.errors import BusyError, DataError
 from src.files import digest
-from src.interrupt import raise_if_stopped, received
+from src.devices import whole
+from src.interrupt import raise_if_stopped, receive, received
 from src.loop import Point, Position, Result
 from src.monitor import Monitor
 from src.npz import pack_arrays, read_packed, unpack_arrays
+from src.processes import agree, leads, share
 from src.report import History
 from src.storage import explained, make_folder, remove_now, replace_file
 
@@ -42,6 +44,7 @@ SOURCES = Path(__file__).parent
 LIBRARIES = "jax", "jaxlib", "flax", "optax", "numpy"
 GENERATIONS = 2
 SECONDS = 1.0  # between two saves at ends of epochs: where these are short
+OLDER = "Using the state before it, if there is one."  # advice
 SHARE = 100  # times what a save took must pass before the next: 1 % of the time
 
 
@@ -119,13 +122,15 @@ class Resume:
         self.descriptor = -1  # of the lock, once it is open
 
     def __enter__(self) -> Self:
-        """Takes the folder.
+        """Takes the folder; process 0 does, if there are several.
 
         Raises:
             BusyError: another process has it.
             DataError: it is a link to another place.
             StorageError: it cannot be made.
         """
+        if not leads():
+            return self
         make_folder(self.lock.parent)
         with explained(self.lock):
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
@@ -166,6 +171,8 @@ class Resume:
         traceback: TracebackType | None,
     ) -> None:
         """Gives the folder back; after a success it is gone."""
+        if not leads():
+            return
         if kind is None:  # all is written: what cannot be removed does no harm
             shutil.rmtree(self.folder, ignore_errors=True)
         os.close(self.descriptor)
@@ -179,10 +186,14 @@ class Resume:
         """
         began = time.monotonic()
         pause = SECONDS if point.ends_epoch else self.seconds
-        due = began - self.saved > max(pause, SHARE * self.cost)
-        if due or received():
+        due = leads() and began - self.saved > max(pause, SHARE * self.cost)
+        due, number = agree(due, received() or 0)
+        if number:
+            receive(number)
+        if due or number:
             now = replace(progress, position=point.position)
-            self.save(point.state, now, weights)
+            self.save(whole(point.state), now, weights)
+            agree(0)  # else a launcher might end the one that still writes
             self.saved = time.monotonic()
             self.cost = self.saved - began
         raise_if_stopped()
@@ -193,6 +204,8 @@ class Resume:
         But not once a weight is infinite: training ends soon, from the last save too.
         """
         now = arrays_of(state)
+        if not leads():
+            return
         trained = (now[name] for name in now if name.startswith(("model.", "average.")))
         if not all(np.isfinite(array).all() for array in trained):
             return
@@ -211,7 +224,7 @@ class Resume:
             remove_now(self.path(old))
 
     def load(self, template: nnx.State) -> Saved | None:
-        """The latest state that is whole; None where there is none at all.
+        """The latest state that is whole, as process 0 has it; None where there is none.
 
         Args:
             template: a state of the same run; its arrays say what must be there.
@@ -219,28 +232,41 @@ class Resume:
         Raises:
             DataError: there are states, and each is damaged.
         """
+        content = share(self.latest(template) if leads() else b"")
+        if not content:
+            return None
+        saved = unpack_saved(self.folder, content, template)
+        where = saved.progress.position
+        if where and leads():
+            after = f", after {where.taken} of its steps" if where.taken else ""
+            print(f"train: going on in epoch {where.epoch}{after}", flush=True)  # noqa: T201
+        return saved
+
+    def latest(self, template: nnx.State) -> bytes:
+        """The content of the latest generation that is whole; empty: there is none.
+
+        Raises:
+            DataError: there are generations, and each is damaged.
+        """
         numbers = self.generations()
         damaged: list[Path] = []
         for number in reversed(numbers):
             try:
-                saved = read_saved(self.path(number), template)
+                content = read_saved(self.path(number))
+                unpack_saved(self.path(number), content, template)
             except DataError as error:
                 print(f"train: {error}", flush=True)  # noqa: T201
                 damaged.append(self.path(number))
                 continue
             for path in damaged:  # else the next save would keep it, not this one
                 path.replace(path.with_suffix(".damaged"))
-            where = saved.progress.position
-            if where:
-                after = f", after {where.taken} of its steps" if where.taken else ""
-                print(f"train: going on in epoch {where.epoch}{after}", flush=True)  # noqa: T201
-            return saved
+            return content
         if numbers:
             raise DataError(
                 f"{self.folder}: expected a whole state of the interrupted run, found "
                 f"{len(numbers)} damaged ones. Remove the folder to train anew."
             )
-        return None
+        return b""
 
     def generations(self) -> list[int]:
         """The numbers of the states that lie here, rising."""
@@ -253,25 +279,33 @@ class Resume:
         return self.folder / f"state-{number}.npz"
 
 
-def read_saved(path: Path, template: nnx.State) -> Saved:
+def read_saved(path: Path) -> bytes:
     """Reads one generation.
 
     Raises:
-        DataError: it is damaged, or of another network.
+        DataError: it is damaged.
     """
-    repair = "Using the state before it, if there is one."
     if path.is_symlink():
-        raise DataError(f"{path}: expected a file, found a link. {repair}")
-    header, _, content = read_packed(path, repair).partition(b"\n")
+        raise DataError(f"{path}: expected a file, found a link. {OLDER}")
+    header, _, content = read_packed(path, OLDER).partition(b"\n")
     if header.decode(errors="replace") != digest(content):
-        raise DataError(f"{path}: expected another SHA-256: damaged. {repair}")
-    arrays = unpack_arrays(path, content, repair)
+        raise DataError(f"{path}: expected another SHA-256: damaged. {OLDER}")
+    return content
+
+
+def unpack_saved(path: Path, content: bytes, template: nnx.State) -> Saved:
+    """What is in a generation.
+
+    Raises:
+        DataError: it is none, or of another network.
+    """
+    arrays = unpack_arrays(path, content, OLDER)
     record = arrays.pop("record", np.zeros(0, np.uint8)).tobytes()
     try:
         progress = TypeAdapter(Progress).validate_json(record)
     except ValidationError:
-        raise DataError(f"{path}: record: expected another content. {repair}") from None
-    state = with_arrays(template, strip(arrays, "state/"), path, repair)
+        raise DataError(f"{path}: record: expected another content. {OLDER}") from None
+    state = with_arrays(template, strip(arrays, "state/"), path, OLDER)
     return Saved(state, progress, strip(arrays, "best/"))
 
 

@@ -6,11 +6,12 @@ what it needs only then, and returns the one line that says what it made.
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from io import TextIOWrapper
 from typing import NoReturn
 
-from src import interrupt, lineage, paths
+from src import interrupt, lineage, paths, processes
 from src.config import Params, load_params
 from src.errors import FourbeatError, ParameterError, StorageError
 from src.faults import printable
@@ -61,6 +62,11 @@ def run_command(name: str, body: Callable[[], None]) -> NoReturn:
     except MemoryError as error:
         message = f"not enough memory: {error}. Use less data, or a larger machine."
         code = failed(name, message, StorageError.exit_code)
+    except Exception:
+        if processes.alone():
+            raise
+        traceback.print_exc()
+        code = 1
     finally:
         # Whatever a signal's exception has become by now, and also where it was lost.
         number = interrupt.received()
@@ -68,11 +74,15 @@ def run_command(name: str, body: Callable[[], None]) -> NoReturn:
             failed(name, f"stopped by {number.name}, unfinished. Run it again.", 1)
             # At once: a compilation that is still under way would crash a usual exit.
             os._exit(128 + number)
+    if code:
+        processes.leave(code)
     sys.exit(code)
 
 
 def failed(name: str, message: str, code: int) -> int:
     """Says on stderr, in one line, why the stage ends; returns the exit code."""
     line = " ".join(message.split())
+    if not processes.alone():
+        name = f"{name}, {processes.described()}"
     print(f"{name}: {printable(line)}", file=sys.stderr, flush=True)  # noqa: T201
     return code

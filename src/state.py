@@ -14,6 +14,7 @@ from flax import nnx
 from src.config import Params, PrecisionName
 from src.counts import TrainingMetrics
 from src.data.prepared import Manifest
+from src.devices import lay_out
 from src.errors import ParameterError
 from src.guard import Guard, build_guard
 from src.models import Model, build_model
@@ -123,7 +124,7 @@ def with_empty_metrics(state: nnx.State, graph: Graph) -> nnx.State:
     """The state as at the beginning of an epoch: nothing is counted yet."""
     parts = nnx.merge(graph, state)
     parts.metrics.reset()
-    return nnx.state(parts)
+    return lay_out(nnx.state(parts))
 
 
 def with_learning_rate(state: nnx.State, graph: Graph, rate: float) -> nnx.State:
@@ -131,4 +132,4 @@ def with_learning_rate(state: nnx.State, graph: Graph, rate: float) -> nnx.State
     parts = nnx.merge(graph, state)
     # float32 as before: another type would have the step compiled anew.
     learning_rate(parts.optimizer)[...] = jnp.float32(rate)
-    return nnx.state(parts)
+    return lay_out(nnx.state(parts))

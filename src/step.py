@@ -13,19 +13,19 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from src.accumulate import in_slices_of_batch
+from src.accumulate import in_slices_of_batch, on_every_device
 from src.augment import augment
 from src.average import follow
 from src.config import Params
-from src.counts import TrainingMetrics, ValidationMetrics
+from src.counts import TrainingMetrics
 from src.data.split import Batch, Examples
-from src.losses import batch_losses, cross_entropy
+from src.devices import divided, keep_layout
+from src.losses import batch_losses
 from src.models import Model
 from src.optim import learning_rate
 from src.state import Graph, Parts
 
 AUGMENT = 1 << 31  # far from the small numbers that nnx.Rngs folds into the same key
-SCORE_BATCH = 256  # examples per forward pass when scoring: memory, not results
 
 
 class Sums(NamedTuple):
@@ -94,7 +94,7 @@ def train_step(
 
     backward = nnx.value_and_grad(loss_fn, has_aux=True)
     (loss, (logits, losses)), gradient = in_slices_of_batch(  # backward
-        backward, model, batch, key, params.accumulate
+        on_every_device(backward), model, batch, key, params.accumulate
     )
     loss, gradient = jax.tree.map(lambda value: value / scale, (loss, gradient))
     optimizer.update(model, gradient)  # update
@@ -122,7 +122,8 @@ def run_chunk(
     Args:
         state: consumed: its buffers become the result's.
         split: the training examples, on the device.
-        rows: int32 `[steps, batch]`, the examples of each step of the epoch.
+        rows: int32 `[steps, ...]`, where in `split` each step of the epoch finds its
+            batch: see `Block`.
         start: the first step.
         stop: the step before which to end, above `start`.
         done: steps of the epochs before.
@@ -157,7 +158,7 @@ def run_chunk(
             parts = nnx.merge(graph, kept)
             parts.guard.note(finite, number + 1)
             lost = parts.guard.lost
-        return Carry(after, nnx.state(parts), loss, norm, lost)
+        return Carry(after, keep_layout(nnx.state(parts)), loss, norm, lost)
 
     def unfinished(carry: Carry) -> jax.Array:
         return (carry.position < stop) & ~carry.lost
@@ -184,51 +185,12 @@ def step_batch(
 
     Args:
         split: the training examples.
-        rows: int32 `[batch]`.
+        rows: int32 `[batch]`; or int32 (), where they are a batch already.
         key: of the step.
         params: the run's.
     """
-    examples = Examples(split.images[rows], split.labels[rows])
+    examples = Examples(divided(split.images[rows]), split.labels[rows])
     return augment(examples, jax.random.fold_in(key, AUGMENT), params)
-
-
-class Tally(NamedTuple):
-    """What is added up of a whole split."""
-
-    loss: jax.Array  # float32 (), nats
-    confusion: jax.Array  # int32 [classes, classes], actual by predicted
-    top_k: jax.Array  # float32 (), a whole number: labels among the k most likely
-
-
-@partial(jax.jit, static_argnames=("graph", "top_k"))
-def score(state: nnx.State, split: Examples, *, graph: Graph, top_k: int) -> Tally:
-    """Scores a whole split, each example once.
-
-    The last batch is filled up with repetitions, which a mask keeps out of the sums.
-    """
-    model = nnx.merge(graph, state).best
-    classes = nnx.eval_shape(model, split.images[:1]).shape[-1]
-    metrics_graph, empty = nnx.split(ValidationMetrics(classes, top_k))
-    count = len(split.labels)
-
-    def body(index: jax.Array, sums: nnx.State) -> nnx.State:
-        metrics = nnx.merge(metrics_graph, sums)
-        rows = index * SCORE_BATCH + jnp.arange(SCORE_BATCH)
-        mask = rows < count
-        rows = jnp.minimum(rows, count - 1)
-        labels = split.labels[rows]
-        logits = model(split.images[rows])
-        losses = cross_entropy(logits, labels, smoothing=0.0)
-        metrics.update(loss=losses, logits=logits, labels=labels, mask=mask)
-        return nnx.state(metrics)
-
-    batches = -(-count // SCORE_BATCH)
-    metrics = nnx.merge(metrics_graph, jax.lax.fori_loop(0, batches, body, empty))
-    return Tally(
-        metrics.loss.total[...],
-        metrics.confusion.counts[...],
-        metrics.top_k.total[...],
-    )
 
 
 def either(first: jax.Array, one: nnx.State, other: nnx.State) -> nnx.State:

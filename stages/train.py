@@ -6,13 +6,23 @@ Run by `dvc repro train`; every number it uses comes from params.yaml.
 from src import paths
 from src.config import Params
 from src.determinism import pin_arithmetic
+from src.processes import join, leads, losses_reported, share, share_arrays
 from src.stage import run_stage
 
 
 def main(params: Params) -> str:
-    """Trains; writes the best weights, what they are, the history and the metrics."""
+    """Joins the other processes, if there are any, and trains on all devices."""
     pin_arithmetic(params)
+    join()
     # Here, not above: JAX takes a second, and a wrong parameter was answered before.
+    from src.devices import on_all_devices
+
+    with losses_reported(), on_all_devices(params):
+        return train(params)
+
+
+def train(params: Params) -> str:
+    """Trains; writes the best weights, what they are, the history and the metrics."""
     from src import interrupt
     from src.checkpoint import save_trained, weights_of
     from src.data.prepared import load_manifest
@@ -27,13 +37,14 @@ def main(params: Params) -> str:
     manifest = load_manifest()
     architecture = choose_architecture(params, manifest)
     data = load_train_data(manifest, params)
-    steps_per_epoch = count_steps(len(data.train.labels), params.batch_size)
+    steps_per_epoch = count_steps(len(data.train), params.batch_size)
     graph, state = build_state(params, architecture, steps_per_epoch)
     name = fingerprint(params, manifest)
     check_unchanged()  # the sources that are named there are those that were imported
     with Resume(name, params.save_minutes) as resume:
-        beginning = Saved(state, Progress(build_monitor(params)), weights={})
-        state, run, weights = resume.load(state) or beginning
+        state, run, weights = resume.load(state) or Saved(
+            share_arrays(state), Progress(build_monitor(params)), weights={}
+        )
         with ProgressBar(params.epochs, steps_per_epoch) as bar:
             for event in fit(state, graph, data, params, run.position):
                 interrupt.wait_for_me()
@@ -54,9 +65,11 @@ def main(params: Params) -> str:
 
         best = run.best or last
         record = training_record(params, manifest, best.epoch, stopped)
-        with outputs():
-            record["history_sha256"] = run.history.write(best, last)
-            save_trained(weights, architecture, record)
+        if leads():
+            with outputs():
+                record["history_sha256"] = run.history.write(best, last)
+                save_trained(weights, architecture, record)
+        share(b"written")  # else the others would end well, whatever happened here
     why = "" if stopped == "epochs" else f" (stopped by {stopped})"
     why += " on the very batches it learned from" if params.overfit_batches else ""
     return (

@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 
-import jax.numpy as jnp
 import numpy as np
 
 from src.config import Params
-from src.data.prepared import Manifest, load_split
-from src.data.split import Examples, take
+from src.data.feed import Feed, feed
+from src.data.prepared import Manifest, open_split
 from src.errors import ParameterError
 
 SHUFFLE, LIMIT = 3, 4  # streams of the seed: the order of epochs, a choice of examples
@@ -15,14 +14,15 @@ SHUFFLE, LIMIT = 3, 4  # streams of the seed: the order of epochs, a choice of e
 
 @dataclass(frozen=True)
 class TrainData:
-    """The two splits that training may see, on the device."""
+    """The two splits that training may see."""
 
-    train: Examples
-    validation: Examples
+    train: Feed
+    validation: Feed
+    classes: int
 
 
 def load_train_data(manifest: Manifest, params: Params) -> TrainData:
-    """Reads the two splits and brings them to the device, as uint8.
+    """Brings the two splits to the device as uint8, or opens what does not fit there.
 
     With `limit_examples` less of train; with `overfit_batches` the same few examples
     twice.
@@ -30,20 +30,17 @@ def load_train_data(manifest: Manifest, params: Params) -> TrainData:
     Raises:
         DataError: a split is missing, changed or malformed.
     """
-    train, validation = (load_split(name, manifest) for name in ("train", "validation"))
+    train, validation = (open_split(name, manifest) for name in ("train", "validation"))
+    rows = None
     if params.limit_examples or params.overfit_batches:
         rng = np.random.default_rng((params.seed, LIMIT))
         rows = rng.permutation(len(train.labels))[: params.limit_examples]
         if params.overfit_batches:
             rows = rows[: params.overfit_batches * params.batch_size]
-        train = take(train, np.sort(rows))
-        validation = train if params.overfit_batches else validation
-    return TrainData(on_device(train), on_device(validation))
-
-
-def on_device(split: Examples) -> Examples:
-    """A split's arrays, given to JAX."""
-    return Examples(*map(jnp.asarray, split))
+        rows = np.sort(rows)
+    learned = feed(train, rows, params)
+    scored = learned if params.overfit_batches else feed(validation, None, params)
+    return TrainData(learned, scored, len(manifest.class_names))
 
 
 def count_steps(examples: int, batch_size: int) -> int:

@@ -8,6 +8,7 @@ from flax import nnx
 from src.models.architecture import Architecture
 from src.models.block import convolve_relu_pool
 from src.models.convolution import average_pool, convolve, max_pool
+from src.models.dropout import Dropout
 from src.models.layers import Layer
 from src.models.pixels import as_floats
 from src.models.slices import in_slices
@@ -31,7 +32,7 @@ class CNN(nnx.Module):
         # 'SAME' keeps the size; each pooling halves it, an odd edge is lost.
         pixels = (height // 4) * (width // 4)
         self.dense = nnx.Linear(pixels * second, architecture.hidden, rngs=rngs)
-        self.dropout = nnx.Dropout(architecture.dropout)
+        self.dropout = Dropout(architecture.dropout)
         self.output = nnx.Linear(architecture.hidden, architecture.classes, rngs=rngs)
 
     def __call__(self, images: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:

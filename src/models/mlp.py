@@ -6,6 +6,7 @@ import jax
 from flax import nnx
 
 from src.models.architecture import Architecture
+from src.models.dropout import Dropout
 from src.models.layers import Layer
 from src.models.pixels import as_floats
 
@@ -16,7 +17,7 @@ class MLP(nnx.Module):
     def __init__(self, architecture: Architecture, rngs: nnx.Rngs) -> None:
         pixels = math.prod(architecture.image_shape)
         self.dense = nnx.Linear(pixels, architecture.hidden, rngs=rngs)
-        self.dropout = nnx.Dropout(architecture.dropout)
+        self.dropout = Dropout(architecture.dropout)
         self.output = nnx.Linear(architecture.hidden, architecture.classes, rngs=rngs)
 
     def __call__(self, images: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:

@@ -1,0 +1,143 @@
+"""Batches on the device, in the order that is asked for.
+
+A split that fits lies there whole. A larger one stays on disk, mapped into memory:
+while the device computes, a thread gathers the next batches and copies them there.
+Either way a batch has the same bits.
+"""
+
+import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, Protocol
+
+import jax
+import numpy as np
+from jax.sharding import get_mesh
+
+from src import processes
+from src.config import Params
+from src.data.split import Examples
+from src.devices import on_mesh, own_share, place, place_batches
+
+AHEAD = 32 << 20  # bytes of images that are gathered at a time
+# What may lie on the device: half of its memory where it has one of its own. On CPU a
+# copy gains little over the page cache, which holds the same bytes.
+SHARE_OF_DEVICE, ON_CPU = 0.5, 256 << 20
+
+
+class Block(NamedTuple):
+    """Some batches: batch `n` has the images `examples.images[rows[n]]`."""
+
+    examples: Examples  # `[examples, ...]`, or `[batches, batch, ...]`
+    rows: jax.Array  # int32 `[batches of the order, batch]`, or `[batches]`
+    start: int  # its first batch
+    stop: int  # the batch before which it ends
+
+
+class Feed(Protocol):
+    """The examples of a split, to be asked for in any order."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def blocks(self, order: np.ndarray, first: int = 0) -> Iterator[Block]:
+        """The batches of an order, one after the other.
+
+        Args:
+            order: int32 `[batches, batch]`, the examples of each.
+            first: the batch to begin with.
+        """
+
+
+class Resident:
+    """A split that lies on the device."""
+
+    def __init__(self, split: Examples) -> None:
+        self.examples = Examples(*map(place, split))
+
+    def __len__(self) -> int:
+        return len(self.examples.labels)
+
+    def blocks(self, order: np.ndarray, first: int = 0) -> Iterator[Block]:
+        """All batches at once."""
+        yield Block(self.examples, place(order), first, len(order))
+
+
+class Streamed:
+    """A split that stays where it is; of each batch only this process's share is read.
+
+    Args:
+        split: images in memory or mapped into it.
+        rows: int `[examples]`, those that are used; None: all.
+    """
+
+    def __init__(self, split: Examples, rows: np.ndarray | None = None) -> None:
+        self.images = split.images
+        self.labels = split.labels if rows is None else split.labels[rows]
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def blocks(self, order: np.ndarray, first: int = 0) -> Iterator[Block]:
+        """As many batches at a time as `AHEAD` holds, the next ones under way."""
+        batches, batch = order.shape
+        image = math.prod(self.images.shape[1:])
+        size = min(max(AHEAD // (batch * image), 1), batches)
+        rows = place(np.arange(batches, dtype=np.int32) % size)
+        mesh = get_mesh()
+
+        def gather(start: int) -> Examples:
+            with on_mesh(mesh):
+                return self.gather(order, start, size)
+
+        starts = range(first // size * size, batches, size)
+        with ThreadPoolExecutor(1) as thread:
+            ahead = thread.submit(gather, starts[0])
+            for start in starts:
+                examples = ahead.result()
+                if start + size < batches:
+                    ahead = thread.submit(gather, start + size)
+                stop = min(start + size, batches)
+                yield Block(examples, rows, max(start, first), stop)
+
+    def gather(self, order: np.ndarray, start: int, size: int) -> Examples:
+        """The batches from `start` on, on the device: `[size, batch, ...]`.
+
+        Where the order ends sooner, its last batch is repeated: all blocks are of one
+        size, so that one compilation serves all.
+        """
+        wanted = order[np.minimum(np.arange(start, start + size), len(order) - 1)]
+        own = wanted[:, own_share(order.shape[1])]
+        rows = own if self.rows is None else self.rows[own]
+        images = self.images[rows.reshape(-1)]
+        return Examples(
+            place_batches(images.reshape(*own.shape, *images.shape[1:])),
+            place(self.labels[wanted]),
+        )
+
+
+def feed(split: Examples, rows: np.ndarray | None, params: Params) -> Feed:
+    """A split on the device if it fits there, else from the disk.
+
+    Args:
+        split: images in memory or mapped into it.
+        rows: the examples that are used; None: all.
+        params: the run's.
+    """
+    count = len(split.labels) if rows is None else len(rows)
+    size = count * math.prod(split.images.shape[1:])
+    limit = params.resident_megabytes
+    fits = size <= (room() if limit is None else limit * 10**6)
+    # With several processes each reads its own share alone.
+    if not (fits and processes.alone()):
+        return Streamed(split, rows)
+    chosen = slice(None) if rows is None else rows
+    return Resident(Examples(split.images[chosen], split.labels[chosen]))
+
+
+def room() -> float:
+    """How many bytes of images the device takes."""
+    device = jax.devices()[0]
+    memory = None if device.platform == "cpu" else device.memory_stats()
+    return SHARE_OF_DEVICE * memory["bytes_limit"] if memory else ON_CPU

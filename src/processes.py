@@ -1,0 +1,183 @@
+"""Several processes that train one network: who they are, and what they agree on.
+
+Each runs the same program. JAX's own runtime joins them; process 0 alone writes. All
+that decides what is computed next must be the same in all of them, so what only one
+can know - a signal, the time - goes through `agree` or `share` first.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import TypeVar
+
+from src.errors import ParameterError, StorageError
+
+Tree = TypeVar("Tree")
+
+COORDINATOR, PROCESSES, PROCESS_ID = (
+    f"FOURBEAT_{name}" for name in ("COORDINATOR", "PROCESSES", "PROCESS_ID")
+)
+# Where a launcher says how many it started; the rest JAX finds out by itself.
+LAUNCHERS = "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"
+HEARTBEAT_SECONDS = 10  # without a sign of life, after which a process is given up
+JOIN_SECONDS = 300  # to wait for the others at the start
+
+_place = 0, 1  # this process's number, and how many there are
+
+
+def join() -> None:
+    """Joins the others, if the environment says that there are any.
+
+    Before anything is computed. `FOURBEAT_COORDINATOR` (host:port of process 0),
+    `FOURBEAT_PROCESSES` and `FOURBEAT_PROCESS_ID` say it, or a launcher that JAX knows.
+
+    Raises:
+        ParameterError: one of the three is missing or wrong.
+        StorageError: the others cannot be reached.
+    """
+    global _place
+    told = read_environment(os.environ)
+    if told is None and not launched(os.environ):
+        return
+    import jax
+
+    where, count, number = told or (None, None, None)
+    # Its handler of SIGTERM would take the place of ours.
+    jax.config.update("jax_enable_preemption_service", False)  # type: ignore[no-untyped-call]
+    try:
+        jax.distributed.initialize(
+            where,
+            count,
+            number,
+            initialization_timeout=JOIN_SECONDS,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        )
+        _place = jax.process_index(), jax.process_count()
+    except (RuntimeError, ValueError) as error:
+        words = " ".join(str(error).split())[:200]
+        raise StorageError(
+            f"{where or 'the launcher'}: expected to join the other processes, found: "
+            f"{words}. Check that all were started, and that the network lets them in."
+        ) from None
+
+
+def read_environment(variables: Mapping[str, str]) -> tuple[str, int, int] | None:
+    """Coordinator, how many processes, and which one this is; None where none is said.
+
+    Raises:
+        ParameterError: only some of the variables are there, or one is wrong.
+    """
+    names = COORDINATOR, PROCESSES, PROCESS_ID
+    given = [variables.get(name, "") for name in names]
+    if not any(given):
+        return None
+    where, count, number = given
+    host, _, port = where.rpartition(":")
+    if not (host and port.isdecimal() and 0 < int(port) < 1 << 16):
+        raise wrong(COORDINATOR, "host:port of process 0", where)
+    if not (count.isdecimal() and int(count) > 0):
+        raise wrong(PROCESSES, "how many processes there are", count)
+    if not (number.isdecimal() and int(number) < int(count)):
+        raise wrong(PROCESS_ID, f"a number from 0 to {int(count) - 1}", number)
+    return where, int(count), int(number)
+
+
+def launched(variables: Mapping[str, str]) -> bool:
+    """Whether a launcher that JAX knows has started several processes."""
+    counts = (variables.get(name, "") for name in LAUNCHERS)
+    if any(count.isdecimal() and int(count) > 1 for count in counts):
+        return True
+    # In an indexed job of Kubernetes JAX asks the cluster, by this package.
+    return "JOB_COMPLETION_INDEX" in variables and bool(find_spec("kubernetes"))
+
+
+def wrong(name: str, expected: str, found: str) -> ParameterError:
+    """What to tell who started the processes."""
+    return ParameterError(
+        f"{name}: expected {expected}, found {found[:60]!r}. Set {COORDINATOR}, "
+        f"{PROCESSES} and {PROCESS_ID} for each process, or none of them."
+    )
+
+
+def leads() -> bool:
+    """Whether this is process 0, which alone reads and writes what is saved."""
+    return _place[0] == 0
+
+
+def alone() -> bool:
+    """Whether there is no other process."""
+    return _place[1] == 1
+
+
+def described() -> str:
+    """`process 1 of 2`, counted from 0."""
+    return f"process {_place[0]} of {_place[1]}"
+
+
+def agree(*numbers: int) -> list[int]:
+    """The largest of each number among all processes; each must ask.
+
+    Args:
+        numbers: below 2^31.
+    """
+    if alone():
+        return list(numbers)
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    gathered = multihost_utils.process_allgather(np.array(numbers, np.int32))
+    largest: list[int] = np.asarray(gathered).max(0).tolist()
+    return largest
+
+
+def share(content: bytes) -> bytes:
+    """What process 0 has, in every process; each must ask."""
+    if alone():
+        return content
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    (size,) = agree(len(content) if leads() else 0)
+    buffer = np.zeros(size, np.uint8)
+    if leads():
+        buffer[:] = np.frombuffer(content, np.uint8)
+    return np.asarray(multihost_utils.broadcast_one_to_all(buffer)).tobytes()
+
+
+def share_arrays(tree: Tree) -> Tree:
+    """Arrays as process 0 has them: others' processors may round otherwise."""
+    if alone():
+        return tree
+    from jax.experimental import multihost_utils
+
+    shared: Tree = multihost_utils.broadcast_one_to_all(tree)
+    return shared
+
+
+@contextmanager
+def losses_reported() -> Iterator[None]:
+    """Turns what JAX says when another process is gone into one line.
+
+    Raises:
+        StorageError: another process ended, or cannot be reached.
+    """
+    try:
+        yield
+    except Exception as error:
+        if alone() or type(error).__name__ != "JaxRuntimeError":
+            raise
+        words = " ".join(str(error).split())[:160]
+        raise StorageError(
+            f"expected all processes at work, found one gone ({words}). "
+            "Start all of them again: training goes on from its last save."
+        ) from None
+
+
+def leave(code: int) -> None:
+    """Ends this process at once where others would be waited for, else does nothing."""
+    if not alone():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
