@@ -63,10 +63,9 @@ class StoredImages:
         """
         numbers = self.numbers(rows)
         images = np.empty((len(numbers), *self.shape[1:]), self.dtype)
-        flat = images.reshape(len(images), -1)
         size = piece_length(self.shape)
         for start in range(0, len(numbers), size):
-            piece = flat[start : start + size]
+            piece = images[start : start + size]
             content = self.read(numbers[start : start + size])
             piece[:] = np.frombuffer(content, self.dtype).reshape(piece.shape)
         return images
