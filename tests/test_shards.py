@@ -145,6 +145,22 @@ def test_smaller_data_leaves_no_shard_of_the_larger(sharded, write_params, monke
     assert len(load_split("train", load_manifest()).labels) == 1299
 
 
+def test_prepare_that_fails_leaves_all_shards_as_they_were(
+    sharded, write_params, monkeypatch
+):
+    (paths.SHARDS / ".train-00099.npz.999999999.tmp").write_bytes(b"of one killed")
+    before = {path: path.read_bytes() for path in paths.SHARDS.iterdir()}
+    write_params(data_path=ROOT / "data/raw")
+    (paths.METRICS / "prepare.json").unlink()
+    (paths.METRICS / "prepare.json").mkdir()
+    assert exit_code("prepare", monkeypatch) == 5
+    assert {path: path.read_bytes() for path in paths.SHARDS.iterdir()} == before
+    (paths.METRICS / "prepare.json").rmdir()
+    assert exit_code("prepare", monkeypatch) == 0
+    assert len(shards()) == 43 + 4 + 11
+    assert not list(paths.SHARDS.glob(".*"))
+
+
 def test_digest_of_a_split_covers_its_shards(sharded):
     manifest = load_manifest()
     assert manifest.digest("validation") == manifest.sha256["validation"]

@@ -121,11 +121,9 @@ def check_source(source: Source) -> None:
 def save_prepared(source: Source, splits: dict[SplitName, Examples]) -> dict[str, Any]:
     """Writes the npz files, then the manifest; returns its content."""
     make_folder(paths.SHARDS)  # DVC expects it, be it empty
+    for old in paths.SHARDS.iterdir():  # but for those that are written again
+        remove(old)
     digests = {name: save_split(name, split) for name, split in splits.items()}
-    kept = {paths.PREPARED / name for files in digests.values() for name in files}
-    for old in paths.SHARDS.iterdir():
-        if old not in kept and not old.name.startswith("."):
-            remove(old)
     shards = {
         name: {file: files[file] for file in files if file != shard_name(name, 0)}
         for name, files in digests.items()

@@ -116,7 +116,7 @@ def take(split: Examples, rows: np.ndarray) -> Examples:
 def fingerprints(images: Images) -> np.ndarray:
     """What tells images apart: uint64, one for all that are equal, rising.
 
-    Of ten million different images two have the same by chance in one case of 400,000.
+    Ten million different images share one by chance in one case of 400,000.
     """
     digests = []
     for piece in pieces(images):
