@@ -98,7 +98,7 @@ def refused_or_read(read: Callable[[], "dict[str, np.ndarray]"]):
 
 def whole_arrays(path: Path) -> "dict[str, np.ndarray]":
     """What is located in a file, read."""
-    from src.npz import Stored, locate_arrays
+    from src.located import Stored, locate_arrays
 
     return {
         name: array.read() if isinstance(array, Stored) else array
@@ -111,6 +111,7 @@ def main() -> None:
     import atheris
 
     with atheris.instrument_imports(include=["src", "zipfile", "numpy.lib", "ast"]):
+        import src.located  # noqa: F401
         import src.npz  # noqa: F401
 
     with tempfile.TemporaryDirectory() as corpus:

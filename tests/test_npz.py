@@ -16,14 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.errors import DataError
-from src.npz import (
-    Stored,
-    locate_arrays,
-    pack_arrays,
-    read_arrays,
-    unpack_arrays,
-    write_arrays,
-)
+from src.located import Stored, locate_arrays
+from src.npz import pack_arrays, read_arrays, unpack_arrays, write_arrays
 from tests.fuzz_npz import seeds, try_to_read, whole_arrays, wrapped
 from tests.imports import ROOT
 

@@ -13,7 +13,7 @@ from src.data.folder import load_folder
 from src.data.split import Examples, brightness, fingerprints, take
 from src.data.stored import Spool, StoredImages, pieces
 from src.errors import DataError, StorageError
-from src.npz import locate_arrays
+from src.located import locate_arrays
 
 SIZES = 7, 50, 1, 42  # images in each file
 RNG = np.random.default_rng(0)

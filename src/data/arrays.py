@@ -11,7 +11,7 @@ from src.data.split import Examples, Source, check_layout
 from src.errors import DataError
 from src.faults import shortened
 from src.files import check_inside, read_json
-from src.npz import locate_arrays
+from src.located import locate_arrays
 
 REPAIR = "Put arrays `images` and `labels` there, as README.md, Your own data, shows."
 

@@ -26,7 +26,8 @@ from src.data.split import (
 from src.errors import DataError
 from src.faults import shortened
 from src.files import digest, read_record, write_record
-from src.npz import locate_arrays, write_arrays
+from src.located import locate_arrays
+from src.npz import write_arrays
 from src.storage import make_folder, remove
 
 REPAIR = "Make it anew: dvc repro prepare"

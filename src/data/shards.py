@@ -11,7 +11,7 @@ import numpy as np
 from src.data.split import Examples
 from src.data.stored import Images, StoredImages
 from src.errors import DataError
-from src.npz import Stored
+from src.located import Stored
 
 
 def shard_name(split: str, index: int) -> str:
