@@ -111,7 +111,7 @@ def main() -> None:
     import atheris
 
     with atheris.instrument_imports(include=["src", "zipfile", "numpy.lib", "ast"]):
-        import src.located  # noqa: F401
+        import src.located
         import src.npz  # noqa: F401
 
     with tempfile.TemporaryDirectory() as corpus:
