@@ -13,8 +13,16 @@ HIDDEN = {"mlp": 256, "cnn": 256, "cnn_max": 128}
 
 def load_split(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 `[n, 28, 28, 1]` and labels int32 `[n]` of a split by its name."""
-    with np.load(folder / PREPARED / f"{name}.npz") as arrays:
-        return arrays["images"], arrays["labels"]
+    return load(folder, name, "images"), load(folder, name, "labels")
+
+
+def load(folder: Path, name: str, key: str) -> np.ndarray:
+    """One of the two arrays of a split, of all the files it lies in."""
+    prepared, arrays = folder / PREPARED, []
+    for path in (prepared / f"{name}.npz", *sorted(prepared.glob(f"shards/{name}-*"))):
+        with np.load(path) as file:
+            arrays.append(file[key])
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 @dataclass(frozen=True)
@@ -31,8 +39,7 @@ class Task:
 
     def rows(self, steps: int) -> np.ndarray:
         """The examples of each step, int32 `[steps, batch]`: epochs without repeats."""
-        with np.load(self.folder / PREPARED / "train.npz") as arrays:
-            count = len(arrays["labels"])
+        count = len(load(self.folder, "train", "labels"))
         per_epoch = count // self.batch
         epochs = [
             np.random.default_rng((0, epoch)).permutation(count)[

@@ -13,7 +13,7 @@ import re
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -88,7 +88,7 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
     return {**content, SEAL: digest(json_bytes(content))}
 
 
-def opened(path: Path, repair: str) -> BinaryIO:
+def opened(path: Path, repair: str) -> io.BufferedReader:
     """Opens a regular file for reading; a pipe or a device would be waited for.
 
     Args:
@@ -143,7 +143,22 @@ def read_bytes(path: Path, repair: str, limit: int, sha256: str | None = None) -
 
 def check_digest(path: Path, content: bytes, repair: str, sha256: str | None) -> None:
     """Raises DataError where a digest was recorded and the content has another."""
-    if sha256 is not None and (found := digest(content)) != sha256:
+    if sha256 is not None:
+        compare_digests(path, digest(content), repair, sha256)
+
+
+def check_file_digest(
+    path: Path, file: io.BufferedReader, repair: str, sha256: str | None
+) -> None:
+    """As `check_digest`, of an open file from where it stands, not read as a whole."""
+    if sha256 is not None:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+        compare_digests(path, found, repair, sha256)
+
+
+def compare_digests(path: Path, found: str, repair: str, sha256: str) -> None:
+    """Raises DataError where the digest that was found is not the recorded one."""
+    if found != sha256:
         raise DataError(
             f"{path}: expected SHA-256 {sha256[:12]}..., found {found[:12]}...: "
             f"the file was changed or damaged. {repair}"

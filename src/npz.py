@@ -12,7 +12,7 @@ import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal, NamedTuple
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
@@ -41,6 +41,15 @@ NOT_NPZ = (
     BadZipFile,
     zlib.error,
 )
+
+
+class Header(NamedTuple):
+    """What an npy file says of its array."""
+
+    dtype: np.dtype
+    order: Literal["C", "F"]
+    shape: tuple[int, ...]
+    end: int  # bytes of the header, where the numbers begin
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> str:
@@ -172,26 +181,44 @@ def check_directory(members: list[ZipInfo], size: int) -> None:
 def parse_npy(name: str, content: bytes) -> np.ndarray:
     """The array in an npy file, without a copy.
 
+    Raises:
+        ValueError: as `parse_header`.
+    """
+    header = parse_header(name, content[:MAX_HEADER], len(content))
+    flat = np.frombuffer(content, header.dtype, offset=header.end)
+    return flat.reshape(header.shape, order=header.order)
+
+
+def parse_header(name: str, content: bytes, size: int) -> Header:
+    """What an npy file says of itself.
+
+    Args:
+        name: of the file, for messages.
+        content: its first `MAX_HEADER` bytes, or all where there are fewer.
+        size: bytes of all of it.
+
     Source: numpy's NEP 1, "A Simple File Format for NumPy Arrays", version 1.0.
 
     Raises:
         ValueError: another format, a type that is no number, a shape that does not
-            fit the bytes; others of `NOT_NPZ` from a header that is no literal.
+            fit the bytes; others of `NOT_NPZ` from a shape that no array can have.
     """
     begin = len(MAGIC) + 2
     end = begin + int.from_bytes(content[len(MAGIC) : begin], "little")
     # Later versions are for headers that plain arrays do not need.
-    if not content.startswith(MAGIC) or end > min(len(content), MAX_HEADER):
+    if not content.startswith(MAGIC) or end > len(content):
         raise ValueError(f"{name[:60]!r} not in npy format 1.0")
     header = HEADER.fullmatch(content[begin:end])
     if header is None:
         written = content[begin:end].decode("latin1")[:70]
         raise ValueError(f"{name[:60]!r} with {written!r}, not an array of numbers")
     kind, fortran, sizes = (group.decode() for group in header.groups())
-    shape = [int(size) for size in sizes.split(",") if size.strip()]
+    shape = tuple(int(size) for size in sizes.split(",") if size.strip())
     dtype = np.dtype(kind)
-    if len(content) - end != math.prod(shape) * dtype.itemsize:
-        said = f"the shape {str(shape)[:60]} of {name[:60]!r}"
-        raise ValueError(f"{len(content) - end} bytes for {said}")
-    flat = np.frombuffer(content, dtype, offset=end)
-    return flat.reshape(shape, order="F" if fortran == "True" else "C")
+    if size - end != math.prod(shape) * dtype.itemsize:
+        said = f"the shape {str(list(shape))[:60]} of {name[:60]!r}"
+        raise ValueError(f"{size - end} bytes for {said}")
+    np.broadcast_to(
+        dtype.type(), shape
+    )  # too many dimensions, or none of them and huge
+    return Header(dtype, "F" if fortran == "True" else "C", shape, end)

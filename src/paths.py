@@ -8,6 +8,7 @@ LOCK = Path("requirements.lock")
 MANUAL = Path("data/manual")
 PREPARED = Path("data/prepared")
 MANIFEST = PREPARED / "manifest.json"
+SHARDS = PREPARED / "shards"
 
 WEIGHTS = Path("models/model.npz")
 MODEL = Path("models/model.json")

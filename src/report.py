@@ -163,7 +163,7 @@ def training_record(
         "dataset_version": manifest.version,
         "class_names": manifest.class_names,
         "data_sha256": {
-            name: manifest.sha256[name] for name in ("train", "validation")
+            name: manifest.digest(name) for name in ("train", "validation")
         },
         "parameters": params.model_dump(include=set(TRAINING)),
         "epoch": epoch,

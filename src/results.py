@@ -145,7 +145,7 @@ def read_predictions(
 def check_one_run(results: Results) -> None:
     """Raises DataError where two files are not of one run."""
     manifest, trained, scores = results.manifest, results.trained, results.scores
-    learnt = {name: manifest.sha256.get(name) for name in trained.data_sha256}
+    learnt = {name: manifest.digest(name) for name in trained.data_sha256}
     agree(paths.MODEL, "data_sha256", learnt, trained.data_sha256, TRAIN)
     best = results.training.best_epoch
     agree(paths.METRICS / "train.json", "best_epoch", trained.epoch, best, TRAIN)

@@ -78,7 +78,7 @@ def fingerprint(params: Params, manifest: Manifest) -> str:
     device = jax.devices()[0]
     decides = {
         "parameters": values,
-        "data": [manifest.sha256[name] for name in ("train", "validation")],
+        "data": [manifest.digest(name) for name in ("train", "validation")],
         "class_names": manifest.class_names,
         "sources": sources,
         "versions": {name: version(name) for name in LIBRARIES},

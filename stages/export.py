@@ -15,7 +15,7 @@ def main(params: Params) -> str:
     import numpy as np
 
     from src.checkpoint import load_trained
-    from src.data.prepared import load_manifest, load_split
+    from src.data.prepared import load_manifest, load_split, open_split
     from src.export.card import model_card, read_scores
     from src.export.demo import demo_page
     from src.export.formats import check_packages, convert_all, write_files
@@ -29,7 +29,7 @@ def main(params: Params) -> str:
     manifest = load_manifest()
     trained = load_trained(manifest)
     scores = read_scores()
-    test, train = load_split("test", manifest), load_split("train", manifest)
+    test, train = load_split("test", manifest), open_split("train", manifest)
     expected = np.exp(predict(trained.model, test.images))
     agree = layers_agree(trained, test.images, expected)
     check_layers(params.export_formats, agree)

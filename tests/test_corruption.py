@@ -7,7 +7,13 @@ import pytest
 
 from src import paths
 from src.checkpoint import Record
-from src.data.prepared import load_manifest, load_split
+from src.data.prepared import (
+    load_manifest,
+    load_split,
+    open_split,
+    save_prepared,
+)
+from src.data.split import Source
 from src.errors import DataError
 from src.files import digest, read_record, write_record
 from src.loop import Position
@@ -15,6 +21,7 @@ from src.monitor import build_monitor, build_plateau
 from src.npz import read_arrays, unpack_arrays, write_arrays
 from src.resume import Progress, Resume, read_saved
 from src.state import build_state
+from tests.conftest import patterned
 from tests.test_resume import TINY
 
 FLIPS, CUTS = 1000, 200
@@ -51,6 +58,16 @@ def test_no_spoiled_split_is_accepted(prepared):
     manifest = load_manifest()
     path = paths.PREPARED / "train.npz"
     assert accepted(path, lambda: load_split("train", manifest), seed=1) == 0
+
+
+def test_no_spoiled_shard_is_accepted(prepared, monkeypatch):
+    monkeypatch.setattr("src.data.prepared.SHARD_BYTES", 50 * 64)
+    split = patterned(100, seed=1)
+    splits = dict.fromkeys(("train", "validation", "test"), split)
+    save_prepared(Source("stripes", "1", ["a", "b", "c"], *splits.values()), splits)
+    manifest = load_manifest()
+    path = paths.SHARDS / "train-00001.npz"
+    assert accepted(path, lambda: open_split("train", manifest), seed=6) == 0
 
 
 def test_no_spoiled_manifest_is_accepted(prepared):

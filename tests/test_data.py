@@ -324,7 +324,7 @@ def test_wrong_data_leaves_nothing_behind(images, write_params):
 def test_arrays_read_in_the_layout_that_prepare_writes(prepared):
     found = load_arrays(paths.PREPARED)
     assert found.class_names == ["low", "middle", "high"]
-    np.testing.assert_array_equal(found.train.images, patterned(100, seed=1).images)
+    np.testing.assert_array_equal(found.train.images[:], patterned(100, seed=1).images)
     np.testing.assert_array_equal(found.validation.labels, patterned(30, seed=2).labels)
 
 

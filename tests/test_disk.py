@@ -198,6 +198,7 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
 OUTPUTS = {
     "prepare": [
         *(f"data/prepared/{name}.npz" for name in ("train", "validation", "test")),
+        *(f"data/prepared/shards/train-0000{number}.npz" for number in (1, 2)),
         "data/prepared/manifest.json",
         "metrics/prepare.json",
     ],
@@ -237,6 +238,7 @@ def test_disk_that_fails_at_any_write_of_a_stage_is_code_five_and_changes_nothin
     )
     monkeypatch.setattr("src.resume.SECONDS", -1.0)  # saves after every epoch
     monkeypatch.setattr("src.resume.SHARE", 0)
+    monkeypatch.setattr("src.data.prepared.SHARD_BYTES", 500 * 64)  # of the digits'
     shutil.copy(ROOT / "requirements.lock", prepared)
     for before in BEFORE.get(stage, ()):
         assert exit_code(before, monkeypatch) == 0

@@ -97,6 +97,19 @@ def test_what_is_edited_meanwhile_keeps_the_results_from_appearing(
     assert not list(stage.rglob("*.tmp"))
 
 
+def test_large_file_that_is_touched_keeps_the_results_from_appearing(
+    stage, write_params, monkeypatch
+):
+    """It is not hashed: a shard is compared by when and where it was changed."""
+    monkeypatch.setattr("src.lineage.LARGE", 3)
+    params = load_params(stage / "params.yaml")
+    remember("train", params)
+    writes(stage)
+    (stage / "data/deep/one.png").write_bytes(b"others")
+    with pytest.raises(DataError, match="data: expected"):
+        writes(stage)
+
+
 def test_what_the_stage_does_not_read_may_be_edited(stage, write_params):
     write_params(data_path="data", lr=0.002, epochs=7)
     (stage / "other.py").write_text("")

@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from src.errors import DataError
+from src.located import Stored, locate_arrays
 from src.npz import pack_arrays, read_arrays, unpack_arrays, write_arrays
-from tests.fuzz_npz import seeds, try_to_read, wrapped
+from tests.fuzz_npz import seeds, try_to_read, whole_arrays, wrapped
 from tests.imports import ROOT
 
 SHAPES = [(), (0,), (3,), (2, 3), (1, 2, 3, 4, 5)]
@@ -37,12 +38,38 @@ def test_what_numpy_writes_is_read_as_numpy_reads_it(tmp_path, dtype, save, orde
         for number, shape in enumerate(SHAPES)
     }
     save(path, **arrays)
-    found = read_arrays(path, "")
     with np.load(path) as expected:
-        assert list(found) == expected.files
-        for name in expected.files:
-            assert found[name].dtype == expected[name].dtype
-            np.testing.assert_array_equal(found[name], expected[name])
+        for found in (read_arrays(path, ""), whole_arrays(path)):
+            assert list(found) == expected.files
+            for name in expected.files:
+                assert found[name].dtype == expected[name].dtype
+                np.testing.assert_array_equal(found[name], expected[name])
+
+
+def test_only_what_is_compressed_or_lies_by_column_is_read_at_once(tmp_path):
+    path = tmp_path / "arrays.npz"
+    rows = np.arange(12, dtype=">i4").reshape(3, 4)
+    np.savez(path, rows=rows, columns=np.asfortranarray(rows))
+    found = locate_arrays(path, "")
+    assert isinstance(found["rows"], Stored)
+    assert (found["rows"].dtype, found["rows"].shape) == (rows.dtype, (3, 4))
+    assert path.read_bytes()[found["rows"].offset :].startswith(rows.tobytes())
+    assert isinstance(found["columns"], np.ndarray)
+    np.savez_compressed(path, rows=rows)
+    assert isinstance(locate_arrays(path, "")["rows"], np.ndarray)
+
+
+def test_located_file_of_another_digest_or_checksum_is_refused(tmp_path):
+    path = tmp_path / "a.npz"
+    sha256 = write_arrays(path, {"x": np.arange(100)})
+    assert locate_arrays(path, "", sha256)["x"].read().tolist() == list(range(100))
+    content = bytearray(path.read_bytes())
+    content[400] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="expected SHA-256"):
+        locate_arrays(path, "", sha256)
+    with pytest.raises(DataError, match="Bad CRC-32"):
+        locate_arrays(path, "")
 
 
 def packed(name="images.npy", content=b"", compression=zipfile.ZIP_STORED):
@@ -117,7 +144,22 @@ def bomb():
     return buffer.getvalue()
 
 
+def two_sizes():
+    """Not compressed, and yet longer unpacked than packed: into what comes next."""
+    plain = packed("a.npy", npy(shape="(40,)", data=b"1234"))
+    begin = plain.rindex(b"PK\1\2")
+    size = struct.unpack_from("<I", plain, begin + 24)[0]
+    return plain[: begin + 24] + struct.pack("<I", size + 36) + plain[begin + 28 :]
+
+
+def header_of_another():
+    """The file's own header names another member than the directory."""
+    return packed("a.npy", npy()).replace(b"a.npy", b"b.npy", 1)
+
+
 HOSTILE = {
+    "two sizes": (two_sizes, ""),
+    "another header": (header_of_another, "differ"),
     "objects": (with_objects, "header|with"),
     "pickle": (lambda: pickle.dumps(Canary()), "not a zip file"),
     "HTML": (lambda: b"<html>404</html>", "not a zip file"),
@@ -166,8 +208,9 @@ def test_hostile_file_is_refused_with_a_reason(tmp_path, name):
     make, reason = HOSTILE[name]
     path = tmp_path / "train.npz"
     path.write_bytes(make())
-    with pytest.raises(DataError, match=f"expected an npz .*, found .*{reason}"):
-        read_arrays(path, "Make it anew.")
+    for read in (read_arrays, locate_arrays):
+        with pytest.raises(DataError, match=f"expected an npz .*, found .*{reason}"):
+            read(path, "Make it anew.")
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")

@@ -14,7 +14,7 @@ LAYERS = [
     {"flat_yaml", "storage", "faults", "commit"},
     {"files"},
     {"config", "npz"},
-    {"lineage", "determinism"},
+    {"lineage", "determinism", "located"},
     {"data", "models", "optim", "metrics", "counts", "monitor", "guard"},
     {"losses", "augment", "average", "accumulate", "records", "charts"},
     {"state", "results"},

@@ -186,22 +186,25 @@ READER = """
 from pathlib import Path
 
 import own.stripes
+from src.data import stored
 from src.data.tfds import load_builder
 
+stored.IN_MEMORY = {limit}
 source = load_builder("stripes", Path("manual"))
 print(source.version, source.class_names, source.test is None)
 print(source.train.images.dtype, source.train.images.shape, source.train.labels.dtype)
-values = source.train.images[:, 0, 0, 0] // 10
+print(type(source.train.images).__name__)
+values = source.train.images[:][:, 0, 0, 0] // 10
 print(sorted(values.tolist()), (source.train.labels == values % 2).all())
 """
 
 
-def run_builder(folder, **settings):
+def run_builder(folder, limit=1 << 28, **settings):
     (folder / "own").mkdir()
     (folder / "own/__init__.py").touch()
     (folder / "own/stripes.py").write_text(BUILDER.format(**settings))
     return subprocess.run(
-        [sys.executable, "-c", READER],
+        [sys.executable, "-c", READER.format(limit=limit)],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), "TFDS_DATA_DIR": str(folder)},
         capture_output=True,
@@ -212,13 +215,21 @@ def run_builder(folder, **settings):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("splits", [("train", "test"), ("train",)])
-def test_any_builder_gives_its_images_labels_and_names(tmp_path, splits):
-    result = run_builder(tmp_path, shape=(4, 6, 3), splits=splits)
+@pytest.mark.parametrize(
+    ("splits", "limit", "kind"),
+    [
+        (("train", "test"), 1 << 28, "ndarray"),
+        (("train",), 1 << 28, "ndarray"),
+        (("train", "test"), 0, "StoredImages"),
+    ],
+)
+def test_any_builder_gives_its_images_labels_and_names(tmp_path, splits, limit, kind):
+    result = run_builder(tmp_path, limit, shape=(4, 6, 3), splits=splits)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines()[-3:] == [
+    assert result.stdout.splitlines()[-4:] == [
         f"1.2.3 ['flat', 'steep'] {len(splits) == 1}",
         "uint8 (5, 4, 6, 3) int32",
+        kind,
         "[0, 1, 2, 3, 4] True",
     ]
 

@@ -1,4 +1,4 @@
-"""The user's own arrays, in the layout that prepare itself writes."""
+"""The user's own arrays, in the layout that prepare itself writes, read by row."""
 
 import os
 from pathlib import Path
@@ -6,11 +6,12 @@ from typing import TypeGuard
 
 import numpy as np
 
-from src.data.split import Examples, Source
+from src.data.shards import find_shards, in_memory, join
+from src.data.split import Examples, Source, check_layout
 from src.errors import DataError
 from src.faults import shortened
 from src.files import check_inside, read_json
-from src.npz import read_arrays
+from src.located import locate_arrays
 
 REPAIR = "Put arrays `images` and `labels` there, as README.md, Your own data, shows."
 
@@ -23,11 +24,10 @@ def load_arrays(folder: Path) -> Source:
     Raises:
         DataError: `train.npz` is missing, or a file has another layout.
     """
-    train = read_split(folder / "train.npz")
-    optional = [folder / f"{name}.npz" for name in ("validation", "test")]
-    # Not `exists`: a link to nothing is an error, not a split to be cut from train.
+    train = read_split(folder, "train")
     validation, test = (
-        read_split(path) if os.path.lexists(path) else None for path in optional
+        read_split(folder, name) if is_there(folder, name) else None
+        for name in ("validation", "test")
     )
     manifest = folder / "manifest.json"
     if os.path.lexists(manifest):
@@ -50,20 +50,36 @@ def load_arrays(folder: Path) -> Source:
     return Source("npz", "none", class_names, train, validation, test)
 
 
-def read_split(path: Path) -> Examples:
-    """Reads `images` and `labels`; labels of any integer type become int32.
+def is_there(folder: Path, name: str) -> bool:
+    """Whether there is anything of a split, be it unreadable."""
+    # Not `exists`: a link to nothing is an error, not a split to be cut from train.
+    return os.path.lexists(folder / f"{name}.npz") or bool(find_shards(folder, name))
+
+
+def read_split(folder: Path, name: str) -> Examples:
+    """Finds a split in `train.npz`, `shards/train-00001.npz` and so on.
 
     Raises:
-        DataError: another set of arrays, or labels that are no integers.
+        DataError: a file is missing, or has another layout.
     """
-    check_inside(path, path.parent)
-    arrays = read_arrays(path, REPAIR)
+    files = [f"{name}.npz", *find_shards(folder, name)]
+    return join([(folder / file, read_part(folder / file, folder)) for file in files])
+
+
+def read_part(path: Path, folder: Path) -> Examples:
+    """Finds `images` in a file; reads `labels`, of any integer type, as int32.
+
+    Raises:
+        DataError: another set of arrays, of other types or shapes.
+    """
+    check_inside(path, folder)
+    arrays = locate_arrays(path, REPAIR)
     if sorted(arrays) != ["images", "labels"]:
         raise DataError(
             f"{path}: expected the arrays images and labels, "
             f"found {', '.join(sorted(arrays)[:9]) or 'none'}. {REPAIR}"
         )
-    labels = arrays["labels"]
+    images, labels = arrays["images"], arrays["labels"]
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
         raise DataError(
             f"{path}: labels: expected integers with 1 dimension, "
@@ -71,8 +87,10 @@ def read_split(path: Path) -> Examples:
         )
     bounds = np.iinfo(np.int32)
     # Clipped, not wrapped: a label beyond int32 stays out of range and is found.
-    labels = labels.clip(bounds.min, bounds.max).astype(np.int32)
-    return Examples(arrays["images"], labels)
+    labels = in_memory(labels).clip(bounds.min, bounds.max).astype(np.int32)
+    part = Examples(images, labels)
+    check_layout(part, str(path))
+    return part
 
 
 def is_names(value: object) -> TypeGuard[list[str]]:

@@ -7,10 +7,11 @@ import numpy as np
 
 from src.data.image_file import SUFFIXES, open_image
 from src.data.split import Examples, Source
+from src.data.stored import Spool
 from src.errors import DataError
 from src.files import check_inside
 
-MOST_PIXELS = 4096 * 4096  # of a training image: all of them lie in memory at once
+MOST_PIXELS = 4096 * 4096  # of a training image: a batch of them lies in memory
 MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB"}  # as stored: as read
 
 
@@ -67,17 +68,18 @@ def list_images(folder: Path) -> list[Path]:
 def read_images(
     paths: list[Path], class_names: list[str], shape: tuple[int, ...], first: Path
 ) -> Examples:
-    """Reads all files into one array.
+    """Reads all files.
 
     Raises:
         DataError: a file is no image, or its shape is not `shape`, that of `first`.
+        StorageError: the disk is full.
     """
-    images = np.empty((len(paths), *shape), np.uint8)
-    for index, path in enumerate(paths):
-        images[index] = read_image(path, first, shape)
+    spool = Spool((len(paths), *shape))
+    for path in paths:
+        spool.add(read_image(path, first, shape)[np.newaxis])
     number = {name: index for index, name in enumerate(class_names)}
     labels = [number[path.parent.name] for path in paths]
-    return Examples(images, np.array(labels, np.int32))
+    return Examples(spool.images(), np.array(labels, np.int32))
 
 
 def read_image(path: Path, first: Path, shape: tuple[int, ...] | None) -> np.ndarray:

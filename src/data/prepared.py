@@ -1,15 +1,19 @@
 """`data/prepared`: what prepare writes and every later stage reads.
 
-Behind this door nobody asks where the data came from.
+Behind this door nobody asks where the data came from. A split of more than
+`SHARD_BYTES` goes on in `data/prepared/shards`: it may be larger than memory.
 """
 
+import math
 from itertools import combinations
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel
 
 from src import paths
+from src.data.shards import find_shards, in_memory, join, shard_name
 from src.data.split import (
     Examples,
     Source,
@@ -21,13 +25,16 @@ from src.data.split import (
 )
 from src.errors import DataError
 from src.faults import shortened
-from src.files import read_record, write_record
-from src.npz import read_arrays, write_arrays
+from src.files import digest, read_record, write_record
+from src.located import locate_arrays
+from src.npz import write_arrays
+from src.storage import make_folder, remove
 
 REPAIR = "Make it anew: dvc repro prepare"
 MAX_CLASSES, MAX_NAME = 10_000, 100  # letters
 TEST_FRACTION = 0.2  # of a source that brings no test split
 CUT_TEST, CUT_VALIDATION = 1, 2  # streams of the seed
+SHARD_BYTES = 1 << 27  # of pixels: twice as much memory writes them
 
 SplitName = Literal["train", "validation", "test"]
 
@@ -40,6 +47,17 @@ class Manifest(BaseModel, frozen=True):
     class_names: list[str]
     image_shape: tuple[int, int, int]  # height, width, channels
     sha256: dict[SplitName, str]  # of each npz, by split
+    shards: dict[SplitName, dict[str, str]] = {}  # the same of those that go on with it
+
+    def files(self, name: SplitName) -> dict[str, str]:
+        """The SHA-256 of each file of a split, by its name, in order."""
+        first = {shard_name(name, 0): self.sha256.get(name, "none")}
+        return first | dict(sorted(self.shards.get(name, {}).items()))
+
+    def digest(self, name: SplitName) -> str:
+        """One SHA-256 for all of a split: its file's own, where it has one file."""
+        digests = list(self.files(name).values())
+        return digests[0] if len(digests) == 1 else digest("\n".join(digests).encode())
 
 
 def divide(source: Source, fraction: float, seed: int) -> dict[SplitName, Examples]:
@@ -102,12 +120,17 @@ def check_source(source: Source) -> None:
 
 
 def save_prepared(source: Source, splits: dict[SplitName, Examples]) -> dict[str, Any]:
-    """Writes the three npz files, then the manifest; returns its content."""
-    digests = {
-        name: write_arrays(paths.PREPARED / f"{name}.npz", split._asdict())
-        for name, split in splits.items()
+    """Writes the npz files, then the manifest; returns its content."""
+    make_folder(paths.SHARDS)  # DVC expects it, be it empty
+    for old in paths.SHARDS.iterdir():  # but for those that are written again
+        remove(old)
+    digests = {name: save_split(name, split) for name, split in splits.items()}
+    shards = {
+        name: {file: files[file] for file in files if file != shard_name(name, 0)}
+        for name, files in digests.items()
+        if len(files) > 1
     }
-    seen = {name: fingerprints(split) for name, split in splits.items()}
+    seen = {name: fingerprints(split.images) for name, split in splits.items()}
     manifest = {
         "dataset": source.name,
         "version": source.version,
@@ -117,14 +140,29 @@ def save_prepared(source: Source, splits: dict[SplitName, Examples]) -> dict[str
             name: class_counts(split, source.class_names)
             for name, split in splits.items()
         },
-        "sha256": digests,
+        "sha256": {name: files[shard_name(name, 0)] for name, files in digests.items()},
         "in_both": {
-            f"{one}_{other}": len(seen[one] & seen[other])
+            f"{one}_{other}": len(np.intersect1d(seen[one], seen[other], True))
             for one, other in combinations(seen, 2)
         },
     }
+    if shards:
+        manifest["shards"] = shards
     write_record(paths.MANIFEST, manifest)
     return manifest
+
+
+def save_split(name: SplitName, split: Examples) -> dict[str, str]:
+    """Writes a split, a shard after the other; returns their digests by name."""
+    pixels = math.prod(split.images.shape[1:])
+    size = max(SHARD_BYTES // pixels, 1)
+    digests = {}
+    for index, start in enumerate(range(0, len(split.labels), size)):
+        rows = slice(start, start + size)
+        shard = {"images": split.images[rows], "labels": split.labels[rows]}
+        file = shard_name(name, index)
+        digests[file] = write_arrays(paths.PREPARED / file, shard)
+    return digests
 
 
 def load_manifest() -> Manifest:
@@ -142,19 +180,53 @@ def open_split(name: SplitName, manifest: Manifest) -> Examples:
 
 
 def load_split(name: SplitName, manifest: Manifest) -> Examples:
-    """Reads one split, after comparing its digest with the manifest's.
+    """Reads one split into memory; as `open_split`.
+
+    Raises:
+        DataError: as there.
+    """
+    images, labels = open_split(name, manifest)
+    return Examples(images[:], labels)
+
+
+def open_split(name: SplitName, manifest: Manifest) -> Examples:
+    """One split, of which only the labels are in memory: images are read by row.
+
+    All digests are compared with the manifest's first.
+
+    Raises:
+        DataError: a file is missing, changed, malformed, or one too many.
+    """
+    files = manifest.files(name)
+    expected = [shard_name(name, index) for index in range(len(files))]
+    found = [shard_name(name, 0), *find_shards(paths.PREPARED, name)]
+    if not list(files) == expected == found:
+        raise DataError(
+            f"{paths.SHARDS}: expected the {len(files) - 1} shards of {name} that "
+            f"{paths.MANIFEST} lists, found {len(found) - 1}. {REPAIR}"
+        )
+    return join(
+        [
+            (paths.PREPARED / file, open_part(paths.PREPARED / file, sha256, manifest))
+            for file, sha256 in files.items()
+        ]
+    )
+
+
+def open_part(path: Path, sha256: str, manifest: Manifest) -> Examples:
+    """One file of a split, compared with the manifest.
 
     Raises:
         DataError: it is missing, changed or malformed.
     """
-    path = paths.PREPARED / f"{name}.npz"
-    arrays = read_arrays(path, REPAIR, manifest.sha256.get(name, "none"))
+    arrays = locate_arrays(path, REPAIR, sha256)
     empty = np.empty(0)
-    split = Examples(arrays.get("images", empty), arrays.get("labels", empty))
-    check_examples(split, len(manifest.class_names), str(path))
-    if split.images.shape[1:] != manifest.image_shape:
+    labels = in_memory(arrays.get("labels", empty))
+    part = Examples(arrays.get("images", empty), labels)
+    check_examples(part, len(manifest.class_names), str(path))
+    if part.images.shape[1:] != manifest.image_shape:
         raise DataError(
             f"{path}: images: expected shape {list(manifest.image_shape)} as in "
-            f"{paths.MANIFEST}, found {list(split.images.shape[1:])}. {REPAIR}"
+            f"{paths.MANIFEST}, found {list(part.images.shape[1:])}. {REPAIR}"
         )
-    return split
+    return part

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from src.data.split import Examples, Source
+from src.data.stored import Spool
 from src.errors import DataError, ParameterError, StorageError
 from src.faults import suggestion
 from src.files import one_line
@@ -189,17 +190,18 @@ def check_reachable(name: str, archives: dict[str, Any], manual: Path) -> None:
 
 
 def read_split(builder: Any, split: str, image: str, label: str) -> Examples:  # noqa: ANN401
-    """Reads a split in the order of its files, whatever the machine."""
+    """Reads a split in the order of its files, whatever the machine.
+
+    Raises:
+        StorageError: the disk is full.
+    """
     count = builder.info.splits[split].num_examples
-    images = np.empty((count, *builder.info.features[image].shape), np.uint8)
+    spool = Spool((count, *builder.info.features[image].shape))
     labels = np.empty(count, np.int32)
-    start = 0
     for batch in batches(builder, split):
-        stop = start + len(batch[label])
-        images[start:stop] = batch[image]
-        labels[start:stop] = batch[label]
-        start = stop
-    return Examples(images[:start], labels[:start])
+        labels[spool.count : spool.count + len(batch[label])] = batch[label]
+        spool.add(batch[image])
+    return Examples(spool.images(), labels[: spool.count])
 
 
 def batches(builder: Any, split: str) -> Iterator[dict[str, np.ndarray]]:  # noqa: ANN401

@@ -11,6 +11,7 @@ import numpy as np
 from src import paths
 from src.checkpoint import Trained
 from src.config import FormatName
+from src.data.stored import Images, pieces
 from src.errors import ParameterError
 from src.export import numpy, onnx, saved_model, stablehlo, tflite, tflite_int8
 from src.export.load import digest_of_files
@@ -72,16 +73,20 @@ def check_packages(names: Sequence[FormatName]) -> None:
                 )
 
 
-def calibration_images(images: np.ndarray) -> np.ndarray:
+def calibration_images(images: Images) -> np.ndarray:
     """At most `CALIBRATION` of the training images, evenly from first to last."""
     count = min(len(images), CALIBRATION)
     return images[np.linspace(0, len(images) - 1, count).astype(int)]
 
 
-def border_brightness(images: np.ndarray) -> float:
+def border_brightness(images: Images) -> float:
     """The mean of the outermost pixels, 0 to 255: what surrounds the thing shown."""
-    edges = images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]
-    return float(np.mean([edge.mean(dtype=np.float64) for edge in edges]))
+    sums, sizes = np.zeros(4, np.int64), np.zeros(4, np.int64)
+    for piece in pieces(images):
+        edges = piece[:, 0], piece[:, -1], piece[:, :, 0], piece[:, :, -1]
+        sums += [edge.sum(dtype=np.int64) for edge in edges]
+        sizes += [edge.size for edge in edges]
+    return float(np.mean(sums / sizes))
 
 
 class Export(NamedTuple):
@@ -94,7 +99,7 @@ class Export(NamedTuple):
 def convert_all(
     names: Sequence[FormatName],
     trained: Trained,
-    train_images: np.ndarray,
+    train_images: Images,
     *,
     layers_agree: bool,
 ) -> Export:

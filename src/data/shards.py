@@ -1,0 +1,69 @@
+"""A split in several files: `train.npz`, then `shards/train-00001.npz` and so on.
+
+Each is small enough to be made in memory, however large all of them are.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from src.data.split import Examples
+from src.data.stored import Images, StoredImages
+from src.errors import DataError
+from src.located import Stored
+
+
+def shard_name(split: str, index: int) -> str:
+    """The file with `index` others before it, from the folder of all."""
+    return f"shards/{split}-{index:05}.npz" if index else f"{split}.npz"
+
+
+def find_shards(folder: Path, split: str) -> list[str]:
+    """The names of what goes on with a split's first file, in order.
+
+    Raises:
+        DataError: one is left out, or has another name.
+    """
+    found = sorted(path.name for path in (folder / "shards").glob(f"{split}-*"))
+    names = [shard_name(split, index) for index in range(1, len(found) + 1)]
+    for name, other in zip(names, found, strict=True):
+        if name != f"shards/{other}":
+            raise DataError(
+                f"{folder / 'shards' / other}: expected {name} there, for shards are "
+                "numbered from 00001 on. Put the one that is missing there, or rename."
+            )
+    return names
+
+
+def join(parts: Sequence[tuple[Path, Examples]]) -> Examples:
+    """One split of several, in their order.
+
+    Args:
+        parts: each with its file; images `Stored` or in memory, labels in memory.
+
+    Raises:
+        DataError: their images have different shapes.
+    """
+    first, (images, _) = parts[0]
+    for path, part in parts:
+        if part.images.shape[1:] != images.shape[1:]:
+            raise DataError(
+                f"{path}: images: expected shape {list(images.shape[1:])} as in "
+                f"{first}, found {list(part.images.shape[1:])}. Bring all to one shape."
+            )
+    labels = np.concatenate([part.labels for _, part in parts])
+    return Examples(join_images([part.images for _, part in parts]), labels)
+
+
+def join_images(arrays: Sequence[Stored | np.ndarray]) -> Images:
+    """One after the other: left in their files if all lie there, else in memory."""
+    stored = [array for array in arrays if isinstance(array, Stored)]
+    if len(stored) == len(arrays):
+        return StoredImages(stored)
+    return np.concatenate([in_memory(array) for array in arrays])
+
+
+def in_memory(array: Stored | np.ndarray) -> np.ndarray:
+    """The array, read if it is not yet."""
+    return array.read() if isinstance(array, Stored) else array
