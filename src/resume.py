@@ -28,6 +28,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from src.checkpoint import Weights, arrays_of, with_arrays
 from src.config import TRAINING, Params
+from src.cores import threads
 from src.data.prepared import Manifest
 from src.errors import BusyError, DataError
 from src.files import digest
@@ -90,13 +91,6 @@ def fingerprint(params: Params, manifest: Manifest) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def threads() -> int:
-    """How many cores this process may use: sums are split among them."""
-    if hasattr(os, "sched_getaffinity"):  # not everywhere
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def processor() -> list[str]:
     """The processor's model and instruction sets: XLA compiles for them."""
     path = Path("/proc/cpuinfo")
@@ -145,7 +139,8 @@ class Resume:
             owner = os.pread(self.descriptor, 32, 0).decode(errors="replace").strip()
             raise BusyError(
                 f"{self.lock}: expected no other process on this run, found process "
-                f"{owner}. Wait for it, or stop it."
+                f"{owner}. Wait for it and run again, or stop it. Queued experiments "
+                "that train the same at once must not share FOURBEAT_RESUME_DIR."
             ) from None
         with explained(self.lock):
             os.ftruncate(self.descriptor, 0)
