@@ -42,8 +42,9 @@ def read_experiments(shown: str) -> list[Experiment]:
     Args:
         shown: what `dvc exp show --json` prints.
     """
-    baseline = next(entry for entry in json.loads(shown) if entry["rev"] != "workspace")
-    groups = baseline["experiments"] or []
+    groups = [
+        group for commit in json.loads(shown) for group in commit["experiments"] or []
+    ]
     return [read_experiment(group["revs"][0], group["executor"]) for group in groups]
 
 
@@ -100,12 +101,12 @@ def ranked(experiments: Iterable[Experiment], by: str) -> list[Experiment]:
         )
     names = set().union(*(each.scores for each in finished))
     if by not in names:
+        known = sorted(name for name in names if name.count(".") == 1)
         last = by.rpartition(".")[2]
-        near = sorted(name for name in names if name.rpartition(".")[2] == last)
-        known = near or sorted(name for name in names if name.count(".") == 1)
+        near = [name for name in known if name.endswith(f".{last}")]
         raise ParameterError(
             f"--by: expected a score of the experiments, got {by!r}. "
-            f"There are {', '.join(known)}."
+            f"There are {', '.join(near or known)}."
         )
     sign = 1 if by.endswith("loss") else -1
     return sorted(

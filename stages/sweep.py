@@ -4,7 +4,6 @@
 """
 
 import argparse
-import os
 import subprocess
 import sys
 
@@ -26,8 +25,9 @@ def main() -> None:
     drawn = [each for each in experiments if by in each.scores]
     if not varying(drawn):
         raise DataError(
-            f"experiments of this commit: expected parameters that differ, found "
-            f"{len(drawn)} experiments with the same. Run some with -S 'lr=1e-3,3e-3'."
+            f"experiments of this commit: expected two or more with {by} whose "
+            f"parameters differ, found {len(drawn)} without a difference. Run some: "
+            "dvc exp run --queue -S 'lr=1e-3,3e-3', then dvc queue start."
         )
     from src.sweep_picture import draw_sweep
 
@@ -49,7 +49,6 @@ def show() -> str:
     """
     ended = subprocess.run(
         [sys.executable, "-m", "dvc", "exp", "show", "--json"],
-        env={**os.environ, "DVC_NO_ANALYTICS": "1"},
         capture_output=True,
         text=True,
         check=False,

@@ -143,7 +143,7 @@ def test_link_in_the_place_of_the_lock_is_not_followed(write_params, tmp_path):
 
 
 def test_threads_are_those_that_xla_counts(monkeypatch):
-    """Looked up in XLA: the answers of `python -c 'jax...'` are in the test below."""
+    """That XLA looks at them in this order, the weights in the last test tell."""
     assert threads() == len(CORES)
     monkeypatch.setenv("NPROC", "3")
     assert threads() == 3
@@ -178,5 +178,8 @@ def test_share_changes_no_bit_and_the_number_of_threads_does(write_params, tmp_p
     # Two threads, however many cores there are: one is the negative control.
     alone = weights(NPROC="2")
     assert weights(NPROC="2", FOURBEAT_JOBS="2") == alone
-    assert weights(NPROC="1") != alone
+    one = weights(NPROC="1")
+    assert one != alone
+    assert weights(NPROC="2", PJRT_NPROC="1") == one
+    assert weights(NPROC="many", PJRT_NPROC="many") == weights()
     assert weights(FOURBEAT_JOBS="2") == weights()
