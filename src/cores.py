@@ -8,6 +8,8 @@ have alone. Without `FOURBEAT_JOBS` nothing of this happens.
 import fcntl
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from src.errors import ParameterError
@@ -17,6 +19,7 @@ JOBS = "FOURBEAT_JOBS"  # how many jobs share this machine
 THREADS = "PJRT_NPROC", "NPROC"  # XLA's own, in the order in which it looks at them
 
 _place = -1  # descriptor of the locked file: the place is ours until the process ends
+_all: list[int] = []  # the cores before there was a share
 
 
 def threads() -> int:
@@ -41,7 +44,7 @@ def share_cores() -> None:
         ParameterError: `FOURBEAT_JOBS` is no number of jobs, or of more than cores.
         StorageError: the file that stands for a place cannot be made.
     """
-    global _place
+    global _place, _all
     given = os.environ.get(JOBS)
     if not given or not hasattr(os, "sched_setaffinity"):
         return
@@ -51,9 +54,26 @@ def share_cores() -> None:
     for number in range(jobs):
         descriptor = take_place(number)
         if descriptor is not None:
-            _place = descriptor
+            _place, _all = descriptor, cores
             os.sched_setaffinity(0, share(cores, jobs, number))
             return
+
+
+@contextmanager
+def all_cores() -> Iterator[None]:
+    """What is started inside may use all cores again.
+
+    For processes whose bits follow the cores, whatever is said: numpy's products do.
+    """
+    if not _all:
+        yield
+        return
+    mine = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, _all)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, mine)
 
 
 def checked_jobs(given: str, cores: int) -> int:

@@ -23,12 +23,15 @@ LARGE = {"model": "mlp", "hidden": 256, "batch_size": 512, "epochs": 20}
 
 JOB = """
 import json, os, subprocess, sys
-from src.cores import share_cores
+from src.cores import all_cores, share_cores
 share_cores()
 ask = "import os; print(sorted(os.sched_getaffinity(0)), os.environ.get('NPROC'))"
 child = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True)
+with all_cores():
+    free = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True)
 cores = sorted(os.sched_getaffinity(0))
-print(json.dumps([cores, os.environ.get("NPROC"), child.stdout.strip()]), flush=True)
+said = [child.stdout.strip(), free.stdout.strip()]
+print(json.dumps([cores, os.environ.get("NPROC"), *said]), flush=True)
 sys.stdin.read()
 """
 
@@ -49,7 +52,8 @@ class Job:
             stdout=subprocess.PIPE,
             text=True,
         )
-        self.cores, self.nproc, self.child = json.loads(self.process.stdout.readline())
+        said = json.loads(self.process.stdout.readline())
+        self.cores, self.nproc, self.child, self.free = said
 
     def __enter__(self):
         return self
@@ -92,6 +96,13 @@ def test_what_a_job_starts_has_its_cores_and_its_threads(tmp_path):
     with Job(tmp_path, FOURBEAT_JOBS="2") as job:
         assert job.nproc == str(len(CORES))
         assert job.child == f"{job.cores} {len(CORES)}"
+
+
+@two_cores
+def test_what_a_job_starts_apart_has_all_cores_and_the_job_its_share(tmp_path):
+    with Job(tmp_path, FOURBEAT_JOBS="2") as job:
+        assert job.free == f"{sorted(CORES)} {len(CORES)}"
+        assert len(job.cores) == len(CORES) // 2
 
 
 @pytest.mark.parametrize("environment", [{}, {"FOURBEAT_JOBS": ""}])
