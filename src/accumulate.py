@@ -1,4 +1,4 @@
-"""The gradient of a large batch from parts of it: slices, for memory's sake, or devices.
+"""The gradient of a batch from its parts: slices, for memory's sake, or devices'.
 
 Each of the two takes what computes the gradient of a batch and gives the same again.
 """

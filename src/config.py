@@ -227,9 +227,9 @@ class Params(BaseModel, frozen=True, extra="forbid", strict=True):
         "result"
     )
     resident_megabytes: Annotated[int, Field(ge=0)] | None = Field(
-        description="a split with more megabytes of pixels stays on disk while training "
-        "reads it, a smaller one lies on the device; empty: as many as fit. Changes no "
-        "result"
+        description="a split of more megabytes of pixels stays on disk and is read as "
+        "training goes on, a smaller one lies on the device; empty: what fits there "
+        "does. Changes no result"
     )
 
     monitor: MonitorName = Field(

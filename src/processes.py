@@ -45,7 +45,7 @@ def join() -> None:
 
     where, count, number = told or (None, None, None)
     # Its handler of SIGTERM would take the place of ours.
-    jax.config.update("jax_enable_preemption_service", False)  # type: ignore[no-untyped-call]
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
             where,

@@ -28,10 +28,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from src.checkpoint import Weights, arrays_of, with_arrays
 from src.config import TRAINING, Params
+from src.cores import threads
 from src.data.prepared import Manifest
+from src.devices import whole
 from src.errors import BusyError, DataError
 from src.files import digest
-from src.devices import whole
 from src.interrupt import raise_if_stopped, receive, received
 from src.loop import Point, Position, Result
 from src.monitor import Monitor
@@ -68,7 +69,9 @@ class Saved(NamedTuple):
 
 def fingerprint(params: Params, manifest: Manifest) -> str:
     """A name for all that decides the bits of training: 64 hexadecimal digits."""
-    values = params.model_dump(include=set(TRAINING) - {"save_minutes"})
+    values = params.model_dump(
+        include=set(TRAINING) - {"save_minutes", "resident_megabytes"}
+    )
     stage = SOURCES.parent / "stages/train.py"
     sources = {
         str(path.relative_to(SOURCES.parent)): digest(path.read_bytes())
@@ -91,13 +94,6 @@ def fingerprint(params: Params, manifest: Manifest) -> str:
     }
     text = json.dumps(decides, sort_keys=True, default=list)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def threads() -> int:
-    """How many cores this process may use: sums are split among them."""
-    if hasattr(os, "sched_getaffinity"):  # not everywhere
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def processor() -> list[str]:
@@ -150,7 +146,8 @@ class Resume:
             owner = os.pread(self.descriptor, 32, 0).decode(errors="replace").strip()
             raise BusyError(
                 f"{self.lock}: expected no other process on this run, found process "
-                f"{owner}. Wait for it, or stop it."
+                f"{owner}. Wait for it and run again, or stop it. Queued experiments "
+                "that train the same at once must not share FOURBEAT_RESUME_DIR."
             ) from None
         with explained(self.lock):
             os.ftruncate(self.descriptor, 0)
@@ -186,8 +183,8 @@ class Resume:
         """
         began = time.monotonic()
         pause = SECONDS if point.ends_epoch else self.seconds
-        due = leads() and began - self.saved > max(pause, SHARE * self.cost)
-        due, number = agree(due, received() or 0)
+        late = leads() and began - self.saved > max(pause, SHARE * self.cost)
+        due, number = agree(late, received() or 0)
         if number:
             receive(number)
         if due or number:
@@ -224,7 +221,7 @@ class Resume:
             remove_now(self.path(old))
 
     def load(self, template: nnx.State) -> Saved | None:
-        """The latest state that is whole, as process 0 has it; None where there is none.
+        """The latest state that is whole, process 0's; None where there is none.
 
         Args:
             template: a state of the same run; its arrays say what must be there.

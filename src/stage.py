@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from src import interrupt, lineage, paths, processes
 from src.config import Params, load_params
+from src.cores import share_cores
 from src.errors import FourbeatError, ParameterError, StorageError
 from src.faults import printable
 
@@ -22,6 +23,7 @@ def run_stage(name: str, main: Callable[[Params], str]) -> NoReturn:
 
     def body() -> None:
         params = load_params(paths.PARAMS)
+        share_cores()
         lineage.remember(name, params)
         print(f"{name}: {main(params)}", flush=True)  # noqa: T201
 

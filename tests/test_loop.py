@@ -1,11 +1,10 @@
 """Epochs: their order, their rows, and when they go wrong."""
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from src.checkpoint import weights_of
-from src.data.split import Examples
+from src.data.feed import Resident
 from src.data.training import TrainData, count_steps, epoch_order
 from src.errors import DivergedError, ParameterError
 from src.loop import Epoch, Steps, fit
@@ -18,7 +17,7 @@ SMALL = Architecture("mlp", hidden=16, dropout=0.3, image_shape=(8, 8, 1), class
 
 def data():
     splits = patterned(100, seed=1), patterned(30, seed=2)
-    return TrainData(*(Examples(*map(jnp.asarray, split)) for split in splits))
+    return TrainData(*map(Resident, splits), classes=3)
 
 
 def run(params, **changes):

@@ -52,10 +52,10 @@ class Run(NamedTuple):
 def run(monkeypatch, **changes: Any) -> Run:
     """Trains as the train stage does."""
     params = BASE.model_copy(update=changes)
-    monkeypatch.setattr("src.data.training.load_split", lambda name, _: SPLITS[name])
+    monkeypatch.setattr("src.data.training.open_split", lambda name, _: SPLITS[name])
     data = load_train_data(MANIFEST, params)
     architecture = choose_architecture(params, MANIFEST)
-    steps = count_steps(len(data.train.labels), params.batch_size)
+    steps = count_steps(len(data.train), params.batch_size)
     graph, state = build_state(params, architecture, steps)
     monitor = build_monitor(params)
     found = Run([], [], [], [], [], [], 0, "")
@@ -108,6 +108,7 @@ ALONE_WITHOUT_EFFECT = {
     "stop_if_worse_than": 99.0,
     "max_minutes": 60.0,
     "save_minutes": 0.1,
+    "resident_megabytes": 0,
     "on_nan": "skip",
     "max_steps": 18,
     "limit_examples": 100,
@@ -330,13 +331,14 @@ def test_average_is_what_is_validated_and_saved(monkeypatch, base):
 
 
 def test_limited_examples_are_some_of_all_and_validation_stays(monkeypatch):
-    monkeypatch.setattr("src.data.training.load_split", lambda name, _: SPLITS[name])
+    monkeypatch.setattr("src.data.training.open_split", lambda name, _: SPLITS[name])
     data = load_train_data(MANIFEST, BASE.model_copy(update={"limit_examples": 40}))
     images = {image.tobytes() for image in SPLITS["train"].images}
-    assert len(data.train.labels) == 40
-    assert {np.asarray(image).tobytes() for image in data.train.images} <= images
-    assert len(set(np.asarray(data.train.labels).tolist())) == 3
-    np.testing.assert_array_equal(data.validation.images, SPLITS["validation"].images)
+    train, validation = data.train.examples, data.validation.examples
+    assert len(data.train) == 40
+    assert {np.asarray(image).tobytes() for image in train.images} <= images
+    assert len(set(np.asarray(train.labels).tolist())) == 3
+    np.testing.assert_array_equal(validation.images, SPLITS["validation"].images)
 
 
 @pytest.mark.parametrize("model", ["mlp", "cnn", "cnn_max"])

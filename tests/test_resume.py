@@ -265,6 +265,42 @@ def test_second_process_on_the_same_run_is_told_who_the_first_is(tmp_path, monke
         pass
 
 
+def test_runs_with_other_parameters_never_meet_in_a_shared_folder(
+    prepared, params, point, tmp_path, monkeypatch
+):
+    """Queued experiments, say: each takes, keeps and removes what is its own."""
+    monkeypatch.setenv("FOURBEAT_RESUME_DIR", str(tmp_path / "shared"))
+    manifest = load_manifest()
+    changes: list[dict[str, object]] = [{}, {"lr": 0.01}, {"seed": 1}, {"epochs": 4}]
+    names = [
+        fingerprint(params.model_copy(update=change), manifest) for change in changes
+    ]
+    with contextlib.ExitStack() as stack:
+        for name in names[1:]:
+            stack.enter_context(Resume(name, 1)).save(
+                point.state, progress_of(params), WEIGHTS
+            )
+        with Resume(names[0], 1) as first:
+            assert first.load(point.state) is None
+        assert not first.folder.exists()
+        states = list((tmp_path / "shared").glob("*/state-1.npz"))
+        assert len(states) == len(names) - 1
+
+
+def test_same_run_twice_in_a_shared_folder_is_told_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("FOURBEAT_RESUME_DIR", str(tmp_path))
+    repair = (
+        r"Wait for it and run again, or stop it\. Queued experiments that train the "
+        r"same at once must not share FOURBEAT_RESUME_DIR\."
+    )
+    with (
+        Resume("ab" * 32, 1),
+        pytest.raises(BusyError, match=repair),
+        Resume("ab" * 32, 1),
+    ):
+        pass
+
+
 def test_fingerprint_changes_with_all_that_decides_the_bits(
     prepared, params, monkeypatch
 ):

@@ -12,10 +12,12 @@ from sklearn.metrics import confusion_matrix, top_k_accuracy_score
 from src.augment import augment
 from src.checkpoint import weights_of
 from src.config import OptimizerName
+from src.data.feed import Resident
 from src.data.split import Batch, Examples
 from src.models.architecture import Architecture
+from src.score import score
 from src.state import STEPS, build_state, seed_key, with_empty_metrics
-from src.step import AUGMENT, run_chunk, score, train_step
+from src.step import AUGMENT, run_chunk, train_step
 from tests.conftest import patterned
 
 TINY = Architecture("mlp", hidden=5, dropout=0.0, image_shape=(8, 8, 1), classes=3)
@@ -119,7 +121,7 @@ def test_every_optimizer_moves_every_parameter(params, optimizer):
 def test_scoring_moves_nothing(params):
     graph, state = start(params, DROPPING)
     before = jax.device_get(state)
-    score(state, on_device(patterned(50, seed=0)), graph=graph, top_k=2)
+    score(state, Resident(patterned(50, seed=0)), 3, graph=graph, top_k=2)
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), before)
 
 
@@ -204,7 +206,7 @@ def test_score_counts_each_example_once_whatever_the_last_batch(params, count):
     weights = doubles(network(graph, state))
     loss, _ = numpy_loss_and_gradients(weights, *split)
 
-    tally = score(state, on_device(split), graph=graph, top_k=2)
+    tally = score(state, Resident(split), 3, graph=graph, top_k=2)
 
     assert float(tally.loss) / count == pytest.approx(loss, rel=1e-5)
     logits = np.asarray(network(graph, state)(jnp.asarray(split.images)))
@@ -240,7 +242,7 @@ def test_training_smooths_its_labels_and_scoring_does_not(params):
     plain, _ = numpy_loss_and_gradients(
         doubles(network(graph, state)), *patterned(16, seed=0)
     )
-    scored = score(state, split, graph=graph, top_k=2)
+    scored = score(state, Resident(split), 3, graph=graph, top_k=2)
     smoothing = params.model_copy(update={"label_smoothing": 0.3})
     _, chunk = take_steps(state, split, rows, 0, 1, graph=graph, params=smoothing)
     assert float(chunk.loss) == pytest.approx(smoothed, rel=1e-5)

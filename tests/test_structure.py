@@ -11,17 +11,17 @@ from tests.imports import ROOT, import_closure, imported_modules
 
 LAYERS = [
     {"errors", "paths", "interrupt"},
-    {"flat_yaml", "storage", "faults", "commit"},
+    {"flat_yaml", "storage", "faults", "commit", "processes"},
     {"files"},
     {"config", "npz"},
-    {"lineage", "determinism", "located"},
+    {"lineage", "determinism", "cores", "located", "devices"},
     {"data", "models", "optim", "metrics", "counts", "monitor", "guard"},
-    {"losses", "augment", "average", "accumulate", "records", "charts"},
+    {"losses", "augment", "average", "accumulate", "records", "charts", "sweep"},
     {"state", "results"},
-    {"step", "predict"},
+    {"step", "predict", "score"},
     {"debug"},
     {"loop", "checkpoint", "pictures", "repeat", "report_page"},
-    {"report", "lr_range", "export"},
+    {"report", "lr_range", "export", "sweep_picture"},
     {"resume"},
     {"stage"},
 ]

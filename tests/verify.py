@@ -9,7 +9,6 @@ adds this machine class and the weights that lie here to the list.
 """
 
 import json
-import os
 import platform
 import re
 import subprocess
@@ -20,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from src.cores import threads
 
 GOLDEN = Path("tests/golden.json")  # SHA-256 of the weights, by machine class
 TOLERANCES = {  # of the nested metrics, by their last name
@@ -42,9 +43,7 @@ def machine_class() -> str:
         parts.append(f"{key} {found[1]}" if found else "")
     caches = sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"))
     parts += [path.read_text().strip() for path in caches]
-    has_affinity = hasattr(os, "sched_getaffinity")  # not everywhere
-    threads = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count()
-    parts.append(f"{threads} threads")
+    parts.append(f"{threads()} threads")
     return ", ".join(filter(None, parts))
 
 

@@ -1,8 +1,8 @@
 """Batches on the device, in the order that is asked for.
 
-A split that fits lies there whole. A larger one stays on disk, mapped into memory:
-while the device computes, a thread gathers the next batches and copies them there.
-Either way a batch has the same bits.
+A split that fits lies there whole. A larger one stays on disk: while the device
+computes, a thread reads the next batches and copies them there. Either way a batch has
+the same bits.
 """
 
 import math
@@ -64,17 +64,10 @@ class Resident:
 
 
 class Streamed:
-    """A split that stays where it is; of each batch only this process's share is read.
+    """A split that stays where it is; a process reads its share of each batch alone."""
 
-    Args:
-        split: images in memory or mapped into it.
-        rows: int `[examples]`, those that are used; None: all.
-    """
-
-    def __init__(self, split: Examples, rows: np.ndarray | None = None) -> None:
-        self.images = split.images
-        self.labels = split.labels if rows is None else split.labels[rows]
-        self.rows = rows
+    def __init__(self, split: Examples) -> None:
+        self.images, self.labels = split
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -109,31 +102,22 @@ class Streamed:
         """
         wanted = order[np.minimum(np.arange(start, start + size), len(order) - 1)]
         own = wanted[:, own_share(order.shape[1])]
-        rows = own if self.rows is None else self.rows[own]
-        images = self.images[rows.reshape(-1)]
+        images = self.images[own.reshape(-1)]
         return Examples(
             place_batches(images.reshape(*own.shape, *images.shape[1:])),
             place(self.labels[wanted]),
         )
 
 
-def feed(split: Examples, rows: np.ndarray | None, params: Params) -> Feed:
-    """A split on the device if it fits there, else from the disk.
-
-    Args:
-        split: images in memory or mapped into it.
-        rows: the examples that are used; None: all.
-        params: the run's.
-    """
-    count = len(split.labels) if rows is None else len(rows)
-    size = count * math.prod(split.images.shape[1:])
+def feed(split: Examples, params: Params) -> Feed:
+    """A split on the device if it fits there, else from where it lies."""
+    size = math.prod(split.images.shape)
     limit = params.resident_megabytes
     fits = size <= (room() if limit is None else limit * 10**6)
     # With several processes each reads its own share alone.
     if not (fits and processes.alone()):
-        return Streamed(split, rows)
-    chosen = slice(None) if rows is None else rows
-    return Resident(Examples(split.images[chosen], split.labels[chosen]))
+        return Streamed(split)
+    return Resident(Examples(split.images[:], split.labels))
 
 
 def room() -> float:

@@ -34,7 +34,7 @@ REPAIR = "Make it anew: dvc repro prepare"
 MAX_CLASSES, MAX_NAME = 10_000, 100  # letters
 TEST_FRACTION = 0.2  # of a source that brings no test split
 CUT_TEST, CUT_VALIDATION = 1, 2  # streams of the seed
-SHARD_BYTES = 1 << 27  # of pixels: twice as much memory writes them
+SHARD_BYTES = 256 << 20  # of pixels in a file: it is packed in memory
 
 SplitName = Literal["train", "validation", "test"]
 
@@ -172,11 +172,6 @@ def load_manifest() -> Manifest:
         DataError: it is missing, or lacks a key.
     """
     return read_record(paths.MANIFEST, Manifest, REPAIR)
-
-
-def open_split(name: SplitName, manifest: Manifest) -> Examples:
-    """Placeholder until the branch `data` is merged."""
-    return load_split(name, manifest)
 
 
 def load_split(name: SplitName, manifest: Manifest) -> Examples:

@@ -7,6 +7,7 @@ import numpy as np
 from src.config import Params
 from src.data.feed import Feed, feed
 from src.data.prepared import Manifest, open_split
+from src.data.split import take
 from src.errors import ParameterError
 
 SHUFFLE, LIMIT = 3, 4  # streams of the seed: the order of epochs, a choice of examples
@@ -31,16 +32,15 @@ def load_train_data(manifest: Manifest, params: Params) -> TrainData:
         DataError: a split is missing, changed or malformed.
     """
     train, validation = (open_split(name, manifest) for name in ("train", "validation"))
-    rows = None
     if params.limit_examples or params.overfit_batches:
         rng = np.random.default_rng((params.seed, LIMIT))
         rows = rng.permutation(len(train.labels))[: params.limit_examples]
         if params.overfit_batches:
             rows = rows[: params.overfit_batches * params.batch_size]
-        rows = np.sort(rows)
-    learned = feed(train, rows, params)
-    scored = learned if params.overfit_batches else feed(validation, None, params)
-    return TrainData(learned, scored, len(manifest.class_names))
+        train = take(train, np.sort(rows))
+        validation = train if params.overfit_batches else validation
+    classes = len(manifest.class_names)
+    return TrainData(feed(train, params), feed(validation, params), classes)
 
 
 def count_steps(examples: int, batch_size: int) -> int:

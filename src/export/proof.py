@@ -19,6 +19,7 @@ import numpy as np
 from src import paths
 from src.checkpoint import Trained
 from src.config import FormatName
+from src.cores import all_cores
 from src.data.split import Examples
 from src.errors import DataError, StorageError
 from src.export.formats import Export, Files, Format, format_module
@@ -89,12 +90,13 @@ def run_fresh(file: Path, answers: Path) -> dict[str, Any]:
     """
     program, test = file.parent / "run.py", paths.PREPARED / "test.npz"
     command = [sys.executable, "-I", program, file, test, "--latency"]
-    ended = subprocess.run(  # noqa: S603 - our own program, and no shell
-        [*map(str, command), "--output", str(answers)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with all_cores():  # the proof of a job that shares the machine is that of any
+        ended = subprocess.run(  # noqa: S603 - our own program, and no shell
+            [*map(str, command), "--output", str(answers)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     if ended.returncode:
         last = (ended.stderr.splitlines() or [f"exit code {ended.returncode}"])[-1]
         if ended.returncode == StorageError.exit_code:
