@@ -40,7 +40,8 @@ def join() -> None:
     """
     global _place
     told = read_environment(os.environ)
-    if told is None and not launched(os.environ):
+    nobody = told is None and not launched(os.environ)
+    if nobody or not alone():  # or this one has joined already
         return
     share_threads(os.environ, told)
     import jax
