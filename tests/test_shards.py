@@ -46,7 +46,7 @@ def sharded(prepared, monkeypatch):
 
 
 def shards():
-    return sorted(path.name for path in paths.SHARDS.iterdir())
+    return sorted(path.name for path in paths.SHARDS.glob("*.npz"))
 
 
 TRAIN = [f"train-{number:05}.npz" for number in (1, 2, 3)]

@@ -28,13 +28,15 @@ from src.faults import shortened
 from src.files import digest, read_record, write_record
 from src.located import locate_arrays
 from src.npz import write_arrays
-from src.storage import make_folder, remove
+from src.storage import make_folder, remove, write_bytes
 
 REPAIR = "Make it anew: dvc repro prepare"
 MAX_CLASSES, MAX_NAME = 10_000, 100  # letters
 TEST_FRACTION = 0.2  # of a source that brings no test split
 CUT_TEST, CUT_VALIDATION = 1, 2  # streams of the seed
 SHARD_BYTES = 256 << 20  # of pixels in a file: it is packed in memory
+
+ABOUT = b"What goes on where a split is too large for one file: see ../manifest.json.\n"
 
 SplitName = Literal["train", "validation", "test"]
 
@@ -121,9 +123,10 @@ def check_source(source: Source) -> None:
 
 def save_prepared(source: Source, splits: dict[SplitName, Examples]) -> dict[str, Any]:
     """Writes the npz files, then the manifest; returns its content."""
-    make_folder(paths.SHARDS)  # DVC expects it, be it empty
+    make_folder(paths.SHARDS)
     for old in paths.SHARDS.iterdir():  # but for those that are written again
         remove(old)
+    write_bytes(paths.SHARDS / "about.txt", ABOUT)  # DVC warns of an empty folder
     digests = {name: save_split(name, split) for name, split in splits.items()}
     shards = {
         name: {file: files[file] for file in files if file != shard_name(name, 0)}
