@@ -164,19 +164,9 @@ def fit(
                 now = replace(now, before=sums, skipped=skipped_of(chunk))
             if stop < steps and not limits.reason:
                 yield Point(state, now, ends_epoch=False)
-        tally = score(
-            *(state, data.validation, data.classes), graph=graph, top_k=params.top_k
-        )
-        validation = scores(jax.device_get(tally))
+        validation = validate(state, graph, data, params)
         check_validation(validation, epoch, float(chunk.lr))
-        result = Result(
-            epoch=epoch,
-            step=done + now.taken,
-            train=means(chunk.sums),
-            validation=validation,
-            lr=float(chunk.lr),
-            skipped=now.skipped,
-        )
+        result = result_of(chunk, validation, now, done + now.taken)
         end = "epochs" if epoch == params.epochs else limits.reason
         yield Epoch(result, nnx.merge(graph, state).best, end)
         if end:
@@ -230,6 +220,27 @@ def steps_of(chunk: Chunk, position: Position, step: int) -> Steps:
         skipped_steps=latest_skipped(chunk.skips, total - position.skipped),
         loss_scale=float(chunk.skips.scale) if chunk.skips else 1.0,
     )
+
+
+def result_of(
+    chunk: Chunk, validation: Scores, position: Position, step: int
+) -> Result:
+    """The row of history.csv of an epoch that ended with this chunk."""
+    return Result(
+        epoch=position.epoch,
+        step=step,
+        train=means(chunk.sums),
+        validation=validation,
+        lr=float(chunk.lr),
+        skipped=position.skipped,
+    )
+
+
+def validate(state: nnx.State, graph: Graph, data: TrainData, params: Params) -> Scores:
+    """What the validation split says of the network."""
+    split, classes = data.validation, data.classes
+    tally = score(state, split, classes, graph=graph, top_k=params.top_k)
+    return scores(jax.device_get(tally))
 
 
 def skipped_of(chunk: Chunk) -> int:

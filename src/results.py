@@ -83,7 +83,7 @@ def load_results() -> Results:
         predicted=predicted,
         confidence=confidence,
         measured=read_metrics("export", ExportMetrics, EXPORT).export,
-        files=checked(exported, read_json(exported, EXPORT), ExportManifest, EXPORT),
+        files=read_record(exported, ExportManifest, EXPORT),
         lock_sha256=digest(read_bytes(paths.LOCK, "Get it from git.", MAX_LOCK)),
     )
     check_one_run(results)

@@ -78,6 +78,7 @@ def fingerprint(params: Params, manifest: Manifest) -> str:
         for path in [*sorted(SOURCES.rglob("*.py")), stage]
     }
     settings = ("JAX_", "XLA_", "NVIDIA_")
+    elsewhere = "JAX_COORDINATOR"  # where the processes meet decides no bit
     device = jax.devices()[0]
     decides = {
         "parameters": values,
@@ -89,7 +90,9 @@ def fingerprint(params: Params, manifest: Manifest) -> str:
         "processor": processor(),
         "threads": threads(),
         "settings": sorted(
-            item for item in os.environ.items() if item[0].startswith(settings)
+            (name, value)
+            for name, value in os.environ.items()
+            if name.startswith(settings) and not name.startswith(elsewhere)
         ),
     }
     text = json.dumps(decides, sort_keys=True, default=list)

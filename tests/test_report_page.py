@@ -99,7 +99,7 @@ class Run:
         }
         weights = {"file": "weights.npz", "sha256": "d" * 64}
         manifest = {"formats": files, "weights": weights}
-        write_json(paths.EXPORT / "manifest.json", manifest)
+        write_record(paths.EXPORT / "manifest.json", manifest)
 
 
 @pytest.fixture
