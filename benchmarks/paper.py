@@ -135,6 +135,6 @@ def render(results: dict[str, Any]) -> str:
     for case, row in results.items():
         network, machine, batch = case.split("; ")
         images = [f"{value:,.0f}" for value in row["images"]]
-        shares = [f"{value:.0%}" for value in row["efficiency"]]
+        shares = [f"{value:.1%}" for value in row["efficiency"]]
         rows.append([network, machine, f"{int(batch):,}", *images, *shares])
     return table(head, rows)
