@@ -7,11 +7,12 @@ can know - a signal, the time - goes through `agree` or `share` first.
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TypeVar
 
+from src.cores import threads
 from src.errors import ParameterError, StorageError
 
 Tree = TypeVar("Tree")
@@ -39,8 +40,10 @@ def join() -> None:
     """
     global _place
     told = read_environment(os.environ)
-    if told is None and not launched(os.environ):
+    nobody = told is None and not launched(os.environ)
+    if nobody or not alone():  # or this one has joined already
         return
+    share_threads(os.environ, told)
     import jax
 
     where, count, number = told or (None, None, None)
@@ -91,6 +94,23 @@ def launched(variables: Mapping[str, str]) -> bool:
         return True
     # In an indexed job of Kubernetes JAX asks the cluster, by this package.
     return "JOB_COMPLETION_INDEX" in variables and bool(find_spec("kubernetes"))
+
+
+def share_threads(
+    variables: MutableMapping[str, str], told: tuple[str, int, int] | None
+) -> None:
+    """Divides the threads among the processes on one machine, where that is known.
+
+    Each would take all, and they would wait for each other's. A launcher that binds
+    processes to cores has done it; so has who set `NPROC`, which XLA reads.
+    """
+    here = variables.get("OMPI_COMM_WORLD_LOCAL_SIZE", "1")
+    together = int(here) if here.isdecimal() else 1
+    if told and told[0].rpartition(":")[0] in ("localhost", "127.0.0.1", "[::1]"):
+        together = told[1]
+    cores = os.cpu_count() or 1
+    if together > 1 and threads() == cores:
+        variables.setdefault("NPROC", str(max(cores // together, 1)))
 
 
 def wrong(name: str, expected: str, found: str) -> ParameterError:

@@ -25,7 +25,8 @@ def run_stage(name: str, main: Callable[[Params], str]) -> NoReturn:
         params = load_params(paths.PARAMS)
         share_cores()
         lineage.remember(name, params)
-        print(f"{name}: {main(params)}", flush=True)  # noqa: T201
+        made = main(params)
+        print(f"{signed(name)}: {made}", flush=True)  # noqa: T201
 
     run_command(name, body)
 
@@ -84,7 +85,10 @@ def run_command(name: str, body: Callable[[], None]) -> NoReturn:
 def failed(name: str, message: str, code: int) -> int:
     """Says on stderr, in one line, why the stage ends; returns the exit code."""
     line = " ".join(message.split())
-    if not processes.alone():
-        name = f"{name}, {processes.described()}"
-    print(f"{name}: {printable(line)}", file=sys.stderr, flush=True)  # noqa: T201
+    print(f"{signed(name)}: {printable(line)}", file=sys.stderr, flush=True)  # noqa: T201
     return code
+
+
+def signed(name: str) -> str:
+    """The stage's name, and which of several processes speaks."""
+    return name if processes.alone() else f"{name}, {processes.described()}"

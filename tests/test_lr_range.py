@@ -1,17 +1,16 @@
 """The LR range test: its rates, its suggestion, its end."""
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from src.data.split import Examples
+from src.data.feed import Resident
 from src.errors import DivergedError
 from src.lr_range import Range, find_range
 from src.models.architecture import Architecture
 from tests.conftest import patterned, run_stage
 
 TINY = Architecture("mlp", hidden=5, dropout=0.0, image_shape=(8, 8, 1), classes=3)
-SPLIT = Examples(*map(jnp.asarray, patterned(100, seed=0)))
+SPLIT = Resident(patterned(100, seed=0))
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])

@@ -11,10 +11,10 @@ from tests.imports import ROOT, import_closure, imported_modules
 
 LAYERS = [
     {"errors", "paths", "interrupt"},
-    {"flat_yaml", "storage", "faults", "commit", "processes"},
-    {"files"},
+    {"flat_yaml", "storage", "faults", "commit"},
+    {"files", "cores"},
     {"config", "npz"},
-    {"lineage", "determinism", "cores", "located", "devices"},
+    {"lineage", "determinism", "located", "devices", "processes"},
     {"data", "models", "optim", "metrics", "counts", "monitor", "guard"},
     {"losses", "augment", "average", "accumulate", "records", "charts", "sweep"},
     {"state", "results"},
