@@ -23,7 +23,10 @@ def kinds() -> dict[str, list[Environment]]:
     return {
         ALONE: [{}],
         "1 process, 2 devices": [FORCED],
-        "2 processes, 1 device each": [*together(2)],
+        "2 processes": [*together(2)],
+        "2 processes, FOURBEAT_JOBS=2": [
+            {**environment, "FOURBEAT_JOBS": "2"} for environment in together(2)
+        ],
     }
 
 

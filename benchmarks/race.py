@@ -1,7 +1,6 @@
 """Runs side by side on one machine: they take turns, so a slow minute hits them all."""
 
 import json
-import os
 import socket
 import statistics
 import subprocess
@@ -103,17 +102,15 @@ def race(
 
 
 def together(count: int) -> list[dict[str, str]]:
-    """The environments of so many processes on this machine, each on its cores."""
+    """The environments of so many processes on this machine that train as one."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    cores = os.cpu_count() or 1
     return [
         {
             "FOURBEAT_COORDINATOR": f"127.0.0.1:{port}",
             "FOURBEAT_PROCESSES": str(count),
             "FOURBEAT_PROCESS_ID": str(number),
-            "FOURBEAT_JOBS": str(min(count, cores)),
         }
         for number in range(count)
     ]
