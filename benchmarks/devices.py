@@ -15,7 +15,7 @@ FORCED = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
 ALONE = "1 process, 1 device"
 CLASSES = 10
 COMPARED = 200  # steps, whose losses are compared
-ROUNDS, TURN_SECONDS = 5, 2.0
+ROUNDS, TURN_SECONDS = 5, 1.5
 
 
 def kinds() -> dict[str, list[Environment]]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from benchmarks.project import finish, start
 
 PAUSE = 0.3  # seconds between two turns: until the threads of the one before sleep
+TRIAL = 50  # steps that tell how many a turn needs
 Environment = Mapping[str, str]
 
 
@@ -82,21 +83,21 @@ def read_answer(process: subprocess.Popen[str]) -> dict[str, Any]:
 def race(
     runs: Mapping[str, Run], *, seconds: float, rounds: int, batch: int
 ) -> dict[str, list[float]]:
-    """Images per second of each run in each round.
+    """Images per second of each run in each round; a turn is about `seconds` long.
 
-    All have taken a turn already, so all is compiled. All take as many steps in a
-    turn: so many that the first run needs about `seconds`.
+    All have taken a turn already, so all is compiled.
     """
-    (first, *_), names = runs.values(), list(runs)
-    trial = first.turn(100)
-    steps = max(int(trial["steps"] / trial["seconds"] * seconds), 50)
+    names, steps = list(runs), {}
+    for name, run in runs.items():
+        trial = run.turn(TRIAL)
+        steps[name] = max(int(trial["steps"] / trial["seconds"] * seconds), TRIAL)
     rates: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
         # Each round begins with another one: no one always follows the same one.
         shift = number % len(names)
         for name in names[shift:] + names[:shift]:
             time.sleep(PAUSE)
-            answer = runs[name].turn(steps)
+            answer = runs[name].turn(steps[name])
             rates[name].append(answer["steps"] * batch / answer["seconds"])
     return rates
 
