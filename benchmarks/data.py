@@ -1,10 +1,11 @@
 """Makes what the contestants share: Fashion-MNIST and first weights, in a folder.
 
 Runs in the project's own environment: `python -m benchmarks.data FOLDER`. With a number
-behind it, a data set of so many training examples: those there are, over and over.
+behind it, arrays of so many training examples: those there are, over and over.
 """
 
 import contextlib
+import json
 import os
 import sys
 from pathlib import Path
@@ -16,11 +17,13 @@ from benchmarks.task import HIDDEN, PREPARED
 from src import paths
 from src.checkpoint import weights_of
 from src.data.prepared import divide, load_manifest, load_split, save_prepared
-from src.data.split import Examples, Source
+from src.data.shards import shard_name
 from src.data.tfds import load_builder
 from src.models import build_model
 from src.models.architecture import Architecture
 from src.npz import write_arrays
+
+SHARD = 300_000  # examples in a file
 
 
 def prepare(folder: Path) -> None:
@@ -37,29 +40,34 @@ def prepare(folder: Path) -> None:
         write_arrays(folder / f"{model}.npz", weights)
 
 
-def repeat(folder: Path, target: Path, count: int) -> None:
-    """Writes `target`/data/prepared with `count` training examples."""
+def tile(folder: Path, target: Path, count: int) -> None:
+    """Writes arrays for `dataset: npz` into `target`, with `count` training examples.
+
+    They are those of `folder` over and over, a shard at a time: never all in memory.
+    """
     with contextlib.chdir(folder):
         manifest = load_manifest()
-        train, validation, test = (
-            Examples(*load_split(name, manifest))
-            for name in ("train", "validation", "test")
+        train, *others = (
+            load_split(name, manifest) for name in ("train", "validation", "test")
         )
-    rows = np.arange(count) % len(train.labels)
-    many = Examples(train.images[rows], train.labels[rows])
-    source = Source("repeated", "1", manifest.class_names, many, validation, test)
-    target.mkdir(parents=True)
-    with contextlib.chdir(target):
-        save_prepared(source, {"train": many, "validation": validation, "test": test})
+    (target / "shards").mkdir(parents=True)
+    names = {"class_names": manifest.class_names}
+    (target / "manifest.json").write_text(json.dumps(names))
+    for name, split in zip(("validation", "test"), others, strict=True):
+        write_arrays(target / f"{name}.npz", split._asdict())
+    for index, start in enumerate(range(0, count, SHARD)):
+        rows = np.arange(start, min(start + SHARD, count)) % len(train.labels)
+        shard = {"images": train.images[rows], "labels": train.labels[rows]}
+        write_arrays(target / shard_name("train", index), shard)
 
 
 def main() -> None:
-    """Makes the shared folder, or a repeated data set from it."""
+    """Makes the shared folder, or a tiled data set from it."""
     match sys.argv[1:]:
         case [folder]:
             prepare(Path(folder))
         case [folder, target, count]:
-            repeat(Path(folder), Path(target), int(count))
+            tile(Path(folder), Path(target), int(count))
 
 
 if __name__ == "__main__":

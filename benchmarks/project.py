@@ -53,16 +53,25 @@ def with_values(text: str, **changes: object) -> str:
     return text
 
 
-def make_project(folder: Path, prepared: Path, values: Mapping[str, object]) -> None:
-    """Writes params.yaml, with other values where given, and links the data."""
+def make_project(
+    folder: Path, prepared: Path | None, values: Mapping[str, object]
+) -> None:
+    """Writes params.yaml, with other values where given, and links the data.
+
+    Args:
+        folder: to be made.
+        prepared: the data; None where the stage prepare will write it.
+        values: by key, as they stand in params.yaml.
+    """
     text = with_values((ROOT / "params.yaml").read_text(), **values)
     (folder / "data").mkdir(parents=True)
-    (folder / "data/prepared").symlink_to(prepared.resolve())
+    if prepared:
+        (folder / "data/prepared").symlink_to(prepared.resolve())
     (folder / "params.yaml").write_text(text)
 
 
 def start(folder: Path, *command: str, **environment: str) -> subprocess.Popen[str]:
-    """Starts `python -m ...`; what it prints can be read line by line."""
+    """Starts `python -m ...`; what it prints and is told goes line by line."""
     return subprocess.Popen(
         [sys.executable, "-m", *command],
         cwd=folder,
@@ -73,6 +82,7 @@ def start(folder: Path, *command: str, **environment: str) -> subprocess.Popen[s
             "TF_CPP_MIN_LOG_LEVEL": "3",
             **environment,
         },
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -82,5 +92,15 @@ def finish(process: subprocess.Popen[str]) -> str:
     """Waits for it, gives what was not yet read; ends this program where it failed."""
     output, _ = process.communicate()
     if process.returncode:
-        raise SystemExit(f"{process.args}: ended with {process.returncode}.")
+        raise SystemExit(f"{process.args!r}: ended with {process.returncode}.")
     return output
+
+
+def finish_measured(process: subprocess.Popen[str]) -> float:
+    """As `finish`; gives the most memory that it held, in MB of 10^6 bytes."""
+    if process.stdout:
+        process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    finish(process)
+    return usage.ru_maxrss * 1024 / 1e6

@@ -1,54 +1,26 @@
-"""`make bench-scaling`: what a run costs, and how that grows with the data.
+"""`make bench-scaling`: what a run costs, and how that grows.
 
-Time per epoch and peak memory of the train stage over 10k, 60k and 600k images, and
-what each part of a run costs. Writes scaling.json and the tables in README.md.
+With the data (`sizes`), with devices and processes (`devices`), what each part of a run
+costs (`costs`), and what larger machines would give (`paper`). `--only` takes some of
+these. Writes scaling.json and the tables in README.md.
 """
 
 import argparse
 import json
-import re
 import statistics
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks import devices, paper, sizes
 from benchmarks.project import FASHION, ROOT, finish, make_project, start
 from benchmarks.sections import replace_section, table
 from benchmarks.task import PREPARED
 
-HERE = Path(__file__).parent
-SIZES = 10_000, 60_000, 600_000
+RESULTS = Path(__file__).parent / "scaling.json"
 RECIPE = {**FASHION, "batch_size": 64, "epochs": 2}
 ROUNDS = 3  # of the costs
-
-
-def peak_megabytes(process: int) -> float:
-    """The most memory that the process has held so far, in MB of 10^6 bytes."""
-    status = Path(f"/proc/{process}/status").read_text()
-    found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
-    return int(found[1]) * 1024 / 1e6 if found else 0.0
-
-
-def grow(data: Path, count: int) -> dict[str, float]:
-    """Trains twice over `count` examples; seconds per epoch and peak memory."""
-    with tempfile.TemporaryDirectory() as parent:
-        repeated, folder = Path(parent) / "data", Path(parent) / "project"
-        names = str(data.resolve()), str(repeated), str(count)
-        finish(start(ROOT, "benchmarks.data", *names))
-        make_project(folder, repeated / PREPARED, RECIPE)
-        process = start(folder, "stages.train")
-        times, memory = [], 0.0
-        for line in process.stdout or ():
-            if line.startswith("epoch"):
-                times.append(time.perf_counter())
-                memory = max(memory, peak_megabytes(process.pid))
-        finish(process)
-    return {
-        "seconds_per_epoch": times[1] - times[0],
-        "peak_megabytes": memory,
-        "pixels_megabytes": count * 784 / 1e6,
-    }
+PARTS = "paper", "costs", "devices", "sizes"
 
 
 def measure_costs(prepared: Path, values: dict[str, Any]) -> dict[str, float]:
@@ -63,38 +35,43 @@ def measure_costs(prepared: Path, values: dict[str, Any]) -> dict[str, float]:
     return {part: statistics.median(run[part] for run in found) for part in found[0]}
 
 
+def render_costs(costs: dict[str, dict[str, float]]) -> str:
+    """The costs, a row per part."""
+    parts = list(next(iter(costs.values())))
+    rows = [[part, *(f"{run[part]:.4f}" for run in costs.values())] for part in parts]
+    return table(["seconds", *costs], rows)
+
+
+def run(part: str, data: Path) -> tuple[dict[str, Any], str]:
+    """What a part found, and its table."""
+    if part == "costs":
+        costs = {
+            "digits, the defaults": measure_costs(ROOT / PREPARED, {}),
+            "fashion_mnist, cnn, batch 64": measure_costs(data / PREPARED, RECIPE),
+        }
+        return costs, render_costs(costs)
+    if part == "sizes":
+        grown = sizes.measure(data)
+        return grown, sizes.render(grown)
+    if part == "devices":
+        compared = devices.measure(data)
+        return compared, devices.render(compared)
+    computed = paper.measure()
+    return computed, paper.render(computed)
+
+
 def main() -> None:
-    """Measures, prints, writes."""
+    """Measures, prints, writes: after each part, so that none is lost."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
-    data = parser.parse_args().data
-    costs = {
-        "digits, the defaults": measure_costs(ROOT / PREPARED, {}),
-        "fashion_mnist, cnn, batch 64": measure_costs(data / PREPARED, RECIPE),
-    }
-    growth = {str(count): grow(data, count) for count in SIZES}
-    results = {"costs": costs, "growth": growth}
-    (HERE / "scaling.json").write_text(json.dumps(results, indent=2) + "\n")
-    growth_rows = [
-        [
-            f"{int(count):,}",
-            f"{row['seconds_per_epoch']:.2f}",
-            f"{int(count) / row['seconds_per_epoch']:,.0f}",
-            f"{row['pixels_megabytes']:,.0f}",
-            f"{row['peak_megabytes']:,.0f}",
-        ]
-        for count, row in growth.items()
-    ]
-    head = ["examples", "s per epoch", "images/s", "MB of pixels", "MB at the peak"]
-    parts = list(next(iter(costs.values())))
-    cost_rows = [
-        [part, *(f"{run[part]:.4f}" for run in costs.values())] for part in parts
-    ]
-    text = "\n\n".join(
-        [table(head, growth_rows), table(["seconds", *costs], cost_rows)]
-    )
-    print(text)
-    replace_section("scaling", text)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    options = parser.parse_args()
+    for part in options.only:
+        found, text = run(part, options.data.resolve())
+        print(text, flush=True)
+        results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        RESULTS.write_text(json.dumps(results | {part: found}, indent=2) + "\n")
+        replace_section(part, text)
 
 
 if __name__ == "__main__":

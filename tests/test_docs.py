@@ -1,10 +1,14 @@
 """The README against the project."""
 
+import os
 import re
+import subprocess
 
 import pytest
+import yaml
 
 from src.config import Params, load_params
+from src.processes import read_environment
 from tests.document import commented, tabulated
 from tests.imports import ROOT
 
@@ -81,8 +85,58 @@ def test_every_parameter_that_a_page_sets_is_one_that_can_be_set_so(page, write_
         load_params(write_params(**changes))
 
 
-@pytest.mark.parametrize("page", ["docs/exercises.md", "docs/extend.md"])
+@pytest.mark.parametrize("page", [*PAGES[1:], "docs/scaling.md"])
 def test_every_file_that_a_page_links_to_exists(page):
     path = ROOT / page
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
         assert target.startswith("http") or (path.parent / target).exists(), target
+
+
+def blocks(language):
+    """The parts of docs/scaling.md in that language."""
+    text = (ROOT / "docs/scaling.md").read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def commands():
+    """The train stages that docs/scaling.md would have in dvc.yaml."""
+    found = [yaml.safe_load(block) for block in blocks("yaml") if "cmd:" in block]
+    return [each["train"]["cmd"] for each in found]
+
+
+def test_scripts_for_clusters_are_what_a_shell_understands():
+    assert len(commands()) == 4
+    for script in [*blocks("bash"), *commands()]:
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+def test_command_for_open_mpi_tells_each_process_who_it_is():
+    (command,) = (each for each in commands() if "FOURBEAT" in each)
+    script = command.replace("mpirun -n 2", "").replace("python -m stages.train", "env")
+    given = {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1"}
+    given["PATH"] = os.environ["PATH"]
+    run = ["bash", "-c", script]
+    found = subprocess.run(run, env=given, capture_output=True, text=True, check=True)
+    variables = dict(line.split("=", 1) for line in found.stdout.splitlines())
+    assert read_environment(variables) == ("node1:29500", 2, 1)
+
+
+def test_job_for_kubernetes_tells_each_pod_who_it_is():
+    (service, job), *others = (
+        list(yaml.safe_load_all(block))
+        for block in blocks("yaml")
+        if "kind: Job" in block
+    )
+    assert not others
+    name, pod = job["metadata"]["name"], job["spec"]["template"]["spec"]
+    assert service["spec"]["selector"] == {"job-name": name}
+    assert pod["subdomain"] == service["metadata"]["name"]
+    assert job["spec"]["completions"] == job["spec"]["parallelism"]
+    (container,) = pod["containers"]
+    variables = {each["name"]: each.get("value", "3") for each in container["env"]}
+    where, count, number = read_environment(variables)
+    assert (where.split(":")[0], count) == (
+        f"{name}-0.{pod['subdomain']}",
+        job["spec"]["completions"],
+    )
+    assert number == 3

@@ -1,0 +1,80 @@
+"""The train stage's way without its files, in turns: `python -m benchmarks.turns`.
+
+Runs in a folder with params.yaml and data/prepared, alone or as one of several
+processes. Reads a number of steps per line, answers each with a line of JSON: steps,
+seconds, and the mean loss of each row of steps. Between its turns it waits.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from src import paths
+from src.config import Params, load_params
+from src.cores import share_cores
+from src.determinism import pin_arithmetic
+from src.processes import join
+
+
+class Turns:
+    """A run's events, and a clock that runs while steps are taken."""
+
+    def __init__(self, events: Iterator[Any]) -> None:
+        self.events, self.step = events, 0
+
+    def take(self, steps: int) -> dict[str, Any]:
+        """Takes that many steps, or a few more: until a row of steps.csv would end.
+
+        What comes between an epoch's last step and the next one's order - validation -
+        is not counted.
+        """
+        from src.loop import Epoch, Steps
+
+        first, seconds, losses = self.step, 0.0, []
+        last = time.perf_counter()
+        for event in self.events:
+            now = time.perf_counter()
+            if isinstance(event, Epoch):
+                last = now
+            if isinstance(event, Steps):
+                seconds, last, self.step = seconds + now - last, now, event.step
+                losses.append(event.train.loss if event.train else None)
+                if self.step - first >= steps:
+                    break
+        return {"steps": self.step - first, "seconds": seconds, "losses": losses}
+
+
+def start(params: Params) -> Turns:
+    """Builds what the train stage builds."""
+    from src.data.prepared import load_manifest
+    from src.data.training import count_steps, load_train_data
+    from src.loop import fit
+    from src.processes import share_arrays
+    from src.state import build_state, choose_architecture
+
+    manifest = load_manifest()
+    architecture = choose_architecture(params, manifest)
+    data = load_train_data(manifest, params)
+    steps = count_steps(len(data.train), params.batch_size)
+    graph, state = build_state(params, architecture, steps)
+    return Turns(fit(share_arrays(state), graph, data, params))
+
+
+def main() -> None:
+    """Serves turns until the input ends."""
+    params = load_params(paths.PARAMS)
+    share_cores()
+    pin_arithmetic(params)
+    join()
+    from src.devices import on_all_devices
+
+    with on_all_devices(params):
+        turns = start(params)
+        for line in sys.stdin:
+            print(json.dumps(turns.take(int(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
