@@ -6,6 +6,7 @@ can know - a signal, the time - goes through `agree` or `share` first.
 """
 
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
@@ -185,13 +186,24 @@ def losses_reported() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if alone() or type(error).__name__ != "JaxRuntimeError":
+        if alone() or not from_runtime(error):
             raise
         words = " ".join(str(error).split())[:160]
         raise StorageError(
             f"expected all processes at work, found one gone ({words}). "
             "Start all of them again: training goes on from its last save."
         ) from None
+
+
+def from_runtime(error: Exception) -> bool:
+    """Whether JAX's runtime raised it, and not a line of Python.
+
+    Where the message is lost in the middle of a call, it comes as a ValueError whose
+    text begins with the name of a status: `UNKNOWN: Gloo AllGather failed`.
+    """
+    if type(error).__name__ == "JaxRuntimeError":
+        return True
+    return isinstance(error, ValueError) and bool(re.match("[A-Z_]+: ", str(error)))
 
 
 def leave(code: int) -> None:
