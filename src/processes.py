@@ -8,6 +8,7 @@ can know - a signal, the time - goes through `agree` or `share` first.
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -25,6 +26,7 @@ COORDINATOR, PROCESSES, PROCESS_ID = (
 LAUNCHERS = "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"
 HEARTBEAT_SECONDS = 10  # without a sign of life, after which a process is given up
 JOIN_SECONDS = 300  # to wait for the others at the start
+LAST_SECONDS = 2  # that process 0 stays while the others end
 
 _place = 0, 1  # this process's number, and how many there are
 
@@ -207,8 +209,15 @@ def from_runtime(error: Exception) -> bool:
 
 
 def leave(code: int) -> None:
-    """Ends this process at once where others would be waited for, else does nothing."""
+    """Ends this process where others would be waited for, else does nothing.
+
+    Not before the others have what it said last: its connections close with it. And
+    without process 0, which leaves last, JAX's runtime aborts those that are left. Only
+    who has lost another, or is about to be lost, has nobody to wait for.
+    """
     if not alone():
         sys.stdout.flush()
         sys.stderr.flush()
+        if code != StorageError.exit_code:
+            time.sleep(LAST_SECONDS if leads() else LAST_SECONDS / 4)
         os._exit(code)

@@ -309,9 +309,7 @@ def test_output_that_cannot_be_written_fails_every_process(prepared, write_param
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        pytest.param(
-            {"patience": 1, "min_delta": 10}, "validation_loss", id="patience"
-        ),
+        pytest.param({"patience": 1, "min_delta": 10}, "patience", id="patience"),
         pytest.param({"max_minutes": 0.02}, "max_minutes", id="max_minutes"),
         pytest.param({"max_steps": 10}, "max_steps", id="max_steps"),
     ],
