@@ -57,8 +57,13 @@ def shift(images: jax.Array, key: jax.Array, pixels: int) -> jax.Array:
     corners = jax.random.randint(key, (batch, 2), 0, 2 * pixels + 1)
     rows = corners[:, :1] + jnp.arange(height)[None]
     columns = corners[:, 1:] + jnp.arange(width)[None]
-    image = jnp.arange(batch)[:, None, None]
-    return padded[image, rows[:, :, None], columns[:, None, :]]
+
+    def look_up(image: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
+        return image[rows[:, None], columns]
+
+    # Not by an index of the batch: each device would be sent the others' images.
+    moved: jax.Array = jax.vmap(look_up)(padded, rows, columns)
+    return moved
 
 
 def rotate(images: jax.Array, key: jax.Array, degrees: float) -> jax.Array:

@@ -117,6 +117,11 @@ def divided(batch: jax.Array) -> jax.Array:
     return batch if device_count() == 1 else constrain(batch, BY_BATCH)
 
 
+def on_all(array: jax.Array) -> jax.Array:
+    """Says to the compiler that each device has the whole array."""
+    return array if device_count() == 1 else constrain(array, EVERYWHERE)
+
+
 def lay_out(state: nnx.State) -> nnx.State:
     """The state on all devices: large arrays of the optimizer divided, others whole."""
     if get_mesh().empty:

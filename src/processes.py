@@ -6,7 +6,9 @@ can know - a signal, the time - goes through `agree` or `share` first.
 """
 
 import os
+import re
 import sys
+import time
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -24,6 +26,7 @@ COORDINATOR, PROCESSES, PROCESS_ID = (
 LAUNCHERS = "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"
 HEARTBEAT_SECONDS = 10  # without a sign of life, after which a process is given up
 JOIN_SECONDS = 300  # to wait for the others at the start
+LAST_SECONDS = 2  # that process 0 stays while the others end
 
 _place = 0, 1  # this process's number, and how many there are
 
@@ -186,7 +189,7 @@ def losses_reported() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if alone() or type(error).__name__ != "JaxRuntimeError":
+        if alone() or not from_runtime(error):
             raise
         words = " ".join(str(error).split())[:160]
         raise StorageError(
@@ -195,9 +198,27 @@ def losses_reported() -> Iterator[None]:
         ) from None
 
 
+def from_runtime(error: Exception) -> bool:
+    """Whether JAX's runtime raised it, and not a line of Python.
+
+    Where the message is lost in the middle of a call, it comes as a ValueError whose
+    text begins with the name of a status: `UNKNOWN: Gloo AllGather failed`.
+    """
+    if type(error).__name__ == "JaxRuntimeError":
+        return True
+    return isinstance(error, ValueError) and bool(re.match("[A-Z_]+: ", str(error)))
+
+
 def leave(code: int) -> None:
-    """Ends this process at once where others would be waited for, else does nothing."""
+    """Ends this process where others would be waited for, else does nothing.
+
+    Not before the others have what it said last: its connections close with it. And
+    without process 0, which leaves last, JAX's runtime aborts those that are left. Only
+    who has lost another, or is about to be lost, has nobody to wait for.
+    """
     if not alone():
         sys.stdout.flush()
         sys.stderr.flush()
+        if code != StorageError.exit_code:
+            time.sleep(LAST_SECONDS if leads() else LAST_SECONDS / 4)
         os._exit(code)

@@ -33,7 +33,7 @@ from src.data.prepared import Manifest
 from src.devices import whole
 from src.errors import BusyError, DataError
 from src.files import digest
-from src.interrupt import raise_if_stopped, receive, received
+from src.interrupt import Stopped, receive, received
 from src.loop import Point, Position, Result
 from src.monitor import Monitor
 from src.npz import pack_arrays, read_packed, unpack_arrays
@@ -196,7 +196,8 @@ class Resume:
             agree(0)  # else a launcher might end the one that still writes
             self.saved = time.monotonic()
             self.cost = self.saved - began
-        raise_if_stopped()
+        if number:  # not a signal that has come since: the others do not know of it
+            raise Stopped
 
     def save(self, state: nnx.State, progress: Progress, weights: Weights) -> None:
         """Writes a generation, then removes the one before the one before it.

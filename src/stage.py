@@ -75,6 +75,7 @@ def run_command(name: str, body: Callable[[], None]) -> NoReturn:
         number = interrupt.received()
         if number is not None and not done:
             failed(name, f"stopped by {number.name}, unfinished. Run it again.", 1)
+            processes.leave(128 + number)
             # At once: a compilation that is still under way would crash a usual exit.
             os._exit(128 + number)
     if code:

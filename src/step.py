@@ -19,7 +19,7 @@ from src.average import follow
 from src.config import Params
 from src.counts import TrainingMetrics
 from src.data.split import Batch, Examples
-from src.devices import divided, keep_layout
+from src.devices import divided, keep_layout, on_all
 from src.losses import batch_losses
 from src.models import Model
 from src.optim import learning_rate
@@ -189,6 +189,7 @@ def step_batch(
         key: of the step.
         params: the run's.
     """
+    rows = on_all(rows)  # else each device looks up its labels and asks for the others'
     examples = Examples(divided(split.images[rows]), split.labels[rows])
     return augment(examples, jax.random.fold_in(key, AUGMENT), params)
 

@@ -91,6 +91,24 @@ def run_stage(
     )
 
 
+@pytest.fixture
+def run_source(tmp_path):
+    """Runs a few lines of Python in `tmp_path`, with the project's own sources."""
+
+    def run(source: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", source],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    return run
+
+
 def exit_code(stage: str, monkeypatch: pytest.MonkeyPatch) -> int:
     """Runs a stage in this process, in the working directory."""
     main = import_module(f"stages.{stage}").main
