@@ -41,6 +41,13 @@ def on_all_devices(params: Params) -> AbstractContextManager[object]:
     if len(devices) == 1:
         return nullcontext()
     check_batch(params, len(devices))
+    own = jax.local_device_count()
+    if own * jax.process_count() != len(devices):
+        raise ParameterError(
+            f"expected as many devices in each process, found {own} of "
+            f"{len(devices)} in this one of {jax.process_count()}. Start the processes "
+            "so that each sees as many."
+        )
     if params.debug:
         raise ParameterError(
             f"params.yaml: debug: expected one device for debug: true, found "
@@ -51,8 +58,7 @@ def on_all_devices(params: Params) -> AbstractContextManager[object]:
 
 def on_mesh(mesh: Mesh) -> AbstractContextManager[object]:
     """Inside, that mesh is the one: another thread has none of its own."""
-    context: AbstractContextManager[object] = jax.set_mesh(mesh)
-    return nullcontext() if mesh.empty else context
+    return nullcontext() if mesh.empty else jax.set_mesh(mesh)
 
 
 def check_batch(params: Params, devices: int) -> None:
@@ -148,8 +154,13 @@ def whole(state: nnx.State) -> nnx.State:
     if mesh.empty:
         return state
     everywhere = NamedSharding(mesh, EVERYWHERE)
-    gathered: nnx.State = jax.jit(lambda state: state, out_shardings=everywhere)(state)
+    gathered: nnx.State = jax.jit(unchanged, out_shardings=everywhere)(state)
     return gathered
+
+
+def unchanged(state: nnx.State) -> nnx.State:
+    """The state; one function, so that it is compiled once."""
+    return state
 
 
 def constrain(array: jax.Array, spec: PartitionSpec) -> jax.Array:

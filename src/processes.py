@@ -28,6 +28,13 @@ HEARTBEAT_SECONDS = 10  # without a sign of life, after which a process is given
 JOIN_SECONDS = 300  # to wait for the others at the start
 LAST_SECONDS = 2  # that process 0 stays while the others end
 
+# A status of JAX's runtime, and what of it says that another process is gone.
+LOST = re.compile(
+    r"(UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED): |"
+    r"[A-Z_]+: .*(gloo|nccl|connection|heartbeat|coordination)",
+    re.IGNORECASE | re.DOTALL,
+)
+
 _place = 0, 1  # this process's number, and how many there are
 
 
@@ -43,8 +50,7 @@ def join() -> None:
     """
     global _place
     told = read_environment(os.environ)
-    nobody = told is None and not launched(os.environ)
-    if nobody or not alone():  # or this one has joined already
+    if not several(told):
         return
     share_threads(os.environ, told)
     import jax
@@ -90,6 +96,11 @@ def read_environment(variables: Mapping[str, str]) -> tuple[str, int, int] | Non
     return where, int(count), int(number)
 
 
+def several(told: tuple[str, int, int] | None) -> bool:
+    """Whether there are others, by the variables or by a launcher."""
+    return told[1] > 1 if told else launched(os.environ)
+
+
 def launched(variables: Mapping[str, str]) -> bool:
     """Whether a launcher that JAX knows has started several processes."""
     counts = (variables.get(name, "") for name in LAUNCHERS)
@@ -97,6 +108,29 @@ def launched(variables: Mapping[str, str]) -> bool:
         return True
     # In an indexed job of Kubernetes JAX asks the cluster, by this package.
     return "JOB_COMPLETION_INDEX" in variables and bool(find_spec("kubernetes"))
+
+
+def check_alone() -> None:
+    """Raises ParameterError where this process is to be one of several."""
+    if several(read_environment(os.environ)):
+        raise ParameterError(
+            f"{PROCESSES}: expected one process, found several started: only "
+            f"stages.train divides its work. Start this one alone."
+        )
+
+
+def check_same(name: str) -> None:
+    """Raises ParameterError where this process is to compute another run than the rest.
+
+    Args:
+        name: of all that decides the run: equal in every process.
+    """
+    if share(name.encode()) != name.encode():
+        raise ParameterError(
+            "expected the run of process 0, found another commit, params.yaml, "
+            "data/prepared, library, kind of processor, number of threads, or JAX_ or "
+            "XLA_ variable here. Make all of them equal."
+        )
 
 
 def share_threads(
@@ -162,8 +196,8 @@ def share(content: bytes) -> bytes:
     import numpy as np
     from jax.experimental import multihost_utils
 
-    (size,) = agree(len(content) if leads() else 0)
-    buffer = np.zeros(size, np.uint8)
+    high, low = agree(*divmod(len(content) if leads() else 0, 1 << 30))
+    buffer = np.zeros((high << 30) + low, np.uint8)
     if leads():
         buffer[:] = np.frombuffer(content, np.uint8)
     return np.asarray(multihost_utils.broadcast_one_to_all(buffer)).tobytes()
@@ -199,14 +233,12 @@ def losses_reported() -> Iterator[None]:
 
 
 def from_runtime(error: Exception) -> bool:
-    """Whether JAX's runtime raised it, and not a line of Python.
+    """Whether JAX's runtime raised it over a message that did not come through.
 
-    Where the message is lost in the middle of a call, it comes as a ValueError whose
-    text begins with the name of a status: `UNKNOWN: Gloo AllGather failed`.
+    In the middle of a call it comes as a ValueError: `UNKNOWN: Gloo AllGather failed`.
     """
-    if type(error).__name__ == "JaxRuntimeError":
-        return True
-    return isinstance(error, ValueError) and bool(re.match("[A-Z_]+: ", str(error)))
+    raised = isinstance(error, ValueError) or type(error).__name__ == "JaxRuntimeError"
+    return raised and bool(re.match(LOST, str(error)))
 
 
 def leave(code: int) -> None:

@@ -78,7 +78,8 @@ def fingerprint(params: Params, manifest: Manifest) -> str:
         for path in [*sorted(SOURCES.rglob("*.py")), stage]
     }
     settings = ("JAX_", "XLA_", "NVIDIA_")
-    elsewhere = "JAX_COORDINATOR"  # where the processes meet decides no bit
+    # Which process is where decides no bit.
+    places = ("JAX_COORDINATOR", "JAX_PROCESS", "JAX_LOCAL")
     device = jax.devices()[0]
     decides = {
         "parameters": values,
@@ -86,13 +87,14 @@ def fingerprint(params: Params, manifest: Manifest) -> str:
         "class_names": manifest.class_names,
         "sources": sources,
         "versions": {name: version(name) for name in LIBRARIES},
-        "device": [device.platform, device.device_kind, jax.device_count()],
+        "device": [device.platform, device.device_kind],
+        "devices": [jax.device_count(), jax.process_count()],
         "processor": processor(),
         "threads": threads(),
         "settings": sorted(
             (name, value)
             for name, value in os.environ.items()
-            if name.startswith(settings) and not name.startswith(elsewhere)
+            if name.startswith(settings) and not name.startswith(places)
         ),
     }
     text = json.dumps(decides, sort_keys=True, default=list)
@@ -204,7 +206,7 @@ class Resume:
 
         But not once a weight is infinite: training ends soon, from the last save too.
         """
-        now = arrays_of(state)
+        now = arrays_of(state)  # in each: it may be computed by all
         if not leads():
             return
         trained = (now[name] for name in now if name.startswith(("model.", "average.")))

@@ -6,12 +6,14 @@ Run only on request: `dvc repro extra/dvc.yaml:lr_range`.
 from src import paths
 from src.config import Params
 from src.determinism import pin_arithmetic
+from src.processes import check_alone
 from src.stage import run_stage
 
 
 def main(params: Params) -> str:
     """Draws the loss over the learning rate; writes it as a table too."""
     pin_arithmetic(params)
+    check_alone()
     from src.data.prepared import load_manifest
     from src.data.training import load_train_data
     from src.files import write_csv

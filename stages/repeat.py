@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from src import paths
 from src.config import Params
 from src.errors import ParameterError
+from src.processes import check_alone
 from src.stage import run_stage
 from stages import evaluate, prepare, train
 
@@ -22,6 +23,7 @@ REPORTED = "accuracy", "loss", "precision", "recall", "f1", "top_k"
 
 def main(params: Params) -> str:
     """Prepares, trains and evaluates for `seed`, `seed + 1` and so on."""
+    check_alone()
     from src.files import read_json, write_metrics
     from src.repeat import summarize
 

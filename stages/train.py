@@ -6,7 +6,14 @@ Run by `dvc repro train`; every number it uses comes from params.yaml.
 from src import paths
 from src.config import Params
 from src.determinism import pin_arithmetic
-from src.processes import join, leads, losses_reported, share, share_arrays
+from src.processes import (
+    check_same,
+    join,
+    leads,
+    losses_reported,
+    share,
+    share_arrays,
+)
 from src.stage import run_stage
 
 
@@ -40,6 +47,7 @@ def train(params: Params) -> str:
     steps_per_epoch = count_steps(len(data.train), params.batch_size)
     graph, state = build_state(params, architecture, steps_per_epoch)
     name = fingerprint(params, manifest)
+    check_same(name)
     check_unchanged()  # the sources that are named there are those that were imported
     with Resume(name, params.save_minutes) as resume:
         state, run, weights = resume.load(state) or Saved(

@@ -20,9 +20,9 @@ from src.data.split import Examples
 from src.devices import on_mesh, own_share, place, place_batches
 
 AHEAD = 32 << 20  # bytes of images that are gathered at a time
-# What may lie on the device: half of its memory where it has one of its own. On CPU a
+# What a split may take: a quarter of the device's memory where it has its own. On CPU a
 # copy gains little over the page cache, which holds the same bytes.
-SHARE_OF_DEVICE, ON_CPU = 0.5, 256 << 20
+SHARE_OF_DEVICE, ON_CPU = 0.25, 256 << 20
 
 
 class Block(NamedTuple):

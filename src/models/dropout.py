@@ -25,4 +25,6 @@ class Dropout(nnx.Dropout):
         ones = jnp.ones((own * lax.axis_size(BATCH), *inputs.shape[1:]), inputs.dtype)
         factors = super().__call__(ones, deterministic=deterministic, rngs=rngs)
         start = lax.axis_index(BATCH) * own
-        return inputs * lax.dynamic_slice_in_dim(factors, start, own)
+        factors = lax.dynamic_slice_in_dim(factors, start, own)
+        # Not the product alone: an infinity that is dropped becomes 0 too.
+        return jnp.where(factors == 0, 0, inputs * factors)
