@@ -144,11 +144,11 @@ class Device:
     ("device", "expected"),
     [
         (Device("cpu", {"bytes_limit": 10}), 256 << 20),
-        (Device("gpu", {"bytes_limit": 1000}), 500),
+        (Device("gpu", {"bytes_limit": 1000}), 250),
         (Device("gpu", None), 256 << 20),
     ],
 )
-def test_room_is_half_of_a_devices_own_memory(monkeypatch, device, expected):
+def test_room_is_a_quarter_of_a_devices_own_memory(monkeypatch, device, expected):
     monkeypatch.setattr("jax.devices", lambda: [device])
     assert feeding.room() == expected
 
