@@ -70,7 +70,7 @@ docs: setup  ## the comments in params.yaml and the README's table, from src/con
 restore: setup  ## params.yaml, dvc.lock, metrics/ and models/ as committed; your code stays
 	@touch params.yaml  # git compares whole seconds: an edit of equal size may hide
 	git checkout -- params.yaml dvc.lock extra/dvc.lock metrics
-	dvc checkout --quiet
+	dvc checkout --quiet --force  # what it writes over can be made again
 
 debug: setup  ## trains as params.yaml says, in a temporary copy, printing every layer; finds the first NaN
 	dvc exp run --temp -S debug=true train

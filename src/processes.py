@@ -56,6 +56,9 @@ def join() -> None:
     import jax
 
     where, count, number = told or (None, None, None)
+    place = where or "the launcher's address"
+    line = f"waiting for the others at {place}, {JOIN_SECONDS} s at most"
+    print(line, flush=True)  # noqa: T201
     # Its handler of SIGTERM would take the place of ours.
     jax.config.update("jax_enable_preemption_service", False)
     try:
@@ -71,7 +74,8 @@ def join() -> None:
         words = " ".join(str(error).split())[:200]
         raise StorageError(
             f"{where or 'the launcher'}: expected to join the other processes, found: "
-            f"{words}. Check that all were started, and that the network lets them in."
+            f"{words}. Check that all were started, that the port is free, and that "
+            "the network lets them in."
         ) from None
 
 
