@@ -87,7 +87,11 @@ class Group:
 
     def out(self, number):
         text = (self.folder / f"{number}.out").read_text()
-        return [line for line in text.splitlines() if not line.startswith("[Gloo]")]
+        return [
+            line
+            for line in text.splitlines()
+            if not line.startswith(("[Gloo]", "waiting"))
+        ]
 
     def err(self, number):
         return (self.folder / f"{number}.err").read_text()
