@@ -50,7 +50,7 @@ def tile(folder: Path, target: Path, count: int) -> None:
         train, *others = (
             load_split(name, manifest) for name in ("train", "validation", "test")
         )
-    (target / "shards").mkdir(parents=True)
+    (target / "shards/train").mkdir(parents=True)
     names = {"class_names": manifest.class_names}
     (target / "manifest.json").write_text(json.dumps(names))
     for name, split in zip(("validation", "test"), others, strict=True):

@@ -19,7 +19,8 @@ def load_split(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
 def load(folder: Path, name: str, key: str) -> np.ndarray:
     """One of the two arrays of a split, of all the files it lies in."""
     prepared, arrays = folder / PREPARED, []
-    for path in (prepared / f"{name}.npz", *sorted(prepared.glob(f"shards/{name}-*"))):
+    shards = sorted(prepared.glob(f"shards/{name}/*.npz"))
+    for path in (prepared / f"{name}.npz", *shards):
         with np.load(path) as file:
             arrays.append(file[key])
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)

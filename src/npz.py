@@ -53,7 +53,10 @@ class Header(NamedTuple):
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> str:
-    """Writes an uncompressed npz, which can be memory-mapped; returns its SHA-256."""
+    """Writes an npz; returns its SHA-256.
+
+    It is not compressed, so `src/located.py` can read rows where they lie.
+    """
     content = pack_arrays(arrays)
     write_bytes(path, content)
     return digest(content)

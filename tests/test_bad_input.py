@@ -159,24 +159,24 @@ def cut_short(folder):
 def with_shard(name, **given):
     def write(folder):
         good_arrays(folder)
-        (folder / "shards").mkdir()
-        np.savez(folder / "shards" / name, **given)
+        (folder / "shards/train").mkdir(parents=True)
+        np.savez(folder / "shards/train" / name, **given)
 
     return write
 
 
 WRONG_ARRAYS = {
     "no first shard": (
-        with_shard("train-00002.npz", images=IMAGES, labels=LABELS),
-        "train-00002.npz: expected shards/train-00001.npz there",
+        with_shard("00002.npz", images=IMAGES, labels=LABELS),
+        "train/00002.npz: expected shards/train/00001.npz there",
     ),
     "a shard of another shape": (
-        with_shard("train-00001.npz", images=IMAGES[:, :4], labels=LABELS),
-        "train-00001.npz: images: expected shape [8, 8, 1] as in",
+        with_shard("00001.npz", images=IMAGES[:, :4], labels=LABELS),
+        "train/00001.npz: images: expected shape [8, 8, 1] as in",
     ),
     "a shard without labels": (
-        with_shard("train-00001.npz", images=IMAGES),
-        "train-00001.npz: expected the arrays images and labels",
+        with_shard("00001.npz", images=IMAGES),
+        "train/00001.npz: expected the arrays images and labels",
     ),
     "no file": (lambda folder: None, "train.npz: expected a file, found none"),
     "a folder": (lambda f: (f / "train.npz").mkdir(), "expected a file, found none"),

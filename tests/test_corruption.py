@@ -66,7 +66,7 @@ def test_no_spoiled_shard_is_accepted(prepared, monkeypatch):
     splits = dict.fromkeys(("train", "validation", "test"), split)
     save_prepared(Source("stripes", "1", ["a", "b", "c"], *splits.values()), splits)
     manifest = load_manifest()
-    path = paths.SHARDS / "train-00001.npz"
+    path = paths.SHARDS / "train/00001.npz"
     assert accepted(path, lambda: open_split("train", manifest), seed=6) == 0
 
 

@@ -198,7 +198,7 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
 OUTPUTS = {
     "prepare": [
         *(f"data/prepared/{name}.npz" for name in ("train", "validation", "test")),
-        *(f"data/prepared/shards/train-0000{number}.npz" for number in (1, 2)),
+        *(f"data/prepared/shards/train/0000{number}.npz" for number in (1, 2)),
         "data/prepared/manifest.json",
         "metrics/prepare.json",
     ],

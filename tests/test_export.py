@@ -22,8 +22,8 @@ from packaging.utils import canonicalize_name
 from src import paths
 from src.checkpoint import Record, Trained, weights_of
 from src.config import FormatName
-from src.data.prepared import load_manifest, load_split
-from src.data.split import Examples
+from src.data.prepared import load_manifest, load_split, save_prepared
+from src.data.split import Examples, Source
 from src.errors import DataError, ParameterError
 from src.export import tflite_int8
 from src.export.formats import (
@@ -55,6 +55,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning"
 )
 MODELS = ["mlp", "cnn", "cnn_max"]
+SPLITS = ["train", "validation", "test"]
 FORMATS = list(FormatName.__args__)
 EXACT = [name for name in FORMATS if name != "tflite_int8"]
 SHIPPED = ROOT / "src/export/shipped"
@@ -426,6 +427,23 @@ def test_proof_is_run_on_every_test_image(prepared):
     export = convert_all(["numpy"], trained, test.images, layers_agree=True)
     with pytest.raises(DataError, match="difference"):
         prove_all(["numpy"], export, Examples(test.images, test.labels), expected)
+
+
+def test_proof_is_run_on_a_test_split_in_several_files(prepared, monkeypatch):
+    monkeypatch.setattr("src.data.prepared.SHARD_BYTES", 10 * 64)
+    splits = {name: load_split(name, load_manifest()) for name in SPLITS}
+    names = load_manifest().class_names
+    save_prepared(Source("stripes", "1", names, *splits.values()), splits)
+    trained, test = untrained("mlp"), load_split("test", load_manifest())
+    assert len(load_manifest().shards["test"]) == 3
+    assert len(test.labels) == 37
+    expected = probabilities(trained, test.images).copy()
+    export = convert_all(["numpy"], trained, test.images, layers_agree=True)
+    metrics, _ = prove_all(["numpy"], export, test, expected)["numpy"]
+    assert metrics["accuracy"] == (expected.argmax(1) == test.labels).mean()
+    expected[-1] = expected[-1, ::-1]  # in the last file
+    with pytest.raises(DataError, match="difference"):
+        prove_all(["numpy"], export, test, expected)
 
 
 def test_latency_table_has_the_fastest_first():

@@ -46,10 +46,16 @@ def sharded(prepared, monkeypatch):
 
 
 def shards():
-    return sorted(path.name for path in paths.SHARDS.glob("*.npz"))
+    found = paths.SHARDS.glob("*/*.npz")
+    return sorted(str(path.relative_to(paths.SHARDS)) for path in found)
 
 
-TRAIN = [f"train-{number:05}.npz" for number in (1, 2, 3)]
+def contents():
+    found = paths.SHARDS.glob("*/*")
+    return {path: path.read_bytes() for path in found}
+
+
+TRAIN = [f"train/{number:05}.npz" for number in (1, 2, 3)]
 
 
 def test_small_splits_are_the_files_that_numpy_writes(prepared):
@@ -61,12 +67,12 @@ def test_small_splits_are_the_files_that_numpy_writes(prepared):
         manifest = load_manifest()
         assert manifest.digest(name) == digest(expected.getvalue())
     assert "shards" not in json.loads(paths.MANIFEST.read_text())
-    assert paths.SHARDS.is_dir()
-    assert shards() == []
+    for name in SPLITS:
+        assert [path.name for path in (paths.SHARDS / name).iterdir()] == ["about.txt"]
 
 
 def test_larger_split_goes_on_in_shards(sharded):
-    assert shards() == ["test-00001.npz", *TRAIN]
+    assert shards() == ["test/00001.npz", *TRAIN]
     sizes = []
     for number in range(4):
         with np.load(paths.PREPARED / shard_name("train", number)) as arrays:
@@ -74,7 +80,7 @@ def test_larger_split_goes_on_in_shards(sharded):
     assert sizes == [30, 30, 30, 10]
     listed = json.loads(paths.MANIFEST.read_text())["shards"]
     assert {name: list(files) for name, files in listed.items()} == {
-        "test": ["shards/test-00001.npz"],
+        "test": ["shards/test/00001.npz"],
         "train": [f"shards/{name}" for name in TRAIN],
     }
     for files in listed.values():
@@ -113,7 +119,7 @@ def test_prepared_arrays_may_be_prepared_again(sharded, write_params, monkeypatc
 def test_splits_cut_from_shards_are_those_cut_from_memory(sharded):
     for name in ("validation", "test"):
         (paths.PREPARED / f"{name}.npz").unlink()
-    (paths.SHARDS / "test-00001.npz").unlink()
+    (paths.SHARDS / "test/00001.npz").unlink()
     stored = load_arrays(paths.PREPARED)
     check_source(stored)
     expected = divide(Source("s", "1", NAMES, SPLITS["train"], None, None), 0.2, 5)
@@ -137,7 +143,7 @@ def test_smaller_data_leaves_no_shard_of_the_larger(sharded, write_params, monke
     write_params(data_path=ROOT / "data/raw")
     monkeypatch.setattr("src.data.prepared.SHARD_BYTES", 700 * 64)
     assert exit_code("prepare", monkeypatch) == 0
-    assert shards() == ["train-00001.npz"]
+    assert shards() == ["train/00001.npz"]
     assert len(load_split("train", load_manifest()).labels) == 1299
     monkeypatch.setattr("src.data.prepared.SHARD_BYTES", 1 << 27)
     assert exit_code("prepare", monkeypatch) == 0
@@ -148,17 +154,17 @@ def test_smaller_data_leaves_no_shard_of_the_larger(sharded, write_params, monke
 def test_prepare_that_fails_leaves_all_shards_as_they_were(
     sharded, write_params, monkeypatch
 ):
-    (paths.SHARDS / ".train-00099.npz.999999999.tmp").write_bytes(b"of one killed")
-    before = {path: path.read_bytes() for path in paths.SHARDS.iterdir()}
+    (paths.SHARDS / "train/.00099.npz.999999999.tmp").write_bytes(b"of one killed")
+    before = contents()
     write_params(data_path=ROOT / "data/raw")
     (paths.METRICS / "prepare.json").unlink()
     (paths.METRICS / "prepare.json").mkdir()
     assert exit_code("prepare", monkeypatch) == 5
-    assert {path: path.read_bytes() for path in paths.SHARDS.iterdir()} == before
+    assert contents() == before
     (paths.METRICS / "prepare.json").rmdir()
     assert exit_code("prepare", monkeypatch) == 0
     assert len(shards()) == 43 + 4 + 11
-    assert not list(paths.SHARDS.glob(".*"))
+    assert not list(paths.SHARDS.glob("*/.*"))
 
 
 def test_digest_of_a_split_covers_its_shards(sharded):
@@ -187,33 +193,33 @@ def swap():
 
 def add_one_more():
     content = (paths.SHARDS / TRAIN[2]).read_bytes()
-    (paths.SHARDS / "train-00004.npz").write_bytes(content)
+    (paths.SHARDS / "train/00004.npz").write_bytes(content)
 
 
 def rename_last():
-    (paths.SHARDS / TRAIN[2]).rename(paths.SHARDS / "train-3.npz")
+    (paths.SHARDS / TRAIN[2]).rename(paths.SHARDS / "train/3.npz")
 
 
 WRONG = {
-    "damaged": (damage, "train-00002.npz: expected SHA-256"),
-    "swapped": (swap, "train-00001.npz: expected SHA-256"),
+    "damaged": (damage, "train/00002.npz: expected SHA-256"),
+    "swapped": (swap, "train/00001.npz: expected SHA-256"),
     "cut short": (lambda: os.truncate(paths.SHARDS / TRAIN[2], 99), "expected SHA-256"),
     "the first is missing": (
         lambda: (paths.SHARDS / TRAIN[0]).unlink(),
-        "train-00002.npz: expected shards/train-00001.npz there",
+        "train/00002.npz: expected shards/train/00001.npz there",
     ),
     "the last is missing": (
         lambda: (paths.SHARDS / TRAIN[2]).unlink(),
-        "data/prepared/shards: expected the 3 shards of train that",
+        "data/prepared/shards/train: expected the 3 shards of train that",
     ),
     "one more": (add_one_more, "manifest.json lists, found 4. Make it anew"),
-    "another name": (rename_last, "train-3.npz: expected shards/train-00003.npz there"),
+    "another name": (rename_last, "train/3.npz: expected shards/train/00003.npz there"),
     "a folder": (
         lambda: [
             (paths.SHARDS / TRAIN[2]).unlink(),
             (paths.SHARDS / TRAIN[2]).mkdir(),
         ],
-        "train-00003.npz: expected a file, found none",
+        "train/00003.npz: expected a file, found none",
     ),
 }
 
@@ -237,9 +243,9 @@ def test_shard_that_is_not_as_it_was_ends_training_with_three(
 @pytest.mark.parametrize(
     "files",
     [
-        {"shards/train-00002.npz": "0" * 64},
+        {"shards/train/00002.npz": "0" * 64},
         {"../../outside.npz": "0" * 64},
-        {"shards/test-00001.npz": "0" * 64},
+        {"shards/test/00001.npz": "0" * 64},
     ],
 )
 def test_manifest_that_names_other_files_is_refused(sharded, files):
@@ -249,7 +255,7 @@ def test_manifest_that_names_other_files_is_refused(sharded, files):
 
 
 def write(folder, name, images, labels):
-    (folder / "shards").mkdir(exist_ok=True)
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
     np.savez(folder / name, images=images, labels=labels)
 
 
@@ -259,14 +265,14 @@ IMAGES, LABELS = SPLITS["train"]
 @pytest.mark.parametrize(
     ("name", "images", "labels", "message"),
     [
-        ("train-00002.npz", IMAGES, LABELS, "expected shards/train-00001.npz there"),
-        ("train-1.npz", IMAGES, LABELS, "expected shards/train-00001.npz there"),
-        ("train-00001.npy.npz", IMAGES, LABELS, "expected shards/train-00001.npz th"),
-        ("test-00001.npz", IMAGES, LABELS, r"test\.npz: expected a file, found none"),
-        ("train-00001.npz", IMAGES[:9], LABELS, "found 9 images and 100 labels"),
-        ("train-00001.npz", IMAGES[:, :4], LABELS, r"shape \[8, 8, 1\] as in .*train"),
-        ("train-00001.npz", IMAGES / 2, LABELS, "images: expected uint8 with 4 dim"),
-        ("train-00001.npz", IMAGES, LABELS / 2, "labels: expected integers with 1"),
+        ("train/00002.npz", IMAGES, LABELS, "expected shards/train/00001.npz there"),
+        ("train/1.npz", IMAGES, LABELS, "expected shards/train/00001.npz there"),
+        ("train/00001.npy.npz", IMAGES, LABELS, "expected shards/train/00001.npz th"),
+        ("test/00001.npz", IMAGES, LABELS, r"test\.npz: expected a file, found none"),
+        ("train/00001.npz", IMAGES[:9], LABELS, "found 9 images and 100 labels"),
+        ("train/00001.npz", IMAGES[:, :4], LABELS, r"shape \[8, 8, 1\] as in .*train"),
+        ("train/00001.npz", IMAGES / 2, LABELS, "images: expected uint8 with 4 dim"),
+        ("train/00001.npz", IMAGES, LABELS / 2, "labels: expected integers with 1"),
     ],
 )
 def test_shards_of_ones_own_that_do_not_fit_are_named(
@@ -281,7 +287,8 @@ def test_shards_of_ones_own_that_do_not_fit_are_named(
 def test_compressed_shards_are_read_like_others(tmp_path):
     write(tmp_path, "train.npz", IMAGES[:60], LABELS[:60])
     rest = {"images": IMAGES[60:], "labels": LABELS[60:].astype(np.uint8)}
-    np.savez_compressed(tmp_path / "shards/train-00001.npz", **rest)
+    (tmp_path / "shards/train").mkdir(parents=True)
+    np.savez_compressed(tmp_path / "shards/train/00001.npz", **rest)
     found = load_arrays(tmp_path).train
     np.testing.assert_array_equal(found.images[:], IMAGES)
     np.testing.assert_array_equal(found.labels, LABELS)
@@ -308,7 +315,6 @@ runpy.run_module("stages.prepare", run_name="__main__")
 def test_memory_does_not_grow_with_the_data(tmp_path, write_params):
     """400 MB of images; two shards, all labels and fingerprints are below 80."""
     write_params(dataset="npz", data_path="mine")
-    (tmp_path / "mine/shards").mkdir(parents=True)
     rng = np.random.default_rng(0)
     for number in range(8):
         images = rng.integers(0, 256, (20_000, 50, 50, 1), dtype=np.uint8)
@@ -323,5 +329,5 @@ def test_memory_does_not_grow_with_the_data(tmp_path, write_params):
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    assert len(list((tmp_path / "data/prepared/shards").iterdir())) > 40
+    assert len(list((tmp_path / "data/prepared/shards/train").iterdir())) > 40
     assert int((tmp_path / "growth").read_text()) < 80_000

@@ -117,7 +117,11 @@ def test_every_parameter_is_read_by_a_stage():
 
 
 def test_training_is_not_given_the_test_split():
-    assert not [dep for dep in STAGES["train"]["deps"] if "test" in dep]
+    deps, outs = STAGES["train"]["deps"], STAGES["prepare"]["outs"]
+    assert not [dep for dep in deps if "test" in dep]
+    of_test = [out for out in outs if isinstance(out, str) and "test" in out]
+    assert of_test == ["data/prepared/test.npz", "data/prepared/shards/test"]
+    assert not [dep for dep in deps for out in of_test if out.startswith(f"{dep}/")]
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -57,7 +57,7 @@ def is_there(folder: Path, name: str) -> bool:
 
 
 def read_split(folder: Path, name: str) -> Examples:
-    """Finds a split in `train.npz`, `shards/train-00001.npz` and so on.
+    """Finds a split in `train.npz`, `shards/train/00001.npz` and so on.
 
     Raises:
         DataError: a file is missing, or has another layout.

@@ -1,7 +1,8 @@
 """`data/prepared`: what prepare writes and every later stage reads.
 
 Behind this door nobody asks where the data came from. A split of more than
-`SHARD_BYTES` goes on in `data/prepared/shards`: it may be larger than memory.
+`SHARD_BYTES` goes on in its folder of `data/prepared/shards`: it may be larger than
+memory.
 """
 
 import math
@@ -13,7 +14,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from src import paths
-from src.data.shards import find_shards, in_memory, join, shard_name
+from src.data.shards import ABOUT, find_shards, in_memory, join, shard_name
 from src.data.split import (
     Examples,
     Source,
@@ -36,7 +37,9 @@ TEST_FRACTION = 0.2  # of a source that brings no test split
 CUT_TEST, CUT_VALIDATION = 1, 2  # streams of the seed
 SHARD_BYTES = 256 << 20  # of pixels in a file: it is packed in memory
 
-ABOUT = b"What goes on where a split is too large for one file: see ../manifest.json.\n"
+TEXT = (
+    b"Here a split goes on that is too large for one file: see ../../manifest.json.\n"
+)
 
 SplitName = Literal["train", "validation", "test"]
 
@@ -123,10 +126,12 @@ def check_source(source: Source) -> None:
 
 def save_prepared(source: Source, splits: dict[SplitName, Examples]) -> dict[str, Any]:
     """Writes the npz files, then the manifest; returns its content."""
-    make_folder(paths.SHARDS)
-    for old in paths.SHARDS.iterdir():  # but for those that are written again
-        remove(old)
-    write_bytes(paths.SHARDS / "about.txt", ABOUT)  # DVC warns of an empty folder
+    for name in splits:
+        folder = paths.SHARDS / name
+        make_folder(folder)
+        for old in folder.iterdir():  # all: what is written below takes its place anew
+            remove(old)
+        write_bytes(folder / ABOUT, TEXT)
     digests = {name: save_split(name, split) for name, split in splits.items()}
     shards = {
         name: {file: files[file] for file in files if file != shard_name(name, 0)}
@@ -200,8 +205,8 @@ def open_split(name: SplitName, manifest: Manifest) -> Examples:
     found = [shard_name(name, 0), *find_shards(paths.PREPARED, name)]
     if not list(files) == expected == found:
         raise DataError(
-            f"{paths.SHARDS}: expected the {len(files) - 1} shards of {name} that "
-            f"{paths.MANIFEST} lists, found {len(found) - 1}. {REPAIR}"
+            f"{paths.SHARDS / name}: expected the {len(files) - 1} shards of {name} "
+            f"that {paths.MANIFEST} lists, found {len(found) - 1}. {REPAIR}"
         )
     return join(
         [

@@ -1,6 +1,7 @@
-"""A split in several files: `train.npz`, then `shards/train-00001.npz` and so on.
+"""A split in several files: `train.npz`, then `shards/train/00001.npz` and so on.
 
-Each is small enough to be made in memory, however large all of them are.
+Each is small enough to be made in memory, however large all of them are. A split has
+a folder of its own, so that dvc.yaml can give a stage one split and not another.
 """
 
 from collections.abc import Sequence
@@ -13,10 +14,12 @@ from src.data.stored import Images, StoredImages
 from src.errors import DataError
 from src.located import Stored
 
+ABOUT = "about.txt"  # lies beside the shards: DVC warns of an empty folder
+
 
 def shard_name(split: str, index: int) -> str:
     """The file with `index` others before it, from the folder of all."""
-    return f"shards/{split}-{index:05}.npz" if index else f"{split}.npz"
+    return f"shards/{split}/{index:05}.npz" if index else f"{split}.npz"
 
 
 def find_shards(folder: Path, split: str) -> list[str]:
@@ -25,12 +28,13 @@ def find_shards(folder: Path, split: str) -> list[str]:
     Raises:
         DataError: one is left out, or has another name.
     """
-    found = sorted(path.name for path in (folder / "shards").glob(f"{split}-*"))
+    beside = folder / "shards" / split
+    found = sorted(path.name for path in beside.glob("[!.]*") if path.name != ABOUT)
     names = [shard_name(split, index) for index in range(1, len(found) + 1)]
     for name, other in zip(names, found, strict=True):
-        if name != f"shards/{other}":
+        if name != f"shards/{split}/{other}":
             raise DataError(
-                f"{folder / 'shards' / other}: expected {name} there, for shards are "
+                f"{beside / other}: expected {name} there, for shards are "
                 "numbered from 00001 on. Put the one that is missing there, or rename."
             )
     return names
