@@ -331,3 +331,13 @@ def test_memory_does_not_grow_with_the_data(tmp_path, write_params):
     assert result.returncode == 0, result.stderr
     assert len(list((tmp_path / "data/prepared/shards/train").iterdir())) > 40
     assert int((tmp_path / "growth").read_text()) < 80_000
+
+
+@pytest.mark.parametrize("name", ["trian/00001.npz", "train-00001.npz"])
+def test_shard_in_a_misspelt_folder_is_refused(tmp_path, name):
+    for file in ("train.npz", f"shards/{name}"):
+        path = tmp_path / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, **patterned(20, seed=0)._asdict())
+    with pytest.raises(DataError, match=f"{name.split('/')[0]}: expected shards/train"):
+        load_arrays(tmp_path)

@@ -6,7 +6,7 @@ from typing import TypeGuard
 
 import numpy as np
 
-from src.data.shards import find_shards, in_memory, join
+from src.data.shards import check_strangers, find_shards, in_memory, join
 from src.data.split import Examples, Source, check_layout
 from src.errors import DataError
 from src.faults import shortened
@@ -24,6 +24,7 @@ def load_arrays(folder: Path) -> Source:
     Raises:
         DataError: `train.npz` is missing, or a file has another layout.
     """
+    check_strangers(folder)
     train = read_split(folder, "train")
     validation, test = (
         read_split(folder, name) if is_there(folder, name) else None

@@ -14,6 +14,7 @@ from src.data.stored import Images, StoredImages
 from src.errors import DataError
 from src.located import Stored
 
+SPLITS = "train", "validation", "test"
 ABOUT = "about.txt"  # lies beside the shards: DVC warns of an empty folder
 
 
@@ -38,6 +39,19 @@ def find_shards(folder: Path, split: str) -> list[str]:
                 "numbered from 00001 on. Put the one that is missing there, or rename."
             )
     return names
+
+
+def check_strangers(folder: Path) -> None:
+    """Raises DataError where something among the shards belongs to no split.
+
+    Else a misspelt folder would be left out without a word.
+    """
+    for path in sorted((folder / "shards").glob("[!.]*")):
+        if path.name not in SPLITS and (path.is_dir() or path.suffix == ".npz"):
+            raise DataError(
+                f"{path}: expected shards/train/00001.npz and so on, shards/validation "
+                "and shards/test, found something else. Rename or remove it."
+            )
 
 
 def join(parts: Sequence[tuple[Path, Examples]]) -> Examples:
