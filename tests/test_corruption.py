@@ -19,7 +19,7 @@ from src.files import digest, read_record, write_record
 from src.loop import Position
 from src.monitor import build_monitor, build_plateau
 from src.npz import read_arrays, unpack_arrays, write_arrays
-from src.resume import Progress, Resume, read_saved
+from src.resume import Progress, Resume, read_saved, unpack_saved
 from src.state import build_state
 from tests.conftest import patterned
 from tests.test_resume import TINY
@@ -110,7 +110,10 @@ def state_file(params, tmp_path, monkeypatch):
 
 def test_no_spoiled_state_is_accepted(state_file):
     path, template = state_file
-    assert accepted(path, lambda: read_saved(path, template), seed=5) == 0
+    assert (
+        accepted(path, lambda: unpack_saved(path, read_saved(path), template), seed=5)
+        == 0
+    )
 
 
 def test_without_its_digest_some_spoiled_states_would_be_accepted(state_file):
