@@ -4,6 +4,7 @@ Images are divided along it, and everything else lies on every device. Where the
 one device there is no mesh, and nothing here changes anything.
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -120,30 +121,30 @@ def own_share(batch: int) -> slice:
 
 def divided(batch: jax.Array) -> jax.Array:
     """Says to the compiler that each device has a part of the batch."""
-    return batch if device_count() == 1 else constrain(batch, BY_BATCH)
+    return constrain(batch, BY_BATCH)
 
 
 def on_all(array: jax.Array) -> jax.Array:
     """Says to the compiler that each device has the whole array."""
-    return array if device_count() == 1 else constrain(array, EVERYWHERE)
+    return constrain(array, EVERYWHERE)
 
 
 def lay_out(state: nnx.State) -> nnx.State:
     """The state on all devices: large arrays of the optimizer divided, others whole."""
-    if get_mesh().empty:
-        return state
-    return nnx.from_flat_state(
-        (path, leaf.replace(place(leaf[...], spec_of(path, leaf[...]))))
-        for path, leaf in nnx.to_flat_state(state)
-    )
+    return state if get_mesh().empty else each_array(state, place)
 
 
 def keep_layout(state: nnx.State) -> nnx.State:
     """Says to the compiler that the state lies as `lay_out` laid it."""
-    if device_count() == 1:
-        return state
+    return state if device_count() == 1 else each_array(state, constrain)
+
+
+def each_array(
+    state: nnx.State, put: Callable[[jax.Array, PartitionSpec], jax.Array]
+) -> nnx.State:
+    """The state with each array put as its place in the state says."""
     return nnx.from_flat_state(
-        (path, leaf.replace(constrain(leaf[...], spec_of(path, leaf[...]))))
+        (path, leaf.replace(put(leaf[...], spec_of(path, leaf[...]))))
         for path, leaf in nnx.to_flat_state(state)
     )
 
@@ -164,7 +165,9 @@ def unchanged(state: nnx.State) -> nnx.State:
 
 
 def constrain(array: jax.Array, spec: PartitionSpec) -> jax.Array:
-    """`jax.lax.with_sharding_constraint`, typed."""
+    """Says to the compiler how an array is divided, where there are several devices."""
+    if device_count() == 1:
+        return array
     constrained: jax.Array = jax.lax.with_sharding_constraint(array, spec)
     return constrained
 

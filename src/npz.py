@@ -221,7 +221,6 @@ def parse_header(name: str, content: bytes, size: int) -> Header:
     if size - end != math.prod(shape) * dtype.itemsize:
         said = f"the shape {str(list(shape))[:60]} of {name[:60]!r}"
         raise ValueError(f"{size - end} bytes for {said}")
-    np.broadcast_to(
-        dtype.type(), shape
-    )  # too many dimensions, or none of them and huge
+    # Too many dimensions, or no number and a huge one.
+    np.broadcast_to(dtype.type(), shape)
     return Header(dtype, "F" if fortran == "True" else "C", shape, end)

@@ -235,18 +235,21 @@ class Resume:
         Raises:
             DataError: there are states, and each is damaged.
         """
-        content = share(self.latest(template) if leads() else b"")
+        content, saved = self.latest(template) if leads() else (b"", None)
+        content = share(content)
         if not content:
             return None
-        saved = unpack_saved(self.folder, content, template)
+        saved = saved or unpack_saved(self.folder, content, template)
         where = saved.progress.position
         if where and leads():
             after = f", after {where.taken} of its steps" if where.taken else ""
             print(f"train: going on in epoch {where.epoch}{after}", flush=True)  # noqa: T201
         return saved
 
-    def latest(self, template: nnx.State) -> bytes:
-        """The content of the latest generation that is whole; empty: there is none.
+    def latest(self, template: nnx.State) -> tuple[bytes, Saved | None]:
+        """The latest generation that is whole, as its bytes and unpacked.
+
+        Without any bytes where there is none at all.
 
         Raises:
             DataError: there are generations, and each is damaged.
@@ -256,20 +259,20 @@ class Resume:
         for number in reversed(numbers):
             try:
                 content = read_saved(self.path(number))
-                unpack_saved(self.path(number), content, template)
+                saved = unpack_saved(self.path(number), content, template)
             except DataError as error:
                 print(f"train: {error}", flush=True)  # noqa: T201
                 damaged.append(self.path(number))
                 continue
             for path in damaged:  # else the next save would keep it, not this one
                 path.replace(path.with_suffix(".damaged"))
-            return content
+            return content, saved
         if numbers:
             raise DataError(
                 f"{self.folder}: expected a whole state of the interrupted run, found "
                 f"{len(numbers)} damaged ones. Remove the folder to train anew."
             )
-        return b""
+        return b"", None
 
     def generations(self) -> list[int]:
         """The numbers of the states that lie here, rising."""

@@ -80,8 +80,15 @@ def run_stage(
     name: str, folder: Path, arguments: Sequence[str] = (), **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Runs a stage as DVC does, in `folder`, with the project's own sources."""
+    return run_python(["-m", f"stages.{name}", *arguments], folder, **environment)
+
+
+def run_python(
+    arguments: Sequence[str], folder: Path, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs Python in `folder` with the project's own sources."""
     return subprocess.run(
-        [sys.executable, "-m", f"stages.{name}", *arguments],
+        [sys.executable, *arguments],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
@@ -96,15 +103,7 @@ def run_source(tmp_path):
     """Runs a few lines of Python in `tmp_path`, with the project's own sources."""
 
     def run(source: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", source],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        return run_python(["-c", source], tmp_path, **environment)
 
     return run
 

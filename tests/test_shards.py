@@ -3,8 +3,6 @@
 import io
 import json
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -25,7 +23,7 @@ from src.data.split import Source
 from src.data.stored import StoredImages
 from src.errors import DataError
 from src.files import digest
-from tests.conftest import exit_code, patterned
+from tests.conftest import exit_code, patterned, run_python
 from tests.imports import ROOT
 
 SPLITS = {
@@ -320,14 +318,7 @@ def test_memory_does_not_grow_with_the_data(tmp_path, write_params):
         images = rng.integers(0, 256, (20_000, 50, 50, 1), dtype=np.uint8)
         labels = rng.integers(0, 10, len(images))
         write(tmp_path / "mine", shard_name("train", number), images, labels)
-    result = subprocess.run(
-        [sys.executable, "-c", MEASURED],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    result = run_python(["-c", MEASURED], tmp_path)
     assert result.returncode == 0, result.stderr
     assert len(list((tmp_path / "data/prepared/shards").glob("*/*.npz"))) > 40
     assert int((tmp_path / "growth").read_text()) < 80_000
