@@ -96,6 +96,17 @@ def test_every_fifth_image_of_a_digit_is_a_test_image():
         (gzip.compress(b"1,x\n"), "expected a gzipped table of integers"),
         (gzip.compress(b"1,2\n")[:-9], "expected a gzipped table of integers"),
     ],
+    # Packed bytes hold the second of their making: as names they would differ.
+    ids=[
+        "not packed",
+        "too few pixels",
+        "empty",
+        "no pixels",
+        "a pixel of 17",
+        "a label of 10",
+        "a letter",
+        "cut short",
+    ],
 )
 def test_broken_digits_are_refused(tmp_path, content, message):
     (tmp_path / "digits.csv.gz").write_bytes(content)
