@@ -40,7 +40,8 @@ def main() -> None:
 
     from src.data.prepared import load_manifest
     from src.data.training import count_steps, load_train_data
-    from src.loop import Epoch, Steps, fit
+    from src.events import Epoch, Steps
+    from src.loop import fit
     from src.state import build_state, choose_architecture
 
     jax.devices()

@@ -30,7 +30,7 @@ class Turns:
         What comes between an epoch's last step and the next one's order - validation -
         is not counted.
         """
-        from src.loop import Epoch, Steps
+        from src.events import Epoch, Steps
 
         first, seconds, losses = self.step, 0.0, []
         last = time.perf_counter()

@@ -5,106 +5,25 @@ is the caller's.
 """
 
 import math
-import sys
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import jax
 import numpy as np
 from flax import nnx
 
-from src.config import MonitorName, Params
+from src.config import Params
 from src.data.training import TrainData, count_steps, epoch_order
 from src.debug import run_chunk_watched
 from src.devices import lay_out
 from src.errors import DivergedError
+from src.events import Epoch, Means, Point, Position, Result, Scores, Steps
 from src.metrics import macro_averages
-from src.models import Model
-from src.monitor import Plateau, build_plateau
-from src.processes import agree
+from src.monitor import build_plateau
+from src.pace import Limits, Pace, next_multiple
 from src.score import Tally, score
 from src.state import STEPS, Graph, seed_key, with_empty_metrics, with_learning_rate
 from src.step import Chunk, Skips, Sums, run_chunk
-
-
-@dataclass(frozen=True)
-class Means:
-    """Loss in nats and accuracy in [0, 1], each a sum divided once."""
-
-    loss: float
-    accuracy: float
-
-
-@dataclass(frozen=True)
-class Scores(Means):
-    """What validation says of a network; macro averages count each class the same."""
-
-    precision: float
-    recall: float
-    f1: float
-    top_k: float
-
-
-@dataclass(frozen=True)
-class Steps:
-    """What `log_every` steps did; a row of steps.csv."""
-
-    epoch: int  # from 1
-    step: int  # steps since training began
-    train: Means | None  # over the examples of these steps; None: all were skipped
-    lr: float  # of the last step that was not skipped
-    gradient_norm: float  # of the last step, before clipping
-    skipped: int  # how many of these steps were
-    skipped_steps: tuple[int, ...]  # the numbers of the latest 64 of them
-    loss_scale: float  # after the last step
-
-
-@dataclass(frozen=True)
-class Result:
-    """What an epoch did; a row of history.csv."""
-
-    epoch: int  # from 1
-    step: int  # steps since training began
-    train: Means | None  # scored just before learned from; None: all were skipped
-    validation: Scores
-    lr: float  # of the last step
-    skipped: int  # steps since training began
-
-    def value(self, name: MonitorName) -> float:
-        """The number that `monitor` names; NaN where there is none."""
-        split, metric = name.split("_", maxsplit=1)
-        value: float = getattr(getattr(self, split), metric, math.nan)
-        return value
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """An epoch is over."""
-
-    result: Result
-    model: Model  # valid until the next event is asked for: then it is overwritten
-    end: str | None  # why there is no epoch after this one
-
-
-@dataclass(frozen=True)
-class Position:
-    """Where training is; with the state, all that the rest of it depends on."""
-
-    epoch: int  # from 1, the one that is under way
-    taken: int  # steps of it
-    before: tuple[float, ...] | None  # its `Sums` when a row of steps.csv last ended
-    skipped: int  # steps since training began, until then
-    plateau: Plateau
-
-
-@dataclass(frozen=True)
-class Point:
-    """Training could be interrupted here; valid until the next event is asked for."""
-
-    state: nnx.State
-    position: Position
-    ends_epoch: bool
 
 
 def fit(
@@ -178,35 +97,6 @@ def fit(
         yield Point(state, now, ends_epoch=True)
 
 
-def next_multiple(number: int, of: int) -> int:
-    """The next larger multiple."""
-    return (number // of + 1) * of
-
-
-class Pace:
-    """How many steps take about a second: so long a signal may have to wait."""
-
-    def __init__(self) -> None:
-        self.steps = 1
-        self.began = 0.0
-        self.first = True  # compiles: its time says nothing
-
-    def stop(self, start: int, end: int) -> int:
-        """Where to look up again on the way from `start` to `end`."""
-        self.began = time.monotonic()
-        (steps,) = agree(self.steps)
-        return min(start + steps, end)
-
-    def learn(self, taken: int) -> None:
-        """Takes more or fewer steps next time, by how long `taken` of them took."""
-        seconds = time.monotonic() - self.began
-        if seconds < 0.5 and taken == self.steps:
-            self.steps *= 2
-        elif seconds > 1 and not self.first:
-            self.steps = max(taken // 2, 1)
-        self.first = False
-
-
 def steps_of(chunk: Chunk, position: Position, step: int) -> Steps:
     """The row of steps.csv that ends here."""
     total = skipped_of(chunk)
@@ -246,30 +136,6 @@ def validate(state: nnx.State, graph: Graph, data: TrainData, params: Params) ->
 def skipped_of(chunk: Chunk) -> int:
     """How many steps were skipped since training began."""
     return int(chunk.skips.total) if chunk.skips else 0
-
-
-class Limits:
-    """What ends training in the middle of an epoch: `max_steps` and `max_minutes`."""
-
-    def __init__(self, params: Params) -> None:
-        self.steps = params.max_steps or sys.maxsize
-        self.minutes = params.max_minutes or math.inf
-        self.began = time.monotonic()
-        self.reason: str | None = None  # why to end, once there is a reason
-
-    def look(self, steps: int) -> None:
-        """May find a reason, after so many steps since training began."""
-        if steps >= self.steps:
-            self.reason = f"max_steps: {self.steps}"
-        elif self.over():
-            self.reason = f"max_minutes: {self.minutes:g}"
-
-    def over(self) -> bool:
-        """Whether the time is up, in any process."""
-        if math.isinf(self.minutes):
-            return False
-        (late,) = agree(time.monotonic() - self.began > 60 * self.minutes)
-        return bool(late)
 
 
 def means(sums: Sums, before: Sequence[float] | None = None) -> Means | None:

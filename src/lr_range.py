@@ -5,6 +5,7 @@ loss as Howard and Gugger have them (fastai, `lr_find`).
 """
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import jax
@@ -57,6 +58,35 @@ def find_range(split: Feed, architecture: Architecture, params: Params) -> Range
         ParameterError: a batch is larger than the split.
         DivergedError: the first losses are not finite.
     """
+    rates: list[float] = []
+    losses: list[float] = []
+    smoothed: list[float] = []
+    mean = 0.0
+    for rate, loss in rising_losses(split, architecture, params):
+        if not math.isfinite(loss):
+            break
+        mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
+        rates.append(rate)
+        losses.append(loss)
+        smoothed.append(mean / (1 - SMOOTHING ** len(losses)))
+        if smoothed[-1] > TOO_FAR * min(smoothed):
+            break
+    if len(rates) < 3:
+        raise DivergedError(
+            f"step {len(rates) + 1}: expected finite losses at the lowest rates, found "
+            f"others at {params.lr_range_low:g}. Lower lr_range_low."
+        )
+    return Range(np.array(rates), np.array(losses), np.array(smoothed))
+
+
+def rising_losses(
+    split: Feed, architecture: Architecture, params: Params
+) -> Iterator[tuple[float, float]]:
+    """Trains a step at a time; the rate and the loss of each.
+
+    Raises:
+        ParameterError: a batch is larger than the split.
+    """
     growing = {
         "schedule": "exponential",
         "lr": params.lr_range_low,
@@ -78,10 +108,6 @@ def find_range(split: Feed, architecture: Architecture, params: Params) -> Range
     blocks = split.blocks(np.concatenate(orders)[:steps])
     block = next(blocks)
     key = seed_key(params.seed, STEPS)
-    rates: list[float] = []
-    losses: list[float] = []
-    smoothed: list[float] = []
-    mean = 0.0
     for step in range(steps):
         if step == block.stop:
             block = next(blocks)
@@ -92,18 +118,4 @@ def find_range(split: Feed, architecture: Architecture, params: Params) -> Range
         )
         chunk: Chunk = jax.device_get(result)
         raise_if_stopped()
-        loss = float(chunk.loss)
-        if not math.isfinite(loss):
-            break
-        mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
-        rates.append(float(chunk.lr))
-        losses.append(loss)
-        smoothed.append(mean / (1 - SMOOTHING ** (step + 1)))
-        if smoothed[-1] > TOO_FAR * min(smoothed):
-            break
-    if len(rates) < 3:
-        raise DivergedError(
-            f"step {len(rates) + 1}: expected finite losses at the lowest rates, found "
-            f"others at {params.lr_range_low:g}. Lower lr_range_low."
-        )
-    return Range(np.array(rates), np.array(losses), np.array(smoothed))
+        yield float(chunk.lr), float(chunk.loss)

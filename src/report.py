@@ -13,8 +13,8 @@ from tqdm import tqdm
 from src import paths
 from src.config import TRAINING, Params
 from src.data.prepared import Manifest
+from src.events import Epoch, Means, Result, Scores, Steps
 from src.files import write_csv, write_metrics
-from src.loop import Epoch, Means, Result, Scores, Steps
 from src.processes import leads
 
 HISTORY = (

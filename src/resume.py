@@ -2,121 +2,50 @@
 
 Under `.resume/` (or `FOURBEAT_RESUME_DIR`) lies a folder per fingerprint: all that the
 bits depend on. In it are the two latest states of training, each a whole file with its
-digest in front, and the lock of the process that works there. A run that succeeds
-removes its folder, so that `dvc repro -f` trains anew.
+digest in front; beside it, the lock of the process that works there. A run that
+succeeds removes its folder, so that `dvc repro -f` trains anew.
+
+Where there is none, but one of the same run on another machine, that one is taken: the
+rest is trained as well, though with another rounding.
 """
 
 import fcntl
-import hashlib
-import json
 import os
-import platform
-import re
 import shutil
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import version
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
-import jax
 import numpy as np
 from flax import nnx
-from pydantic import TypeAdapter, ValidationError
 
-from src.checkpoint import Weights, arrays_of, with_arrays
-from src.config import TRAINING, Params
-from src.cores import threads
-from src.data.prepared import Manifest
+from src.checkpoint import Weights, arrays_of
 from src.devices import whole
-from src.errors import BusyError, DataError
-from src.files import digest
+from src.errors import BusyError, DataError, StorageError
+from src.events import Point
+from src.fingerprint import Fingerprint
 from src.interrupt import Stopped, receive, received
-from src.loop import Point, Position, Result
-from src.monitor import Monitor
-from src.npz import pack_arrays, read_packed, unpack_arrays
 from src.processes import agree, leads, share
-from src.report import History
-from src.storage import explained, make_folder, remove_now, replace_file
+from src.saves import Progress, Saved, Saves, unpack_saved
+from src.storage import explained, make_folder, remove_now
 
-SOURCES = Path(__file__).parent
-LIBRARIES = "jax", "jaxlib", "flax", "optax", "numpy"
-GENERATIONS = 2
 SECONDS = 1.0  # between two saves at ends of epochs: where these are short
-OLDER = "Using the state before it, if there is one."  # advice
 SHARE = 100  # times what a save took must pass before the next: 1 % of the time
-
-
-@dataclass
-class Progress:
-    """What the train stage knows beside the state and the best weights."""
-
-    monitor: Monitor
-    history: History = field(default_factory=History)
-    best: Result | None = None
-    position: Position | None = None  # None: at the beginning
-
-
-class Saved(NamedTuple):
-    """A run, wherever it is."""
-
-    state: nnx.State
-    progress: Progress
-    weights: Weights  # of the best epoch
-
-
-def fingerprint(params: Params, manifest: Manifest) -> str:
-    """A name for all that decides the bits of training: 64 hexadecimal digits."""
-    values = params.model_dump(
-        include=set(TRAINING) - {"save_minutes", "resident_megabytes"}
-    )
-    stage = SOURCES.parent / "stages/train.py"
-    sources = {
-        str(path.relative_to(SOURCES.parent)): digest(path.read_bytes())
-        for path in [*sorted(SOURCES.rglob("*.py")), stage]
-    }
-    settings = ("JAX_", "XLA_", "NVIDIA_")
-    # Which process is where decides no bit.
-    places = ("JAX_COORDINATOR", "JAX_PROCESS", "JAX_LOCAL")
-    device = jax.devices()[0]
-    decides = {
-        "parameters": values,
-        "data": [manifest.digest(name) for name in ("train", "validation")],
-        "class_names": manifest.class_names,
-        "sources": sources,
-        "versions": {name: version(name) for name in LIBRARIES},
-        "device": [device.platform, device.device_kind],
-        "devices": [jax.device_count(), jax.process_count()],
-        "processor": processor(),
-        "threads": threads(),
-        "settings": sorted(
-            (name, value)
-            for name, value in os.environ.items()
-            if name.startswith(settings) and not name.startswith(places)
-        ),
-    }
-    text = json.dumps(decides, sort_keys=True, default=list)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def processor() -> list[str]:
-    """The processor's model and instruction sets: XLA compiles for them."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    kept = {line for line in lines if line.startswith(("model name", "flags"))}
-    return [platform.machine(), *sorted(kept)]
 
 
 class Resume:
     """The folder of one fingerprint, while one process works in it."""
 
-    def __init__(self, name: str, save_minutes: float) -> None:
+    def __init__(self, name: Fingerprint, save_minutes: float) -> None:
         root = Path(os.environ.get("FOURBEAT_RESUME_DIR", ".resume"))
-        self.folder = root / name[:16]
-        # Beside the folder and never removed: whoever has it open has the one lock.
-        self.lock = root / f"{name[:16]}.lock"
+        self.run = name.run[:16]
+        self.folder = root / f"{self.run}-{name.machine[:8]}"
+        self.lock = lock_of(self.folder)
+        self.saves = Saves(self.folder)
         self.seconds = 60 * save_minutes
         self.saved = time.monotonic()
         self.cost = 0.0  # seconds that the last save took
@@ -134,8 +63,7 @@ class Resume:
             return self
         make_folder(self.lock.parent)
         with explained(self.lock):
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-            self.descriptor = os.open(self.lock, flags, 0o644)
+            self.descriptor = open_lock(self.lock)
         try:
             self.take()
         except BaseException:
@@ -145,15 +73,13 @@ class Resume:
 
     def take(self) -> None:
         """Locks the lock, makes the folder, clears away what a killed process left."""
-        try:
-            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not locks(self.descriptor):
             owner = os.pread(self.descriptor, 32, 0).decode(errors="replace").strip()
             raise BusyError(
                 f"{self.lock}: expected no other process on this run, found process "
                 f"{owner}. Wait for it and run again, or stop it. Queued experiments "
                 "that train the same at once must not share FOURBEAT_RESUME_DIR."
-            ) from None
+            )
         with explained(self.lock):
             os.ftruncate(self.descriptor, 0)
             os.pwrite(self.descriptor, str(os.getpid()).encode(), 0)
@@ -177,6 +103,9 @@ class Resume:
             return
         if kind is None:  # all is written: what cannot be removed does no harm
             shutil.rmtree(self.folder, ignore_errors=True)
+            with suppress(StorageError):
+                for folder in self.elsewhere():  # else the next run would go on there
+                    shutil.rmtree(folder, ignore_errors=True)
         os.close(self.descriptor)
 
     def keep(self, point: Point, progress: Progress, weights: Weights) -> None:
@@ -202,7 +131,7 @@ class Resume:
             raise Stopped
 
     def save(self, state: nnx.State, progress: Progress, weights: Weights) -> None:
-        """Writes a generation, then removes the one before the one before it.
+        """Adds a generation.
 
         But not once a weight is infinite: training ends soon, from the last save too.
         """
@@ -210,21 +139,8 @@ class Resume:
         if not leads():
             return
         trained = (now[name] for name in now if name.startswith(("model.", "average.")))
-        if not all(np.isfinite(array).all() for array in trained):
-            return
-        record = json.dumps(asdict(progress)).encode()
-        arrays = {
-            **{f"state/{name}": array for name, array in now.items()},
-            **{f"best/{name}": array for name, array in weights.items()},
-            "record": np.frombuffer(record, np.uint8),
-        }
-        content = pack_arrays(arrays)
-        numbers = self.generations()
-        number = max(numbers, default=0) + 1
-        header = f"{digest(content)}\n".encode()
-        replace_file(self.path(number), header + content)
-        for old in numbers[: 1 - GENERATIONS]:
-            remove_now(self.path(old))
+        if all(np.isfinite(array).all() for array in trained):
+            self.saves.add(now, progress, weights)
 
     def load(self, template: nnx.State) -> Saved | None:
         """The latest state that is whole, process 0's; None where there is none.
@@ -239,86 +155,71 @@ class Resume:
         content = share(content)
         if not content:
             return None
-        saved = saved or unpack_saved(self.folder, content, template)
-        where = saved.progress.position
-        if where and leads():
-            after = f", after {where.taken} of its steps" if where.taken else ""
-            print(f"train: going on in epoch {where.epoch}{after}", flush=True)  # noqa: T201
-        return saved
+        return saved or unpack_saved(self.folder, content, template)
 
     def latest(self, template: nnx.State) -> tuple[bytes, Saved | None]:
-        """The latest generation that is whole, as its bytes and unpacked.
-
-        Without any bytes where there is none at all.
-
-        Raises:
-            DataError: there are generations, and each is damaged.
-        """
-        numbers = self.generations()
-        damaged: list[Path] = []
-        for number in reversed(numbers):
-            try:
-                content = read_saved(self.path(number))
-                saved = unpack_saved(self.path(number), content, template)
-            except DataError as error:
-                print(f"train: {error}", flush=True)  # noqa: T201
-                damaged.append(self.path(number))
-                continue
-            for path in damaged:  # else the next save would keep it, not this one
-                path.replace(path.with_suffix(".damaged"))
-            return content, saved
-        if numbers:
-            raise DataError(
-                f"{self.folder}: expected a whole state of the interrupted run, found "
-                f"{len(numbers)} damaged ones. Remove the folder to train anew."
+        """The latest state of this folder; where it has none, of another machine's."""
+        content, saved = self.saves.latest(template)
+        origin = ""
+        for folder in () if saved else self.elsewhere():
+            content, saved = Saves(folder).latest(template)
+            origin = (
+                f", from {folder} and so from other devices or another number of "
+                "threads: the last bits will be others. To train anew, remove it"
             )
-        return b"", None
+            if saved:
+                break
+        if saved and (where := saved.progress.position):
+            after = f", after {where.taken} of its steps" if where.taken else ""
+            print(f"train: going on in epoch {where.epoch}{after}{origin}", flush=True)  # noqa: T201
+        return content, saved
 
-    def generations(self) -> list[int]:
-        """The numbers of the states that lie here, rising."""
-        names = (path.name for path in self.folder.iterdir())
-        found = (re.fullmatch(r"state-([1-9][0-9]{0,8})\.npz", name) for name in names)
-        return sorted(int(match[1]) for match in found if match)
+    def elsewhere(self) -> Iterator[Path]:
+        """This run's folders of other machines, the latest first, each locked.
 
-    def path(self, number: int) -> Path:
-        """Where a generation lies."""
-        return self.folder / f"state-{number}.npz"
-
-
-def read_saved(path: Path) -> bytes:
-    """Reads one generation.
-
-    Raises:
-        DataError: it is damaged.
-    """
-    if path.is_symlink():
-        raise DataError(f"{path}: expected a file, found a link. {OLDER}")
-    header, _, content = read_packed(path, OLDER).partition(b"\n")
-    if header.decode(errors="replace") != digest(content):
-        raise DataError(f"{path}: expected another SHA-256: damaged. {OLDER}")
-    return content
+        But not those in which a process works.
+        """
+        with explained(self.folder.parent):
+            times = {
+                path: path.stat().st_mtime_ns
+                for path in self.folder.parent.glob(f"{self.run}-*")
+                if path != self.folder and path.is_dir() and not path.is_symlink()
+            }
+        for path in sorted(times, key=lambda path: -times[path]):
+            with locked(lock_of(path)) as free:
+                if free:
+                    yield path
 
 
-def unpack_saved(path: Path, content: bytes, template: nnx.State) -> Saved:
-    """What is in a generation.
+def lock_of(folder: Path) -> Path:
+    """Beside the folder and never removed: whoever has it open has the one lock."""
+    return folder.with_name(f"{folder.name}.lock")
 
-    Raises:
-        DataError: it is none, or of another network.
-    """
-    arrays = unpack_arrays(path, content, OLDER)
-    record = arrays.pop("record", np.zeros(0, np.uint8)).tobytes()
+
+def open_lock(path: Path) -> int:
+    """A descriptor of the lock, which is made where there is none."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+
+
+def locks(descriptor: int) -> bool:
+    """Whether it could be locked: until it is closed, or this process ends."""
     try:
-        progress = TypeAdapter(Progress).validate_json(record)
-    except ValidationError:
-        raise DataError(f"{path}: record: expected another content. {OLDER}") from None
-    state = with_arrays(template, strip(arrays, "state/"), path, OLDER)
-    return Saved(state, progress, strip(arrays, "best/"))
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
-def strip(arrays: Mapping[str, np.ndarray], prefix: str) -> Weights:
-    """The arrays whose names begin so, without that beginning."""
-    return {
-        name.removeprefix(prefix): array
-        for name, array in arrays.items()
-        if name.startswith(prefix)
-    }
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Tries to hold a lock meanwhile; whether it could.
+
+    Raises:
+        StorageError: it cannot be opened.
+    """
+    with explained(path):
+        descriptor = open_lock(path)
+    try:
+        yield locks(descriptor)
+    finally:
+        os.close(descriptor)

@@ -34,11 +34,14 @@ def train(params: Params) -> str:
     from src.checkpoint import save_trained, weights_of
     from src.data.prepared import load_manifest
     from src.data.training import count_steps, load_train_data
+    from src.events import Epoch, Point
+    from src.fingerprint import fingerprint
     from src.lineage import check_unchanged, outputs
-    from src.loop import Epoch, Point, fit
+    from src.loop import fit
     from src.monitor import build_monitor
     from src.report import ProgressBar, training_record
-    from src.resume import Progress, Resume, Saved, fingerprint
+    from src.resume import Resume
+    from src.saves import Progress, Saved
     from src.state import build_state, choose_architecture
 
     manifest = load_manifest()
@@ -47,7 +50,7 @@ def train(params: Params) -> str:
     steps_per_epoch = count_steps(len(data.train), params.batch_size)
     graph, state = build_state(params, architecture, steps_per_epoch)
     name = fingerprint(params, manifest)
-    check_same(name)
+    check_same("".join(name))
     check_unchanged()  # the sources that are named there are those that were imported
     with Resume(name, params.save_minutes) as resume:
         state, run, weights = resume.load(state) or Saved(

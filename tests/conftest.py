@@ -98,6 +98,35 @@ def run_python(
     )
 
 
+# Prepare, and how much memory it needs beyond what its libraries do.
+MEASURED = """
+import atexit, re, runpy
+from pathlib import Path
+import src.data.prepared, src.data.source, src.data.arrays
+
+{setting}
+
+def peak():
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\\s*(\\d+) kB", status)[1])
+
+before = peak()
+atexit.register(lambda: Path("growth").write_text(str(peak() - before)))
+runpy.run_module("stages.prepare", run_name="__main__")
+"""
+
+
+def prepare_measured(
+    folder: Path, setting: str = ""
+) -> tuple[subprocess.CompletedProcess[str], int]:
+    """The prepare stage after a line of Python; kB that it needed at the peak."""
+    result = run_python(["-c", MEASURED.format(setting=setting)], folder)
+    growth = folder / "growth"
+    kilobytes = int(growth.read_text())
+    growth.unlink()
+    return result, kilobytes
+
+
 @pytest.fixture
 def run_source(tmp_path):
     """Runs a few lines of Python in `tmp_path`, with the project's own sources."""

@@ -17,7 +17,8 @@ from src.config import Params, load_params
 from src.data.feed import Resident
 from src.data.training import TrainData, count_steps
 from src.devices import lay_out, on_all_devices
-from src.loop import Epoch, Steps, fit
+from src.events import Epoch, Steps
+from src.loop import fit
 from src.models.architecture import Architecture
 from src.score import score
 from src.state import build_state

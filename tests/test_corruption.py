@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from src import paths
-from src.checkpoint import Record
+from src.checkpoint import Record, arrays_of
 from src.data.prepared import (
     load_manifest,
     load_split,
@@ -15,11 +15,11 @@ from src.data.prepared import (
 )
 from src.data.split import Source
 from src.errors import DataError
+from src.events import Position
 from src.files import digest, read_record, write_record
-from src.loop import Position
 from src.monitor import build_monitor, build_plateau
 from src.npz import read_arrays, unpack_arrays, write_arrays
-from src.resume import Progress, Resume, read_saved, unpack_saved
+from src.saves import Progress, Saves, read_saved, unpack_saved
 from src.state import build_state
 from tests.conftest import patterned
 from tests.test_resume import TINY
@@ -96,16 +96,14 @@ def test_no_spoiled_record_is_accepted(prepared):
 
 
 @pytest.fixture
-def state_file(params, tmp_path, monkeypatch):
+def state_file(params, tmp_path):
     """A saved state, and the template to read it with."""
-    monkeypatch.setenv("FOURBEAT_RESUME_DIR", str(tmp_path))
     _, state = build_state(params, TINY, steps_per_epoch=4)
     position = Position(2, 0, None, 0, build_plateau(params))
-    resume = Resume("ab" * 32, save_minutes=1)
-    resume.folder.mkdir()
+    saves = Saves(tmp_path)
     progress = Progress(build_monitor(params), position=position)
-    resume.save(state, progress, {"kernel": np.ones((3, 9), np.float32)})
-    return resume.path(1), state
+    saves.add(arrays_of(state), progress, {"kernel": np.ones((3, 9), np.float32)})
+    return saves.path(1), state
 
 
 def test_no_spoiled_state_is_accepted(state_file):

@@ -237,7 +237,8 @@ def stop(self, start, end):
     self.steps = 1
     if start == 3: os.kill(os.getpid(), signal.SIGTERM)
     return min(start + 1, end)
-loop.Pace.stop = stop
+import src.pace
+src.pace.Pace.stop = stop
 """
 RUN = """
 try:
@@ -275,7 +276,8 @@ def test_large_arrays_of_the_optimizer_are_divided_and_nothing_changes(
 LAYOUT = """
 from flax import nnx
 import src.devices as devices
-from src.loop import Epoch, fit
+from src.events import Epoch
+from src.loop import fit
 from tests.device_runs import COMMON, prepared_run
 devices.DIVIDED_FROM = 64
 params, *_ = prepared_run({"epochs": 1})

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from src.errors import FourbeatError, StorageError
-from src.loop import Position
+from src.events import Position
+from src.fingerprint import Fingerprint
 from src.monitor import build_monitor, build_plateau
-from src.resume import Progress, Resume
+from src.resume import Resume
+from src.saves import Progress
 from src.state import build_state
 from src.storage import remove, replace_file, together, write_bytes
 from tests.chaos import OUTPUTS as TRAINED
@@ -23,7 +25,7 @@ from tests.disk import Disk, crashes, lay
 from tests.imports import ROOT
 from tests.test_resume import TINY
 
-NAME = "ab" * 32
+NAME = Fingerprint(run="ab" * 32, machine="cd" * 32)
 SAVES = 12
 
 

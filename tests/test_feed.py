@@ -177,13 +177,13 @@ feed.AHEAD = 3 * 8 * 64
 """
 STOPPED = """
 import os, signal
-import src.loop as loop
-original = loop.Pace.stop
+import src.pace as pace
+original = pace.Pace.stop
 def stop(self, start, end):
     self.steps = 1
     if start == 7: os.kill(os.getpid(), signal.SIGTERM)
     return original(self, start, end)
-loop.Pace.stop = stop
+pace.Pace.stop = stop
 """
 
 

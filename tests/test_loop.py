@@ -7,7 +7,8 @@ from src.checkpoint import weights_of
 from src.data.feed import Resident
 from src.data.training import TrainData, count_steps, epoch_order
 from src.errors import DivergedError, ParameterError
-from src.loop import Epoch, Steps, fit
+from src.events import Epoch, Steps
+from src.loop import fit
 from src.models.architecture import Architecture
 from src.state import build_state
 from tests.conftest import patterned

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from src.errors import DataError
 from src.located import Stored, locate_arrays
 from src.npz import pack_arrays, read_arrays, unpack_arrays, write_arrays
+from tests.conftest import prepare_measured
 from tests.fuzz_npz import seeds, try_to_read, whole_arrays, wrapped
 from tests.imports import ROOT
 
@@ -223,22 +224,6 @@ def test_two_arrays_of_one_name_are_refused():
         unpack_arrays(Path("x.npz"), buffer.getvalue(), "")
 
 
-# Prepare in little memory; how much it needs beyond what its libraries do.
-MEASURED = """
-import atexit, re, resource, runpy
-from pathlib import Path
-import src.npz
-
-def peak():
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\\s*(\\d+) kB", status)[1])
-
-before = peak()
-atexit.register(lambda: Path("growth").write_text(str(peak() - before)))
-runpy.run_module("stages.prepare", run_name="__main__")
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["objects", "bomb", "overlap", "million members", "4 TiB", "8 GiB", "code"]
@@ -249,19 +234,10 @@ def test_hostile_data_set_costs_no_memory_and_runs_nothing(
     write_params(dataset="npz", data_path=tmp_path / "data")
     (tmp_path / "data").mkdir()
     (tmp_path / "data/train.npz").write_bytes(HOSTILE[name][0]())
-    result = subprocess.run(
-        [sys.executable, "-c", MEASURED],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
+    result, kilobytes = prepare_measured(tmp_path)
     assert (result.returncode, result.stderr.count("\n")) == (3, 1), result.stderr
-    assert int((tmp_path / "growth").read_text()) < 100_000
-    left = sorted(path.name for path in tmp_path.iterdir())
-    assert left == ["data", "growth", "params.yaml"]
+    assert kilobytes < 100_000
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "params.yaml"]
 
 
 def test_ten_thousand_arrays_are_read(tmp_path):

@@ -15,7 +15,8 @@ from src.checkpoint import weights_of
 from src.config import TRAINING, load_params
 from src.data.prepared import Manifest
 from src.data.training import count_steps, load_train_data
-from src.loop import Epoch, Means, Scores, Steps, fit
+from src.events import Epoch, Means, Scores, Steps
+from src.loop import fit
 from src.monitor import build_monitor
 from src.state import build_state, choose_architecture
 from src.step import run_chunk

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from src import paths
-from src.loop import Epoch, Means, Result, Scores, Steps
+from src.events import Epoch, Means, Result, Scores, Steps
 from src.report import History, ProgressBar, steps_row
 
 STEPS = Steps(1, 5, Means(0.5, 0.75), 1.5e-7, 2.0, 0, skipped_steps=(), loss_scale=1.0)

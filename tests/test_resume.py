@@ -17,16 +17,20 @@ from src.checkpoint import weights_of
 from src.config import Params
 from src.data.prepared import load_manifest
 from src.errors import BusyError, DataError, FourbeatError
-from src.loop import Epoch, Means, Point, Position, Result, Scores, fit
+from src.events import Epoch, Means, Point, Position, Result, Scores
+from src.fingerprint import Fingerprint, fingerprint, settings
+from src.loop import fit
 from src.models.architecture import Architecture
 from src.monitor import build_monitor, build_plateau
-from src.resume import Progress, Resume, fingerprint
+from src.resume import Resume
+from src.saves import Progress
 from src.state import build_state
 from tests.chaos import OUTPUTS, campaign
 from tests.conftest import run_stage
 from tests.imports import ROOT
 from tests.test_loop import data
 
+NAME = Fingerprint(run="ab" * 32, machine="cd" * 32)
 TINY = Architecture("mlp", hidden=5, dropout=0.0, image_shape=(8, 8, 1), classes=3)
 # Five seconds of training, with all that is remembered from epoch to epoch.
 LONG = {
@@ -81,14 +85,14 @@ def test_signal_within_an_epoch_saves_within_it(prepared, write_params):
     assert run_stage("train", prepared).returncode == 0
     expected = outputs(prepared)
     source = (
-        "import os, signal, src.loop as loop\n"
+        "import os, signal, src.pace as pace\n"
         "import runpy\n"
-        "original = loop.Pace.stop\n"
+        "original = pace.Pace.stop\n"
         "def stop(self, start, end):\n"
         "    self.steps = 3\n"
         "    if start == 31: os.kill(os.getpid(), signal.SIGTERM)\n"
         "    return original(self, start, end)\n"
-        "loop.Pace.stop = stop\n"
+        "pace.Pace.stop = stop\n"
         "runpy.run_module('stages.train', run_name='__main__')\n"
     )
     stopped = subprocess.run(
@@ -136,7 +140,7 @@ WEIGHTS = {"dense.kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}
 
 def saved_twice(params, point, tmp_path, monkeypatch):
     monkeypatch.setenv("FOURBEAT_RESUME_DIR", str(tmp_path / "elsewhere"))
-    resume = Resume("ab" * 32, save_minutes=1)
+    resume = Resume(NAME, save_minutes=1)
     resume.folder.mkdir(parents=True)
     for epoch in (2, 3):
         position = Position(epoch, 2, None, 1, build_plateau(params))
@@ -149,10 +153,10 @@ def test_what_is_saved_is_read_back_to_the_bit(params, point, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     progress = progress_of(params)
     progress.position = point.position
-    with contextlib.suppress(KeyboardInterrupt), Resume("ab" * 32, 1) as resume:
+    with contextlib.suppress(KeyboardInterrupt), Resume(NAME, 1) as resume:
         resume.save(point.state, progress, WEIGHTS)
         raise KeyboardInterrupt
-    with Resume("ab" * 32, 1) as resume:
+    with Resume(NAME, 1) as resume:
         found = resume.load(point.state)
     assert found.progress == progress
     np.testing.assert_array_equal(
@@ -165,7 +169,7 @@ def test_what_is_saved_is_read_back_to_the_bit(params, point, tmp_path, monkeypa
 def test_two_generations_are_kept(params, point, tmp_path, monkeypatch):
     resume = saved_twice(params, point, tmp_path, monkeypatch)
     resume.save(point.state, progress_of(params), WEIGHTS)
-    assert resume.generations() == [2, 3]
+    assert resume.saves.numbers() == [2, 3]
 
 
 @pytest.mark.parametrize("value", [np.inf, np.nan])
@@ -177,7 +181,7 @@ def test_weights_that_are_not_finite_are_never_saved(
     kernel = state["model"]["dense"]["kernel"]
     kernel.set_value(kernel[...].at[0, 0].set(value))
     resume.save(state, progress_of(params), WEIGHTS)
-    assert resume.generations() == [1, 2]
+    assert resume.saves.numbers() == [1, 2]
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "other"])
@@ -185,10 +189,10 @@ def test_damaged_state_gives_way_to_the_one_before(
     params, point, tmp_path, monkeypatch, capsys, damage
 ):
     resume = saved_twice(params, point, tmp_path, monkeypatch)
-    content = bytearray(resume.path(2).read_bytes())
+    content = bytearray(resume.saves.path(2).read_bytes())
     if damage == "flip":
         content[len(content) // 2] ^= 1
-    resume.path(2).write_bytes(
+    resume.saves.path(2).write_bytes(
         {
             "flip": bytes(content),
             "cut": bytes(content[:-7]),
@@ -198,7 +202,7 @@ def test_damaged_state_gives_way_to_the_one_before(
     )
     assert resume.load(point.state).progress.position.epoch == 2
     assert "state-2.npz: expected" in capsys.readouterr().out
-    assert resume.generations() == [1]
+    assert resume.saves.numbers() == [1]
 
 
 def test_nothing_but_damaged_states_is_an_error_and_no_silent_new_start(
@@ -206,7 +210,7 @@ def test_nothing_but_damaged_states_is_an_error_and_no_silent_new_start(
 ):
     resume = saved_twice(params, point, tmp_path, monkeypatch)
     for number in (1, 2):
-        resume.path(number).write_bytes(b"")
+        resume.saves.path(number).write_bytes(b"")
     with pytest.raises(DataError, match="found 2 damaged ones"):
         resume.load(point.state)
 
@@ -228,7 +232,7 @@ def test_links_in_its_place_are_refused_and_not_followed(tmp_path, monkeypatch, 
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "precious").write_text("7")
-    resume = Resume("ab" * 32, 1)
+    resume = Resume(NAME, 1)
     resume.folder.parent.mkdir()
     if name == "folder":
         resume.folder.symlink_to(outside)
@@ -236,7 +240,7 @@ def test_links_in_its_place_are_refused_and_not_followed(tmp_path, monkeypatch, 
         resume.lock.symlink_to(outside / "precious")
     else:
         resume.folder.mkdir()
-        resume.path(1).symlink_to(outside / "precious")
+        resume.saves.path(1).symlink_to(outside / "precious")
     with pytest.raises(FourbeatError, match=r"link|damaged"), resume:
         resume.load(None)
     assert [path.read_text() for path in outside.iterdir()] == ["7"]
@@ -258,9 +262,9 @@ def test_state_of_another_network_is_refused_by_its_first_array(
 def test_second_process_on_the_same_run_is_told_who_the_first_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with (
-        Resume("ab" * 32, 1),
+        Resume(NAME, 1),
         pytest.raises(BusyError, match=rf"found process {os.getpid()}\. Wait"),
-        Resume("ab" * 32, 1),
+        Resume(NAME, 1),
     ):
         pass
 
@@ -294,11 +298,99 @@ def test_same_run_twice_in_a_shared_folder_is_told_what_to_do(tmp_path, monkeypa
         r"same at once must not share FOURBEAT_RESUME_DIR\."
     )
     with (
-        Resume("ab" * 32, 1),
+        Resume(NAME, 1),
         pytest.raises(BusyError, match=repair),
-        Resume("ab" * 32, 1),
+        Resume(NAME, 1),
     ):
         pass
+
+
+ELSEWHERE = NAME._replace(machine="ef" * 32)
+
+
+@pytest.fixture
+def save_epoch(params, point, tmp_path, monkeypatch):
+    """Leaves a save of an epoch for a fingerprint, as a killed run does."""
+    monkeypatch.chdir(tmp_path)
+
+    def save(name, epoch):
+        position = Position(epoch, 0, None, 0, build_plateau(params))
+        now = Progress(build_monitor(params), position=position)
+        with contextlib.suppress(KeyboardInterrupt), Resume(name, 1) as resume:
+            resume.save(point.state, now, WEIGHTS)
+            raise KeyboardInterrupt
+        return resume.folder
+
+    return save
+
+
+def test_where_there_is_no_save_that_of_another_machine_is_taken_and_said(
+    point, save_epoch, capsys
+):
+    folder = save_epoch(ELSEWHERE, 4)
+    with Resume(NAME, 1) as resume:
+        found = resume.load(point.state)
+        assert folder.exists(), "not lost before the run has succeeded"
+    assert found.progress.position.epoch == 4
+    jax.tree.map(np.testing.assert_array_equal, found.state, point.state)
+    assert capsys.readouterr().out == (
+        f"train: going on in epoch 4, from {folder} and so from other devices or "
+        "another number of threads: the last bits will be others. To train anew, "
+        "remove it\n"
+    )
+    assert not folder.exists(), "else the next run would go on with it"
+
+
+def test_own_save_goes_before_a_later_one_of_another_machine(point, save_epoch):
+    save_epoch(NAME, 2)
+    save_epoch(ELSEWHERE, 4)
+    with Resume(NAME, 1) as resume:
+        assert resume.load(point.state).progress.position.epoch == 2
+
+
+def test_of_several_other_machines_the_last_is_taken(point, save_epoch):
+    for machine, epoch in [("1" * 64, 3), ("2" * 64, 5), ("3" * 64, 4)]:
+        folder = save_epoch(NAME._replace(machine=machine), epoch)
+        os.utime(folder, (epoch, epoch))
+    with Resume(NAME, 1) as resume:
+        assert resume.load(point.state).progress.position.epoch == 5
+
+
+def test_save_of_another_machine_that_is_at_work_is_left_to_it(point, save_epoch):
+    folder = save_epoch(ELSEWHERE, 4)
+    with Resume(ELSEWHERE, 1) as other:
+        with Resume(NAME, 1) as resume:
+            assert resume.load(point.state) is None
+        assert folder.exists()
+        assert other.load(point.state).progress.position.epoch == 4
+
+
+def test_save_of_another_run_is_never_taken(point, save_epoch):
+    folder = save_epoch(Fingerprint(run="ba" * 32, machine=NAME.machine), 4)
+    with Resume(NAME, 1) as resume:
+        assert resume.load(point.state) is None
+    assert folder.exists()
+
+
+def test_damaged_saves_of_another_machine_are_no_silent_new_start(point, save_epoch):
+    folder = save_epoch(ELSEWHERE, 4)
+    (folder / "state-1.npz").write_bytes(b"")
+    with (
+        pytest.raises(DataError, match=f"{folder}: .* 1 damaged"),
+        Resume(NAME, 1) as r,
+    ):
+        r.load(point.state)
+
+
+def test_link_in_the_place_of_another_machine_is_not_followed(
+    point, save_epoch, tmp_path
+):
+    folder = save_epoch(ELSEWHERE, 4)
+    folder.rename(tmp_path / "outside")
+    folder.symlink_to(tmp_path / "outside")
+    with Resume(NAME, 1) as resume:
+        assert resume.load(point.state) is None
+    assert (tmp_path / "outside/state-1.npz").exists()
 
 
 def test_fingerprint_changes_with_all_that_decides_the_bits(
@@ -314,18 +406,57 @@ def test_fingerprint_changes_with_all_that_decides_the_bits(
             manifest.model_copy(update={"sha256": {"train": "", "validation": ""}}),
         ),
     ]
-    monkeypatch.setattr("src.resume.version", lambda name: "0")
+    monkeypatch.setattr("src.fingerprint.version", lambda name: "0")
     others.append(fingerprint(params, manifest))
     monkeypatch.undo()
-    monkeypatch.setattr("src.resume.SOURCES", ROOT / "tests")
-    others.append(fingerprint(params, manifest))
-    monkeypatch.undo()
-    monkeypatch.setattr("src.resume.processor", lambda: ["another"])
+    monkeypatch.setattr("src.fingerprint.SOURCES", ROOT / "tests")
     others.append(fingerprint(params, manifest))
     monkeypatch.undo()
     monkeypatch.setenv("JAX_DEFAULT_MATMUL_PRECISION", "highest")
     others.append(fingerprint(params, manifest))
-    assert len({before, *others}) == 7
+    assert len({before.run, *(other.run for other in others)}) == 6
+    assert {other.machine for other in others} == {before.machine}
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("processor", ["another"]),
+        ("threads", 77),
+        ("jax.device_count", 8),
+        ("jax.process_count", 2),
+    ],
+)
+def test_another_machine_is_another_half_of_the_fingerprint(
+    prepared, params, monkeypatch, name, found
+):
+    manifest = load_manifest()
+    before = fingerprint(params, manifest)
+    monkeypatch.setattr(f"src.fingerprint.{name}", lambda: found)
+    after = fingerprint(params, manifest)
+    assert after.run == before.run
+    assert after.machine != before.machine
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
+        {"XLA_FLAGS": ""},
+        {"JAX_COORDINATOR_ADDRESS": "here:1", "JAX_PROCESS_ID": "1"},
+        {"HOME": "/elsewhere"},
+    ],
+)
+def test_variables_that_decide_no_bit_of_the_run_are_not_among_its_settings(variables):
+    assert settings(variables) == []
+
+
+def test_settings_are_what_jax_and_xla_read_in_one_order():
+    flags = " --xla_a=1  --xla_force_host_platform_device_count=12 --xla_b=2"
+    assert settings({"XLA_FLAGS": flags, "JAX_ENABLE_X64": "1"}) == [
+        ("JAX_ENABLE_X64", "1"),
+        ("XLA_FLAGS", "--xla_a=1 --xla_b=2"),
+    ]
 
 
 def test_how_often_is_saved_is_no_part_of_the_fingerprint(prepared, params):

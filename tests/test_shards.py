@@ -23,7 +23,7 @@ from src.data.split import Source
 from src.data.stored import StoredImages
 from src.errors import DataError
 from src.files import digest
-from tests.conftest import exit_code, patterned, run_python
+from tests.conftest import exit_code, patterned, prepare_measured
 from tests.imports import ROOT
 
 SPLITS = {
@@ -292,23 +292,6 @@ def test_compressed_shards_are_read_like_others(tmp_path):
     np.testing.assert_array_equal(found.labels, LABELS)
 
 
-MEASURED = """
-import atexit, re, runpy
-from pathlib import Path
-import src.data.prepared, src.data.source, src.data.arrays
-
-src.data.prepared.SHARD_BYTES = 1 << 23
-
-def peak():
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\\s*(\\d+) kB", status)[1])
-
-before = peak()
-atexit.register(lambda: Path("growth").write_text(str(peak() - before)))
-runpy.run_module("stages.prepare", run_name="__main__")
-"""
-
-
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_data(tmp_path, write_params):
     """400 MB of images; two shards, all labels and fingerprints are below 80."""
@@ -318,10 +301,12 @@ def test_memory_does_not_grow_with_the_data(tmp_path, write_params):
         images = rng.integers(0, 256, (20_000, 50, 50, 1), dtype=np.uint8)
         labels = rng.integers(0, 10, len(images))
         write(tmp_path / "mine", shard_name("train", number), images, labels)
-    result = run_python(["-c", MEASURED], tmp_path)
+    result, kilobytes = prepare_measured(
+        tmp_path, "src.data.prepared.SHARD_BYTES = 1 << 23"
+    )
     assert result.returncode == 0, result.stderr
     assert len(list((tmp_path / "data/prepared/shards").glob("*/*.npz"))) > 40
-    assert int((tmp_path / "growth").read_text()) < 80_000
+    assert kilobytes < 80_000
 
 
 @pytest.mark.parametrize("name", ["trian/00001.npz", "train-00001.npz"])

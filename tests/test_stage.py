@@ -13,7 +13,7 @@ import pytest
 from src.checkpoint import load_trained
 from src.data.prepared import load_manifest, load_split
 from src.predict import predict
-from tests.conftest import patterned, run_stage
+from tests.conftest import patterned, run_python, run_stage
 from tests.imports import ROOT
 
 RUNNER = """
@@ -28,18 +28,6 @@ run_stage("train", main)
 """
 
 
-def run_main(source, folder):
-    return subprocess.run(
-        [sys.executable, "-c", source],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-
-
 @pytest.mark.parametrize(
     ("error", "code"),
     [
@@ -50,7 +38,7 @@ def run_main(source, folder):
     ],
 )
 def test_each_error_has_its_exit_code_and_one_line(write_params, error, code):
-    result = run_main(RUNNER.format(error=error), write_params().parent)
+    result = run_python(["-c", RUNNER.format(error=error)], write_params().parent)
     assert result.returncode == code
     assert result.stderr == "train: here: expected this, found that. Mend it.\n"
 
@@ -59,7 +47,7 @@ def test_a_bug_keeps_its_traceback_and_exits_one(write_params):
     source = RUNNER.format(error="DataError").replace(
         "raise DataError", "raise KeyError"
     )
-    result = run_main(source, write_params().parent)
+    result = run_python(["-c", source], write_params().parent)
     assert result.returncode == 1
     assert "Traceback" in result.stderr
 
@@ -81,7 +69,7 @@ def test_full_disk_is_code_five_and_leaves_no_part(write_params):
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000));"
         "runpy.run_module('stages.prepare', run_name='__main__')"
     )
-    result = run_main(source, folder)
+    result = run_python(["-c", source], folder)
     assert result.returncode == 5
     assert result.stderr.count("\n") == 1
     assert [path for path in folder.rglob("*") if path.is_file()] == [

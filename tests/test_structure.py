@@ -17,11 +17,12 @@ LAYERS = [
     {"lineage", "determinism", "located", "devices", "processes"},
     {"data", "models", "optim", "metrics", "counts", "monitor", "guard"},
     {"losses", "augment", "average", "accumulate", "records", "charts", "sweep"},
-    {"state", "results"},
+    {"state", "results", "fingerprint", "events", "pace"},
     {"step", "predict", "score"},
     {"debug"},
     {"loop", "checkpoint", "pictures", "repeat", "report_page"},
     {"report", "lr_range", "export", "sweep_picture"},
+    {"saves"},
     {"resume"},
     {"stage"},
 ]
