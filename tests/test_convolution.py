@@ -37,6 +37,7 @@ def ours(images, kernel, padding):
     [
         ((28, 28), (3, 3), (1, 32)),
         ((14, 14), (3, 3), (32, 64)),
+        ((9, 11), (3, 3), (64, 8)),
         ((7, 5), (3, 3), (64, 8)),
         ((9, 8), (5, 5), (3, 4)),
         ((8, 7), (1, 1), (2, 3)),
@@ -58,6 +59,19 @@ def test_convolution_equals_lax_in_value_and_gradients(padding, size, window, ch
     for mine, theirs in zip(found, expected, strict=True):
         scale = float(jnp.abs(theirs).max())
         np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("channels", [1, 32])
+def test_weight_that_meets_only_zeros_has_no_gradient_at_all(channels):
+    """In a small image, where most weights of some channel may; Adam divides by it."""
+    images, kernel, slope = arrays(
+        *((32, 4, 4, channels), (3, 3, channels, 8), (32, 4, 4, 8))
+    )
+    images = images.at[:, 1:].set(0)  # the lowest row of a kernel never meets the first
+    _, backward = jax.vjp(lambda kernel: ours(images, kernel, "SAME"), kernel)
+    (gradient,) = backward(slope)
+    np.testing.assert_array_equal(gradient[2], 0)
+    assert (gradient[:2, 1] != 0).all()
 
 
 def test_convolution_keeps_bfloat16():

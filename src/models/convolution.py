@@ -4,8 +4,8 @@ Inside `lax.fori_loop` XLA's CPU backend has only a plain nest of loops for the 
 of `lax.conv_general_dilated` (a step takes about 20 times as long as outside), while
 its matrix product stays fast. So on CPU a convolution is written as matrix products:
 3x3 kernels over many channels by Winograd's tiles, which need 2.25 times fewer
-multiplications and half the memory traffic of patches; all else by patches. GPUs and
-TPUs keep lax's own.
+multiplications and half the memory traffic of patches; all else, and images of a few
+pixels, by patches. GPUs and TPUs keep lax's own.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,6 +21,10 @@ Padding = Sequence[tuple[int, int]]
 Pool = Callable[[jax.Array], jax.Array]
 
 TILED_CHANNELS = 8  # from here on the tiles' extra additions pay
+# In images hardly larger than a kernel, some of its weights meet only padding or zeros
+# of a relu. Their gradient is 0; tiles give 0 but for rounding, and Adam, which divides
+# by its size, would take full steps in whatever direction that is.
+TILED_PIXELS = 64
 
 
 def convolve(
@@ -52,6 +56,7 @@ def convolve(
         if (
             (rows, columns) == (3, 3)
             and channels >= TILED_CHANNELS
+            and images.shape[1] * images.shape[2] >= TILED_PIXELS
             and all(0 <= pad <= 2 for pair in pads for pad in pair)
             # In half precision the tiles' differences would lose too many bits.
             and images.dtype == jnp.float32
