@@ -62,7 +62,7 @@ def test_loss_curve_is_that_of_one_device_with(devices, name):
     """Of the CNN, its first 20 steps.
 
     Later a rectifier whose input is 0 up to rounding may decide otherwise, and the
-    curves part: chaos, which a single device shows too when its sums are split anew.
+    curves part: on a single device too, when its sums are split anew.
     """
     others = sorted(RUNS.keys() - {"mlp"})
     one, several = (found(count, *others)[name] for count in (1, devices))
@@ -104,6 +104,24 @@ def test_few_batches_are_learned_by_heart_as_on_one_device(prepared, write_param
     assert len(tables[0]) == 40
     # The table has six digits.
     np.testing.assert_allclose(tables[1], tables[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_default_run_on_two_devices_has_the_loss_curve_of_one(
+    write_params, monkeypatch
+):
+    """Past its steepest part: rounding, taken for a gradient, led away by step 44."""
+    folder = write_params(data_path=ROOT / "data/raw", log_every=1, max_steps=60).parent
+    monkeypatch.chdir(folder)
+    assert run_stage("prepare", folder).returncode == 0
+    losses = []
+    for devices in (1, 2):
+        result = run_stage("train", folder, **shown(devices))
+        assert result.returncode == 0, result.stderr
+        table = folder / "metrics/plots/steps.csv"
+        losses.append(np.loadtxt(table, delimiter=",", skiprows=1, usecols=2))
+    assert len(losses[0]) == 60
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
 
 
 # ---- Which batches can be divided ----
