@@ -20,8 +20,11 @@ SOURCES = Path(__file__).parent
 LIBRARIES = "jax", "jaxlib", "flax", "optax", "numpy"
 # Parameters of the train stage on which no bit depends.
 FREE = {"save_minutes", "resident_megabytes"}
-# Which process is where decides no bit; the number of devices is in the other half.
-PLACES = ("JAX_COORDINATOR", "JAX_PROCESS", "JAX_LOCAL")
+# Which process is where decides no bit; how many devices, the other half says.
+PLACES = (
+    *("JAX_COORDINATOR", "JAX_PROCESS", "JAX_LOCAL"),
+    *("JAX_NUM_CPU_DEVICES", "NVIDIA_VISIBLE"),
+)
 FORCED_DEVICES = r"--xla_force_host_platform_device_count=\d+"
 
 

@@ -11,11 +11,13 @@ rest is trained as well, though with another rounding.
 
 import fcntl
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,7 +27,7 @@ from flax import nnx
 
 from src.checkpoint import Weights, arrays_of
 from src.devices import whole
-from src.errors import BusyError, DataError, StorageError
+from src.errors import BusyError, DataError
 from src.events import Point
 from src.fingerprint import Fingerprint
 from src.interrupt import Stopped, receive, received
@@ -73,16 +75,15 @@ class Resume:
 
     def take(self) -> None:
         """Locks the lock, makes the folder, clears away what a killed process left."""
-        if not locks(self.descriptor):
+        with explained(self.lock):
+            free = claim(self.descriptor)
+        if not free:
             owner = os.pread(self.descriptor, 32, 0).decode(errors="replace").strip()
             raise BusyError(
                 f"{self.lock}: expected no other process on this run, found process "
                 f"{owner}. Wait for it and run again, or stop it. Queued experiments "
                 "that train the same at once must not share FOURBEAT_RESUME_DIR."
             )
-        with explained(self.lock):
-            os.ftruncate(self.descriptor, 0)
-            os.pwrite(self.descriptor, str(os.getpid()).encode(), 0)
         if self.folder.is_symlink():
             raise DataError(
                 f"{self.folder}: expected a folder of this project's own, found a link "
@@ -101,12 +102,13 @@ class Resume:
         """Gives the folder back; after a success it is gone."""
         if not leads():
             return
-        if kind is None:  # all is written: what cannot be removed does no harm
-            shutil.rmtree(self.folder, ignore_errors=True)
-            with suppress(StorageError):
-                for folder in self.elsewhere():  # else the next run would go on there
+        try:
+            if kind is None:  # all is written: that something stays is no failure
+                # The own one last: who is killed here goes on from it, to its bits.
+                for folder in chain(self.elsewhere(), [self.folder]):
                     shutil.rmtree(folder, ignore_errors=True)
-        os.close(self.descriptor)
+        finally:
+            os.close(self.descriptor)
 
     def keep(self, point: Point, progress: Progress, weights: Weights) -> None:
         """Saves where it is time to; ends the process here after a signal.
@@ -159,36 +161,64 @@ class Resume:
 
     def latest(self, template: nnx.State) -> tuple[bytes, Saved | None]:
         """The latest state of this folder; where it has none, of another machine's."""
-        content, saved = self.saves.latest(template)
-        origin = ""
-        for folder in () if saved else self.elsewhere():
-            content, saved = Saves(folder).latest(template)
-            origin = (
-                f", from {folder} and so from other devices or another number of "
-                "threads: the last bits will be others. To train anew, remove it"
-            )
-            if saved:
-                break
+        folder, (content, saved) = self.folder, self.saves.latest(template)
+        if not saved:
+            folder, content, saved = self.latest_elsewhere(template)
         if saved and (where := saved.progress.position):
             after = f", after {where.taken} of its steps" if where.taken else ""
-            print(f"train: going on in epoch {where.epoch}{after}{origin}", flush=True)  # noqa: T201
+            mixed = (
+                f", from {folder}: begun on another machine, or with other devices, "
+                "processes or threads, so the last bits will be others. To train anew, "
+                "remove it"
+            )
+            remark = mixed if saved.progress.mixed else ""
+            print(f"train: going on in epoch {where.epoch}{after}{remark}", flush=True)  # noqa: T201
         return content, saved
+
+    def latest_elsewhere(self, template: nnx.State) -> tuple[Path, bytes, Saved | None]:
+        """The latest state of another machine, and its folder.
+
+        Raises:
+            DataError: there are states, and each is damaged.
+        """
+        damaged = None
+        for folder in self.elsewhere():
+            try:
+                content, saved = Saves(folder).latest(template)
+            except DataError as error:
+                damaged = error
+                continue
+            if saved:
+                saved.progress.mixed = True
+                return folder, content, saved
+        if damaged:
+            raise damaged
+        return self.folder, b"", None
 
     def elsewhere(self) -> Iterator[Path]:
         """This run's folders of other machines, the latest first, each locked.
 
-        But not those in which a process works.
+        But not those in which a process works, or that are another user's.
         """
-        with explained(self.folder.parent):
-            times = {
-                path: path.stat().st_mtime_ns
-                for path in self.folder.parent.glob(f"{self.run}-*")
-                if path != self.folder and path.is_dir() and not path.is_symlink()
-            }
-        for path in sorted(times, key=lambda path: -times[path]):
+        folders = [
+            path
+            for path in self.folder.parent.iterdir()
+            if re.fullmatch(rf"{self.run}-[0-9a-f]{{8}}", path.name)
+            and path != self.folder
+            and not path.is_symlink()
+        ]
+        for path in sorted(folders, key=changed, reverse=True):
             with locked(lock_of(path)) as free:
-                if free:
+                if free and path.is_dir():
                     yield path
+
+
+def changed(path: Path) -> int:
+    """When, in nanoseconds; 0 where another process has just removed it."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def lock_of(folder: Path) -> Path:
@@ -201,25 +231,28 @@ def open_lock(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
 
 
-def locks(descriptor: int) -> bool:
-    """Whether it could be locked: until it is closed, or this process ends."""
+def claim(descriptor: int) -> bool:
+    """Locks it while it is open, and says who; whether that could be."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
     return True
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[bool]:
-    """Tries to hold a lock meanwhile; whether it could.
-
-    Raises:
-        StorageError: it cannot be opened.
-    """
-    with explained(path):
-        descriptor = open_lock(path)
+    """Tries to hold a lock meanwhile; whether it could."""
+    descriptor = -1
     try:
-        yield locks(descriptor)
+        descriptor = open_lock(path)
+        free = claim(descriptor)
+    except OSError:  # another user's, or a link: whatever it is, not to be touched
+        free = False
+    try:
+        yield free
     finally:
-        os.close(descriptor)
+        if descriptor >= 0:
+            os.close(descriptor)

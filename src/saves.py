@@ -32,6 +32,7 @@ class Progress:
     history: History = field(default_factory=History)
     best: Result | None = None
     position: Position | None = None  # None: at the beginning
+    mixed: bool = False  # begun on another machine: the last bits are neither's
 
 
 class Saved(NamedTuple):

@@ -83,6 +83,7 @@ def train(params: Params) -> str:
         share(b"written")  # else the others would end well, whatever happened here
     why = "" if stopped == "epochs" else f" (stopped by {stopped})"
     why += " on the very batches it learned from" if params.overfit_batches else ""
+    why += ", begun on another machine" if run.mixed else ""
     return (
         f"{params.model}: best epoch {best.epoch} of {len(run.history.epochs)}{why}, "
         f"validation accuracy {best.validation.accuracy:.4f}, loss "

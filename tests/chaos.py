@@ -51,7 +51,7 @@ def start(folder: Path, output: int = subprocess.PIPE) -> subprocess.Popen[str]:
     return subprocess.Popen(
         TRAIN,
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "FOURBEAT_RESUME_DIR": ".resume"},
         stdout=output,
         stderr=subprocess.STDOUT,
         text=True,

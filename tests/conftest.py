@@ -20,6 +20,7 @@ from src.data.split import Examples, Source
 from src.files import write_metrics
 from tests.imports import ROOT
 
+os.environ.pop("FOURBEAT_RESUME_DIR", None)  # no save of the caller's may help
 # A shape that does not fit is an error, not a silent broadcast.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -354,7 +354,7 @@ def test_bug_in_one_process_keeps_its_traceback_and_ends_the_other(
 def test_save_is_gone_on_with_by_another_number_of_processes(
     prepared, write_params, first
 ):
-    """Two start and one goes on, or the other way; the curve stays, the bits do not."""
+    """Two start and one goes on, or the other way; the curve stays."""
     write_params(**{**LONG, "epochs": 60, "log_every": 1})
     expected = run_stage("train", prepared)
     assert expected.returncode == 0, expected.stderr
@@ -373,6 +373,7 @@ def test_save_is_gone_on_with_by_another_number_of_processes(
     np.testing.assert_allclose(
         losses(prepared)[: here + 20], undisturbed[: here + 20], rtol=1e-5
     )
+    assert ", begun on another machine, " in group.out(0)[-1]
     assert not states(prepared)
 
 

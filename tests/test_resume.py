@@ -334,11 +334,81 @@ def test_where_there_is_no_save_that_of_another_machine_is_taken_and_said(
     assert found.progress.position.epoch == 4
     jax.tree.map(np.testing.assert_array_equal, found.state, point.state)
     assert capsys.readouterr().out == (
-        f"train: going on in epoch 4, from {folder} and so from other devices or "
-        "another number of threads: the last bits will be others. To train anew, "
-        "remove it\n"
+        f"train: going on in epoch 4, from {folder}: begun on another machine, or "
+        "with other devices, processes or threads, so the last bits will be others. To "
+        "train anew, remove it\n"
     )
     assert not folder.exists(), "else the next run would go on with it"
+
+
+def test_run_that_was_begun_elsewhere_says_so_at_each_start(
+    params, point, save_epoch, capsys
+):
+    save_epoch(ELSEWHERE, 4)
+    with contextlib.suppress(KeyboardInterrupt), Resume(NAME, 1) as resume:
+        progress = resume.load(point.state).progress
+        resume.save(point.state, progress, WEIGHTS)
+        raise KeyboardInterrupt
+    capsys.readouterr()
+    with Resume(NAME, 1) as resume:
+        assert resume.load(point.state).progress.mixed
+    assert f"from {resume.folder}: begun on another machine" in capsys.readouterr().out
+
+
+def test_run_killed_between_success_and_cleaning_up_goes_on_from_its_own_save(
+    point, save_epoch, monkeypatch
+):
+    save_epoch(NAME, 2)
+    save_epoch(ELSEWHERE, 4)
+
+    def killed(folder, ignore_errors):
+        folder.rename(folder.with_suffix(".removed"))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt), Resume(NAME, 1):
+            pass
+    with Resume(NAME, 1) as resume:
+        assert resume.load(point.state).progress.position.epoch == 2
+
+
+def test_copy_that_somebody_made_of_a_folder_is_neither_taken_nor_removed(
+    point, save_epoch
+):
+    folder = save_epoch(ELSEWHERE, 4)
+    folder.rename(folder.with_name(f"{folder.name}-backup"))
+    with Resume(NAME, 1) as resume:
+        assert resume.load(point.state) is None
+    assert folder.with_name(f"{folder.name}-backup").exists()
+
+
+@pytest.mark.parametrize("kind", ["link", "folder"])
+def test_lock_of_another_machine_that_cannot_be_had_means_hands_off(
+    point, save_epoch, tmp_path, kind
+):
+    folder = save_epoch(ELSEWHERE, 4)
+    lock = folder.with_name(f"{folder.name}.lock")
+    lock.unlink()
+    if kind == "link":
+        lock.symlink_to(tmp_path / "nowhere")
+    else:
+        lock.mkdir()
+    with Resume(NAME, 1) as resume:
+        assert resume.load(point.state) is None
+    assert (folder / "state-1.npz").exists()
+
+
+def test_damaged_saves_of_one_other_machine_give_way_to_those_of_a_second(
+    point, save_epoch
+):
+    whole = save_epoch(NAME._replace(machine="1" * 64), 3)
+    damaged = save_epoch(ELSEWHERE, 4)
+    (damaged / "state-1.npz").write_bytes(b"")
+    os.utime(whole, (1, 1))
+    os.utime(damaged, (2, 2))
+    with Resume(NAME, 1) as resume:
+        assert resume.load(point.state).progress.position.epoch == 3
 
 
 def test_own_save_goes_before_a_later_one_of_another_machine(point, save_epoch):
@@ -444,6 +514,7 @@ def test_another_machine_is_another_half_of_the_fingerprint(
         {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
         {"XLA_FLAGS": ""},
         {"JAX_COORDINATOR_ADDRESS": "here:1", "JAX_PROCESS_ID": "1"},
+        {"JAX_NUM_CPU_DEVICES": "2", "NVIDIA_VISIBLE_DEVICES": "1"},
         {"HOME": "/elsewhere"},
     ],
 )

@@ -9,6 +9,7 @@ adds this machine class and the weights that lie here to the list.
 """
 
 import json
+import os
 import platform
 import re
 import subprocess
@@ -127,6 +128,7 @@ def main() -> int:
         golden[machine_class()] = weights_digest(Path())
         GOLDEN.write_text(json.dumps(golden, indent=2, sort_keys=True) + "\n")
         return 0
+    os.environ.pop("FOURBEAT_RESUME_DIR", None)  # no save may help
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "fourbeat"
         run("git", "clone", "--quiet", ".", str(clone), folder=Path.cwd())
