@@ -12,7 +12,7 @@ from PIL import Image
 from src import paths
 from src.files import SEAL, write_record
 from src.npz import write_arrays
-from tests.conftest import exit_code, patterned, run_stage
+from tests.conftest import exit_code, patterned, run_python, run_stage
 from tests.imports import ROOT
 
 # Each case is answered soon: training before it takes the most of this.
@@ -109,9 +109,7 @@ def test_parameters_are_judged_before_jax_is_imported(tmp_path):
         "finally:\n"
         "    assert 'jax' not in sys.modules and 'numpy' not in sys.modules\n"
     )
-    from tests.test_stage import run_main
-
-    result = run_main(source, tmp_path)
+    result = run_python(["-c", source], tmp_path)
     assert (result.returncode, result.stderr.count("\n")) == (2, 1), result.stderr
 
 
