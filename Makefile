@@ -58,14 +58,14 @@ format: setup  ## rewrites what `make lint` finds wrong and can mend
 check: lint test  ## lint and tests: green before every commit
 
 verify: setup  ## runs the pipeline in a temporary clone, compares with the committed metrics
-	python -m tests.verify
+	python -m tests.helpers.verify
 
 N ?= 200
 chaos: setup  ## kills a real run N times at random moments and compares what comes out
-	python -m tests.chaos --kills $(N)
+	python -m tests.helpers.chaos --kills $(N)
 
 docs: setup  ## the comments in params.yaml and the README's table, from src/config.py
-	python -m tests.document
+	python -m tests.helpers.document
 
 restore: setup  ## params.yaml, dvc.lock, metrics/ and models/ as committed; your code stays
 	@touch params.yaml  # git compares whole seconds: an edit of equal size may hide

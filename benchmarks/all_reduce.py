@@ -10,8 +10,8 @@ import sys
 import time
 from functools import partial
 
-from src.cores import share_cores
-from src.processes import join
+from src.runtime.cores import share_cores
+from src.runtime.processes import init_distributed
 
 ROUNDS, REPEATS = 7, 20
 
@@ -19,7 +19,7 @@ ROUNDS, REPEATS = 7, 20
 def main() -> None:
     """Measures; prints."""
     share_cores()
-    join()
+    init_distributed()
     import jax
     import numpy as np
     from jax.sharding import Mesh, PartitionSpec

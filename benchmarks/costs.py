@@ -32,17 +32,17 @@ def main() -> None:
         last = now
 
     from src import paths
-    from src.config import load_params
+    from src.config.load import load_params
 
     params = load_params(paths.PARAMS)
     lap("parameters")
     import jax
 
     from src.data.prepared import load_manifest
-    from src.data.training import count_steps, load_train_data
-    from src.events import Epoch, Steps
-    from src.loop import fit
-    from src.state import build_state, choose_architecture
+    from src.training.data import count_steps, load_train_data
+    from src.training.events import EpochEnd, LogRow
+    from src.training.loop import fit
+    from src.training.state import build_state, choose_architecture
 
     jax.devices()
     lap("imports")
@@ -57,12 +57,12 @@ def main() -> None:
     jax.block_until_ready(state)
     lap("first weights")
     events = fit(state, graph, data, params)
-    next(event for event in events if isinstance(event, Steps))
+    next(event for event in events if isinstance(event, LogRow))
     lap("first chunk, with tracing and compilation")
     costs["from the start to the first finished chunk"] = sum(costs.values())
-    epoch = next(event for event in events if isinstance(event, Epoch))
+    epoch = next(event for event in events if isinstance(event, EpochEnd))
     lap("the rest of the first epoch, with the first evaluation")
-    chunk = next(event for event in events if isinstance(event, Steps))
+    chunk = next(event for event in events if isinstance(event, LogRow))
     lap("a step in the steady state")
     costs["a step in the steady state"] /= chunk.step - epoch.result.step
     print(json.dumps(costs))

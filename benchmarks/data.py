@@ -15,13 +15,13 @@ from flax import nnx
 
 from benchmarks.task import HIDDEN, PREPARED
 from src import paths
-from src.checkpoint import weights_of
 from src.data.prepared import divide, load_manifest, load_split, save_prepared
 from src.data.shards import shard_name
-from src.data.tfds import load_builder
-from src.models import build_model
 from src.models.architecture import Architecture
-from src.npz import write_arrays
+from src.models.build import build_model
+from src.models.checkpoint import weights_of
+from src.sources.tfds import load_builder
+from src.storage.npz import write_arrays
 
 SHARD = 300_000  # examples in a file
 

@@ -22,12 +22,12 @@ ROUNDS = 3
 def measure() -> dict[str, float]:
     """Trains in the working directory; counts and clocks the saves."""
     from src import paths
-    from src.config import load_params
-    from src.determinism import pin_arithmetic
+    from src.config.load import load_params
+    from src.runtime.determinism import pin_arithmetic
 
     params = load_params(paths.PARAMS)
     pin_arithmetic(params)
-    from src.resume import Resume
+    from src.resume.resume import Resume
     from stages import train
 
     times: list[float] = []

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from src import paths
-from src.config import Params, load_params
-from src.cores import share_cores
-from src.determinism import pin_arithmetic
-from src.processes import join
+from src.config.load import load_params
+from src.config.params import Params
+from src.runtime.cores import share_cores
+from src.runtime.determinism import pin_arithmetic
+from src.runtime.processes import init_distributed
 
 
 class Turns:
@@ -30,15 +31,15 @@ class Turns:
         What comes between an epoch's last step and the next one's order - validation -
         is not counted.
         """
-        from src.events import Epoch, Steps
+        from src.training.events import EpochEnd, LogRow
 
         first, seconds, losses = self.step, 0.0, []
         last = time.perf_counter()
         for event in self.events:
             now = time.perf_counter()
-            if isinstance(event, Epoch):
+            if isinstance(event, EpochEnd):
                 last = now
-            if isinstance(event, Steps):
+            if isinstance(event, LogRow):
                 seconds, last, self.step = seconds + now - last, now, event.step
                 losses.append(event.train.loss if event.train else None)
                 if self.step - first >= steps:
@@ -49,17 +50,17 @@ class Turns:
 def start(params: Params) -> Turns:
     """Builds what the train stage builds."""
     from src.data.prepared import load_manifest
-    from src.data.training import count_steps, load_train_data
-    from src.loop import fit
-    from src.processes import share_arrays
-    from src.state import build_state, choose_architecture
+    from src.runtime.processes import broadcast_arrays
+    from src.training.data import count_steps, load_train_data
+    from src.training.loop import fit
+    from src.training.state import build_state, choose_architecture
 
     manifest = load_manifest()
     architecture = choose_architecture(params, manifest)
     data = load_train_data(manifest, params)
     steps = count_steps(len(data.train), params.batch_size)
     graph, state = build_state(params, architecture, steps)
-    return Turns(fit(share_arrays(state), graph, data, params))
+    return Turns(fit(broadcast_arrays(state), graph, data, params))
 
 
 def main() -> None:
@@ -67,8 +68,8 @@ def main() -> None:
     params = load_params(paths.PARAMS)
     share_cores()
     pin_arithmetic(params)
-    join()
-    from src.devices import on_all_devices
+    init_distributed()
+    from src.sharding import on_all_devices
 
     with on_all_devices(params):
         turns = start(params)

@@ -1,1 +1,1 @@
-"""The shared core under the four stages; imports go downwards only."""
+"""The core that the stages share; imports go downwards only."""

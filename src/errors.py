@@ -4,11 +4,12 @@ A message is one line and says where, what was expected, what was found and what
 Everything that is not one of these is a bug: it keeps its traceback and exits 1.
 """
 
+from difflib import get_close_matches
 from typing import ClassVar
 
 
 class FourbeatError(Exception):
-    """An error that its reader can mend; `src.stage` turns it into an exit code."""
+    """An error that the user can fix; the stage exits with `exit_code`."""
 
     exit_code: ClassVar[int]
 
@@ -41,3 +42,26 @@ class BusyError(FourbeatError):
     """Another process does this very work already."""
 
     exit_code = 2
+
+
+def suggestion(found: object, known: list[str]) -> str:
+    """` Did you mean ...?`, or nothing where nothing known is near."""
+    near = get_close_matches(str(found), known, n=1)
+    return f" Did you mean '{near[0]}'?" if near else ""
+
+
+def printable(text: str) -> str:
+    """A line as a terminal may show it: nothing in it moves the cursor."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def shortened(value: object) -> str:
+    """A value as the message shows it, however long it is."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:56]}...{text[-1]}"
+
+
+def one_line(error: Exception) -> str:
+    """An error's own words, without line breaks or a full stop, not too many."""
+    words = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return words if len(words) <= 200 else f"{words[:197]}..."

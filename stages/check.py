@@ -6,9 +6,9 @@ read by none of them and would go unnoticed.
 
 from pathlib import Path
 
-from src.config import Params
+from src.config.params import Params
 from src.errors import ParameterError
-from src.stage import run_stage
+from src.runtime.stage import run_stage
 
 
 def main(params: Params) -> str:

@@ -4,9 +4,9 @@ Run by `dvc repro evaluate`; every test image is scored exactly once.
 """
 
 from src import paths
-from src.config import Params
-from src.determinism import pin_arithmetic
-from src.stage import run_stage
+from src.config.params import Params
+from src.runtime.determinism import pin_arithmetic
+from src.runtime.stage import run_stage
 
 
 def main(params: Params) -> str:
@@ -14,13 +14,13 @@ def main(params: Params) -> str:
     pin_arithmetic(params)
     import numpy as np
 
-    from src.checkpoint import load_trained
     from src.data.prepared import load_manifest, load_split
-    from src.files import write_metrics
-    from src.lineage import outputs
-    from src.metrics import confusion_matrix, test_metrics
-    from src.pictures import draw_confusion, draw_learning_curves, draw_mistakes
-    from src.predict import predict, write_predictions
+    from src.evaluation.metrics import confusion_matrix, test_metrics
+    from src.evaluation.predict import predict, write_predictions
+    from src.models.checkpoint import load_trained
+    from src.reporting.plots import draw_confusion, draw_learning_curves, draw_mistakes
+    from src.storage.json_files import write_metrics
+    from src.storage.lineage import outputs
 
     manifest = load_manifest()
     trained = load_trained(manifest)

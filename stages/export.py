@@ -4,9 +4,9 @@ Run by `dvc repro export`; each file is run in a process of its own on all of te
 """
 
 from src import paths
-from src.config import Params
-from src.determinism import pin_arithmetic
-from src.stage import run_stage
+from src.config.params import Params
+from src.runtime.determinism import pin_arithmetic
+from src.runtime.stage import run_stage
 
 
 def main(params: Params) -> str:
@@ -14,16 +14,16 @@ def main(params: Params) -> str:
     pin_arithmetic(params)
     import numpy as np
 
-    from src.checkpoint import load_trained
     from src.data.prepared import load_manifest, load_split, open_split
-    from src.export.card import model_card, read_scores
-    from src.export.demo import demo_page
+    from src.evaluation.predict import predict
+    from src.export.demo_page import demo_page
     from src.export.formats import check_packages, convert_all, write_files
     from src.export.latency import NETWORK, latency_report, table, time_network
-    from src.export.proof import check_layers, layers_agree, prove_all, summary
-    from src.files import json_bytes, write_metrics
-    from src.lineage import outputs
-    from src.predict import predict
+    from src.export.model_card import model_card, read_scores
+    from src.export.verify import check_layers, layers_agree, prove_all, summary
+    from src.models.checkpoint import load_trained
+    from src.storage.json_files import json_bytes, write_metrics
+    from src.storage.lineage import outputs
 
     check_packages(params.export_formats)
     manifest = load_manifest()

@@ -4,10 +4,10 @@ Run only on request: `dvc repro extra/dvc.yaml:lr_range`.
 """
 
 from src import paths
-from src.config import Params
-from src.determinism import pin_arithmetic
-from src.processes import check_alone
-from src.stage import run_stage
+from src.config.params import Params
+from src.runtime.determinism import pin_arithmetic
+from src.runtime.processes import check_alone
+from src.runtime.stage import run_stage
 
 
 def main(params: Params) -> str:
@@ -15,12 +15,12 @@ def main(params: Params) -> str:
     pin_arithmetic(params)
     check_alone()
     from src.data.prepared import load_manifest
-    from src.data.training import load_train_data
-    from src.files import write_csv
-    from src.lineage import outputs
-    from src.lr_range import Range, find_range
-    from src.pictures import draw_lr_range
-    from src.state import choose_architecture
+    from src.experiments.lr_range import Range, find_range
+    from src.reporting.plots import draw_lr_range
+    from src.storage.lineage import outputs
+    from src.storage.tables import write_csv
+    from src.training.data import load_train_data
+    from src.training.state import choose_architecture
 
     manifest = load_manifest()
     architecture = choose_architecture(params, manifest)

@@ -3,7 +3,7 @@
 python -m stages.predict PICTURE... [--model FILE] [--json]
 """
 
-from src.stage import run_command
+from src.runtime.stage import run_command
 
 
 def main() -> None:
@@ -11,9 +11,9 @@ def main() -> None:
     import json
     import sys
 
-    from src.export.answer import answers, line, parse, read_inputs
+    from src.errors import printable
+    from src.export.classify import answers, line, parse, read_inputs
     from src.export.load import load_exported
-    from src.faults import printable
 
     asked = parse(sys.argv[1:])
     exported = load_exported(asked.model)

@@ -12,10 +12,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from src import paths
-from src.config import Params
+from src.config.params import Params
 from src.errors import ParameterError
-from src.processes import check_alone
-from src.stage import run_stage
+from src.runtime.processes import check_alone
+from src.runtime.stage import run_stage
 from stages import evaluate, prepare, train
 
 REPORTED = "accuracy", "loss", "precision", "recall", "f1", "top_k"
@@ -24,8 +24,8 @@ REPORTED = "accuracy", "loss", "precision", "recall", "f1", "top_k"
 def main(params: Params) -> str:
     """Prepares, trains and evaluates for `seed`, `seed + 1` and so on."""
     check_alone()
-    from src.files import read_json, write_metrics
-    from src.repeat import summarize
+    from src.experiments.seeds import summarize
+    from src.storage.json_files import read_json, write_metrics
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)

@@ -4,17 +4,17 @@ Run by `dvc repro report`; nothing is computed anew, so it takes less than a sec
 """
 
 from src import paths
-from src.config import Params
-from src.stage import run_stage
+from src.config.params import Params
+from src.runtime.stage import run_stage
 
 
 def main(params: Params) -> str:
     """Writes metrics/report.html."""
-    from src.commit import find_commit
-    from src.lineage import outputs
-    from src.report_page import build_page
-    from src.results import load_results
-    from src.storage import write_bytes
+    from src.reporting.commit import find_commit
+    from src.reporting.page import build_page
+    from src.results.read import load_results
+    from src.storage.atomic import write_bytes
+    from src.storage.lineage import outputs
 
     results = load_results()
     text = paths.PARAMS.read_text(encoding="utf-8")

@@ -9,14 +9,14 @@ import sys
 
 from src import paths
 from src.errors import DataError
-from src.stage import run_command
+from src.runtime.stage import run_command
 
 HELP = "the score to sort by; choose by validation, report the test"
 
 
 def main() -> None:
     """Asks DVC for the experiments; prints the table, draws those that finished."""
-    from src.sweep import ranked, read_experiments, table, varying
+    from src.experiments.sweep import ranked, read_experiments, table, varying
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--by", default="validation.loss", help=HELP)
@@ -29,7 +29,7 @@ def main() -> None:
             f"parameters differ, found {len(drawn)} without a difference. Run some: "
             "dvc exp run --queue -S 'lr=1e-3,3e-3', then dvc queue start."
         )
-    from src.sweep_picture import draw_sweep
+    from src.experiments.sweep_plot import draw_sweep
 
     picture = paths.PLOTS / "sweep.png"
     draw_sweep(drawn, by, picture)

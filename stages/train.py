@@ -4,25 +4,25 @@ Run by `dvc repro train`; every number it uses comes from params.yaml.
 """
 
 from src import paths
-from src.config import Params
-from src.determinism import pin_arithmetic
-from src.processes import (
+from src.config.params import Params
+from src.runtime.determinism import pin_arithmetic
+from src.runtime.processes import (
+    broadcast,
+    broadcast_arrays,
     check_same,
-    join,
-    leads,
+    init_distributed,
+    is_main_process,
     losses_reported,
-    share,
-    share_arrays,
 )
-from src.stage import run_stage
+from src.runtime.stage import run_stage
 
 
 def main(params: Params) -> str:
     """Joins the other processes, if there are any, and trains on all devices."""
     pin_arithmetic(params)
-    join()
+    init_distributed()
     # Here, not above: JAX takes a second, and a wrong parameter was answered before.
-    from src.devices import on_all_devices
+    from src.sharding import on_all_devices
 
     with losses_reported(), on_all_devices(params):
         return train(params)
@@ -30,19 +30,20 @@ def main(params: Params) -> str:
 
 def train(params: Params) -> str:
     """Trains; writes the best weights, what they are, the history and the metrics."""
-    from src import interrupt
-    from src.checkpoint import save_trained, weights_of
+    from src import signals
     from src.data.prepared import load_manifest
-    from src.data.training import count_steps, load_train_data
-    from src.events import Epoch, Point
-    from src.fingerprint import fingerprint
-    from src.lineage import check_unchanged, outputs
-    from src.loop import fit
-    from src.monitor import build_monitor
-    from src.report import ProgressBar, training_record
-    from src.resume import Resume
-    from src.saves import Progress, Saved
-    from src.state import build_state, choose_architecture
+    from src.models.checkpoint import save_trained, weights_of
+    from src.resume.fingerprint import fingerprint
+    from src.resume.resume import Resume
+    from src.resume.snapshots import Progress, Saved
+    from src.storage.lineage import check_unchanged, outputs
+    from src.training.data import count_steps, load_train_data
+    from src.training.early_stopping import build_early_stopping
+    from src.training.events import EpochEnd, SavePoint
+    from src.training.history import training_record
+    from src.training.loop import fit
+    from src.training.progress import ProgressBar
+    from src.training.state import build_state, choose_architecture
 
     manifest = load_manifest()
     architecture = choose_architecture(params, manifest)
@@ -54,17 +55,17 @@ def train(params: Params) -> str:
     check_unchanged()  # the sources that are named there are those that were imported
     with Resume(name, params.save_minutes) as resume:
         state, run, weights = resume.load(state) or Saved(
-            share_arrays(state), Progress(build_monitor(params)), weights={}
+            broadcast_arrays(state), Progress(build_early_stopping(params)), weights={}
         )
         with ProgressBar(params.epochs, steps_per_epoch) as bar:
             for event in fit(state, graph, data, params, run.position):
-                interrupt.wait_for_me()
-                if isinstance(event, Point):
+                signals.defer()
+                if isinstance(event, SavePoint):
                     resume.keep(event, run, weights)
                     continue
                 bar.show(event)
                 run.history.add(event)
-                if not isinstance(event, Epoch):
+                if not isinstance(event, EpochEnd):
                     continue
                 last = event.result
                 better = run.monitor.improves(last.epoch, last.value(params.monitor))
@@ -76,11 +77,11 @@ def train(params: Params) -> str:
 
         best = run.best or last
         record = training_record(params, manifest, best.epoch, stopped)
-        if leads():
+        if is_main_process():
             with outputs():
                 record["history_sha256"] = run.history.write(best, last)
                 save_trained(weights, architecture, record)
-        share(b"written")  # else the others would end well, whatever happened here
+        broadcast(b"written")  # else the others would end well, whatever happened here
     why = "" if stopped == "epochs" else f" (stopped by {stopped})"
     why += " on the very batches it learned from" if params.overfit_batches else ""
     why += ", begun on another machine" if run.mixed else ""

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from src.config import load_params
-from src.determinism import pin_arithmetic
+from src.config.load import load_params
+from src.runtime.determinism import pin_arithmetic
 
 pin_arithmetic(load_params(Path(__file__).parents[1] / "params.yaml"))

@@ -2,37 +2,25 @@
 
 import os
 import subprocess
-import sys
-from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 
 import jax
-import numpy as np
 import pytest
 
 from benchmarks.project import with_values
 from src import paths
-from src import stage as stage_runner
-from src.config import Params, load_params
+from src.config.load import load_params
+from src.config.params import Params
+from src.data.examples import Source
 from src.data.prepared import save_prepared
-from src.data.split import Examples, Source
-from src.files import write_metrics
-from tests.imports import ROOT
+from src.storage.json_files import write_metrics
+from tests.helpers.examples import patterned
+from tests.helpers.imports import ROOT
+from tests.helpers.running import run_python
 
 os.environ.pop("FOURBEAT_RESUME_DIR", None)  # no save of the caller's may help
 # A shape that does not fit is an error, not a silent broadcast.
 jax.config.update("jax_numpy_rank_promotion", "raise")
-
-
-def patterned(count: int, seed: int, shape=(8, 8, 1), classes=3) -> Examples:
-    """Images that a network can learn: a bright stripe whose place tells the class."""
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, classes, count, dtype=np.int32)
-    images = rng.integers(0, 60, (count, *shape), dtype=np.uint8)
-    for image, label in zip(images, labels, strict=True):
-        image[2 * label : 2 * label + 2] += np.uint8(150)
-    return Examples(images, labels)
 
 
 @pytest.fixture
@@ -77,57 +65,6 @@ def write_params(tmp_path):
     return write
 
 
-def run_stage(
-    name: str, folder: Path, arguments: Sequence[str] = (), **environment: str
-) -> subprocess.CompletedProcess[str]:
-    """Runs a stage as DVC does, in `folder`, with the project's own sources."""
-    return run_python(["-m", f"stages.{name}", *arguments], folder, **environment)
-
-
-def run_python(
-    arguments: Sequence[str], folder: Path, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    """Runs Python in `folder` with the project's own sources."""
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-
-
-# Prepare, and how much memory it needs beyond what its libraries do.
-MEASURED = """
-import atexit, re, runpy
-from pathlib import Path
-import src.data.prepared, src.data.source, src.data.arrays
-
-{setting}
-
-def peak():
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\\s*(\\d+) kB", status)[1])
-
-before = peak()
-atexit.register(lambda: Path("growth").write_text(str(peak() - before)))
-runpy.run_module("stages.prepare", run_name="__main__")
-"""
-
-
-def prepare_measured(
-    folder: Path, setting: str = ""
-) -> tuple[subprocess.CompletedProcess[str], int]:
-    """The prepare stage after a line of Python; kB that it needed at the peak."""
-    result = run_python(["-c", MEASURED.format(setting=setting)], folder)
-    growth = folder / "growth"
-    kilobytes = int(growth.read_text())
-    growth.unlink()
-    return result, kilobytes
-
-
 @pytest.fixture
 def run_source(tmp_path):
     """Runs a few lines of Python in `tmp_path`, with the project's own sources."""
@@ -136,13 +73,3 @@ def run_source(tmp_path):
         return run_python(["-c", source], tmp_path, **environment)
 
     return run
-
-
-def exit_code(stage: str, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Runs a stage in this process, in the working directory."""
-    main = import_module(f"stages.{stage}").main
-    for name in ("listen", "wait_for_me", "ignore"):  # signals are pytest's here
-        monkeypatch.setattr(f"src.interrupt.{name}", lambda: None)
-    with pytest.raises(SystemExit) as ended:
-        stage_runner.run_stage(stage, main)
-    return ended.value.code

@@ -8,12 +8,12 @@ from flax import nnx
 
 from benchmarks.contestants import Prepare, Run
 from benchmarks.task import HIDDEN, LEARNING_RATE, WEIGHT_DECAY, Task
-from src.checkpoint import with_weights
-from src.config import load_params
-from src.data.split import Examples
+from src.config.load import load_params
+from src.data.examples import Examples
 from src.models.architecture import Architecture
-from src.state import STEPS, build_state, seed_key, with_empty_metrics
-from src.step import run_chunk
+from src.models.checkpoint import with_weights
+from src.training.chunk import run_chunk
+from src.training.state import STEPS, build_state, seed_key, with_empty_metrics
 
 
 def build(task: Task, log_every: int = 100) -> Prepare:

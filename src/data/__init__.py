@@ -1,1 +1,1 @@
-"""From any source to three splits of uint8 images and int32 labels."""
+"""Examples, the prepared splits, and pictures as pixels."""

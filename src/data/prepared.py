@@ -14,22 +14,22 @@ import numpy as np
 from pydantic import BaseModel
 
 from src import paths
-from src.data.shards import ABOUT, find_shards, in_memory, join, shard_name
-from src.data.split import (
+from src.data.examples import (
     Examples,
     Source,
     check_examples,
     class_counts,
-    cut,
-    fingerprints,
-    take,
+    image_hashes,
+    select,
+    stratified_split,
 )
-from src.errors import DataError
-from src.faults import shortened
-from src.files import digest, read_record, write_record
-from src.located import locate_arrays
-from src.npz import write_arrays
-from src.storage import make_folder, remove, write_bytes
+from src.data.shards import ABOUT, concatenate, find_shards, in_memory, shard_name
+from src.errors import DataError, shortened
+from src.storage.atomic import make_folder, remove, write_bytes
+from src.storage.json_files import read_record, write_record
+from src.storage.lazy_npz import locate_arrays
+from src.storage.npz import write_arrays
+from src.storage.reading import digest
 
 REPAIR = "Make it anew: dvc repro prepare"
 MAX_CLASSES, MAX_NAME = 10_000, 100  # letters
@@ -73,11 +73,11 @@ def divide(source: Source, fraction: float, seed: int) -> dict[SplitName, Exampl
     """
     train, validation, test = source.train, source.validation, source.test
     if test is None:
-        rest, rows = cut(train, TEST_FRACTION, (seed, CUT_TEST))
-        train, test = take(train, rest), take(train, rows)
+        rest, rows = stratified_split(train, TEST_FRACTION, (seed, CUT_TEST))
+        train, test = select(train, rest), select(train, rows)
     if validation is None:
-        rest, rows = cut(train, fraction, (seed, CUT_VALIDATION))
-        train, validation = take(train, rest), take(train, rows)
+        rest, rows = stratified_split(train, fraction, (seed, CUT_VALIDATION))
+        train, validation = select(train, rest), select(train, rows)
     splits: dict[SplitName, Examples] = {
         "train": train,
         "validation": validation,
@@ -138,7 +138,7 @@ def save_prepared(source: Source, splits: dict[SplitName, Examples]) -> dict[str
         for name, files in digests.items()
         if len(files) > 1
     }
-    seen = {name: fingerprints(split.images) for name, split in splits.items()}
+    seen = {name: image_hashes(split.images) for name, split in splits.items()}
     manifest = {
         "dataset": source.name,
         "version": source.version,
@@ -208,7 +208,7 @@ def open_split(name: SplitName, manifest: Manifest) -> Examples:
             f"{paths.SHARDS / name}: expected the {len(files) - 1} shards of {name} "
             f"that {paths.MANIFEST} lists, found {len(found) - 1}. {REPAIR}"
         )
-    return join(
+    return concatenate(
         [
             (paths.PREPARED / file, open_part(paths.PREPARED / file, sha256, manifest))
             for file, sha256 in files.items()

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from src.data.split import Examples
-from src.data.stored import Images, StoredImages
+from src.data.examples import Examples
+from src.data.lazy_images import Images, LazyImages
 from src.errors import DataError
-from src.located import Stored
+from src.storage.lazy_npz import LazyArray
 
 SPLITS = "train", "validation", "test"
 ABOUT = "about.txt"  # lies beside the shards: DVC warns of an empty folder
@@ -54,11 +54,11 @@ def check_strangers(folder: Path) -> None:
             )
 
 
-def join(parts: Sequence[tuple[Path, Examples]]) -> Examples:
+def concatenate(parts: Sequence[tuple[Path, Examples]]) -> Examples:
     """One split of several, in their order.
 
     Args:
-        parts: each with its file; images `Stored` or in memory, labels in memory.
+        parts: each with its file; images `LazyArray` or in memory, labels in memory.
 
     Raises:
         DataError: their images have different shapes.
@@ -74,14 +74,14 @@ def join(parts: Sequence[tuple[Path, Examples]]) -> Examples:
     return Examples(join_images([part.images for _, part in parts]), labels)
 
 
-def join_images(arrays: Sequence[Stored | np.ndarray]) -> Images:
+def join_images(arrays: Sequence[LazyArray | np.ndarray]) -> Images:
     """One after the other: left in their files if all lie there, else in memory."""
-    stored = [array for array in arrays if isinstance(array, Stored)]
+    stored = [array for array in arrays if isinstance(array, LazyArray)]
     if len(stored) == len(arrays):
-        return StoredImages(stored)
+        return LazyImages(stored)
     return np.concatenate([in_memory(array) for array in arrays])
 
 
-def in_memory(array: Stored | np.ndarray) -> np.ndarray:
+def in_memory(array: LazyArray | np.ndarray) -> np.ndarray:
     """The array, read if it is not yet."""
-    return array.read() if isinstance(array, Stored) else array
+    return array.read() if isinstance(array, LazyArray) else array

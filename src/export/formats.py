@@ -9,18 +9,19 @@ import jax
 import numpy as np
 
 from src import paths
-from src.checkpoint import Trained
-from src.config import FormatName
-from src.data.stored import Images, pieces
+from src.config.names import FormatName
+from src.data.lazy_images import Images, pieces
 from src.errors import ParameterError
 from src.export import numpy, onnx, saved_model, stablehlo, tflite, tflite_int8
 from src.export.load import digest_of_files
 from src.export.quiet import quiet
 from src.export.shipped import run
-from src.files import digest, json_bytes, sealed
-from src.interrupt import raise_if_stopped
-from src.npz import pack_arrays
-from src.storage import remove, write_bytes
+from src.models.checkpoint import Trained
+from src.signals import raise_if_stopped
+from src.storage.atomic import remove, write_bytes
+from src.storage.json_files import json_bytes, sealed
+from src.storage.npz import pack_arrays
+from src.storage.reading import digest
 
 CALIBRATION = 500  # training images that int8 takes its ranges from
 

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 
 from src.export.shipped.run import BATCH, measure
-from src.models import Model
+from src.models.build import Model
 
 NETWORK = "trained network, jax.jit"
 HEADER = f"{'ms per call':<26}  1 image      p99  {BATCH} images      p99     MB"

@@ -9,10 +9,11 @@ import numpy as np
 from pydantic import BaseModel, Field, PositiveInt, model_validator
 
 from src import paths
-from src.errors import DataError, ParameterError
+from src.errors import DataError, ParameterError, one_line
 from src.export.quiet import quiet
 from src.export.shipped import run
-from src.files import digest, one_line, read_bytes, read_record
+from src.storage.json_files import read_record
+from src.storage.reading import digest, read_bytes
 
 REPAIR = "Export anew: dvc repro export"
 LIMIT = 2 << 30  # bytes of a file

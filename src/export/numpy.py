@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from src.checkpoint import Trained
 from src.export.shipped import numpy_predictor
-from src.npz import pack_arrays
+from src.models.checkpoint import Trained
+from src.storage.npz import pack_arrays
 
 FILE = "numpy_predictor.py"
 RUNTIME: str | None = None

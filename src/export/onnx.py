@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from src.checkpoint import Trained
-from src.models.layers import probabilities
+from src.models.checkpoint import Trained
+from src.models.layer_list import probabilities
 
 FILE = "model.onnx"
 RUNTIME: str | None = "onnxruntime"

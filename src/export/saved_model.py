@@ -5,8 +5,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from src.checkpoint import Trained
-from src.export.tensorflow_function import tensorflow_function
+from src.export.tf_function import tensorflow_function
+from src.models.checkpoint import Trained
 
 FILE = "saved_model"
 RUNTIME: str | None = "tensorflow"

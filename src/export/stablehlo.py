@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from jax import export
 
-from src.checkpoint import Trained
+from src.models.checkpoint import Trained
 
 FILE = "model.stablehlo"
 RUNTIME: str | None = "jax flatbuffers"

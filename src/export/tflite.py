@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from src.checkpoint import Trained
-from src.export.tensorflow_function import tensorflow_function
+from src.export.tf_function import tensorflow_function
+from src.models.checkpoint import Trained
 
 FILE = "model.tflite"
 RUNTIME: str | None = "ai-edge-litert"

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from src.checkpoint import Trained
-from src.export.tensorflow_function import tensorflow_function
+from src.export.tf_function import tensorflow_function
+from src.models.checkpoint import Trained
 
 FILE = "model_int8.tflite"
 RUNTIME: str | None = "ai-edge-litert"

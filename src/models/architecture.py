@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from src.config import ModelName
+from src.config.names import ModelName
 
 SMALLEST = {"mlp": 1, "cnn": 4, "cnn_max": 4}  # pixels a side: two poolings leave one
 UNITS = {"mlp": 256, "cnn": 256, "cnn_max": 128}  # of the dense layer, if not told

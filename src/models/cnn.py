@@ -6,12 +6,12 @@ import jax
 from flax import nnx
 
 from src.models.architecture import Architecture
-from src.models.block import convolve_relu_pool
 from src.models.convolution import average_pool, convolve, max_pool
 from src.models.dropout import Dropout
-from src.models.layers import Layer
-from src.models.pixels import as_floats
-from src.models.slices import in_slices
+from src.models.fused_block import convolve_relu_pool
+from src.models.layer_list import Layer
+from src.models.microbatch import in_slices
+from src.models.normalize import as_floats
 
 FILTERS = 32, 64
 

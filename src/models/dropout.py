@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from src.devices import BATCH, within_device
+from src.sharding import BATCH, within_device
 
 
 class Dropout(nnx.Dropout):

@@ -7,8 +7,8 @@ from flax import nnx
 
 from src.models.architecture import Architecture
 from src.models.dropout import Dropout
-from src.models.layers import Layer
-from src.models.pixels import as_floats
+from src.models.layer_list import Layer
+from src.models.normalize import as_floats
 
 
 class MLP(nnx.Module):

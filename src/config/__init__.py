@@ -1,0 +1,1 @@
+"""Parameters: their types, names, bounds and error messages."""

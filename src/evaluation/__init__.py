@@ -1,0 +1,1 @@
+"""Metrics and predictions from a trained model."""

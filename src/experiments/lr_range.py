@@ -1,0 +1,121 @@
+"""The LR range test: how the loss goes while the learning rate grows at every step.
+
+Source: Smith 2017, arXiv:1506.01186, section 3.3; exponential growth and the smoothed
+loss as Howard and Gugger have them (fastai, `lr_find`).
+"""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from src.config.params import Params
+from src.errors import DivergedError
+from src.models.architecture import Architecture
+from src.signals import raise_if_stopped
+from src.training.batches import BatchSource
+from src.training.chunk import ChunkResult, run_chunk
+from src.training.data import count_steps, epoch_order
+from src.training.state import STEPS, build_state, seed_key
+
+SMOOTHING = 0.9  # share of the running mean of the losses that a step keeps
+TOO_FAR = 4  # times the lowest loss: there is nothing more to learn
+
+
+class Range(NamedTuple):
+    """A value for each step that was taken."""
+
+    rates: np.ndarray
+    losses: np.ndarray  # of the batches, nats
+    smoothed: np.ndarray
+
+    @property
+    def suggestion(self) -> float:
+        """The rate at which the smoothed loss falls fastest, before it is lowest.
+
+        Fastest per factor of the rate, not per difference. A peak of a schedule can be
+        two or three times higher.
+        """
+        lowest = max(int(self.smoothed.argmin()), 1)
+        slopes = np.gradient(self.smoothed, np.log(self.rates))
+        return float(self.rates[int(slopes[: lowest + 1].argmin())])
+
+
+def find_range(split: BatchSource, architecture: Architecture, params: Params) -> Range:
+    """Trains on `lr_range_steps` batches, from `lr_range_low` up to `lr_range_high`.
+
+    Ends early where the loss has left all hope. Like training but for the schedule,
+    and in float32 throughout.
+
+    Args:
+        split: the training examples.
+        architecture: of the network.
+        params: the run's.
+
+    Raises:
+        ParameterError: a batch is larger than the split.
+        DivergedError: the first losses are not finite.
+    """
+    rates: list[float] = []
+    losses: list[float] = []
+    smoothed: list[float] = []
+    mean = 0.0
+    for rate, loss in rising_losses(split, architecture, params):
+        if not math.isfinite(loss):
+            break
+        mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
+        rates.append(rate)
+        losses.append(loss)
+        smoothed.append(mean / (1 - SMOOTHING ** len(losses)))
+        if smoothed[-1] > TOO_FAR * min(smoothed):
+            break
+    if len(rates) < 3:
+        raise DivergedError(
+            f"step {len(rates) + 1}: expected finite losses at the lowest rates, found "
+            f"others at {params.lr_range_low:g}. Lower lr_range_low."
+        )
+    return Range(np.array(rates), np.array(losses), np.array(smoothed))
+
+
+def rising_losses(
+    split: BatchSource, architecture: Architecture, params: Params
+) -> Iterator[tuple[float, float]]:
+    """Trains a step at a time; the rate and the loss of each.
+
+    Raises:
+        ParameterError: a batch is larger than the split.
+    """
+    growing = {
+        "schedule": "exponential",
+        "lr": params.lr_range_low,
+        "lr_end": params.lr_range_high,
+        "epochs": 1,
+        "warmup_epochs": 0.0,
+        "on_nan": "stop",
+        "precision": "float32",  # a skipped step would repeat its rate
+    }
+    steps = params.lr_range_steps
+    rising = params.model_copy(update=growing)
+    graph, state = build_state(rising, architecture, steps - 1)
+    count = len(split)
+    epochs = -(-steps // count_steps(count, params.batch_size))
+    orders = [
+        epoch_order(count, params.batch_size, params.seed, epoch)
+        for epoch in range(1, epochs + 1)
+    ]
+    blocks = split.blocks(np.concatenate(orders)[:steps])
+    block = next(blocks)
+    key = seed_key(params.seed, STEPS)
+    for step in range(steps):
+        if step == block.stop:
+            block = next(blocks)
+        state, result = run_chunk(
+            *(state, block.examples, block.rows, step, step + 1, 0, key),
+            graph=graph,
+            params=rising,
+        )
+        chunk: ChunkResult = jax.device_get(result)
+        raise_if_stopped()
+        yield float(chunk.lr), float(chunk.loss)

@@ -1,0 +1,1 @@
+"""How a stage runs: exit codes, processes, cores, determinism."""

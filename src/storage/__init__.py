@@ -1,0 +1,1 @@
+"""Atomic writes, checked reads, npz files and lineage."""

@@ -1,0 +1,53 @@
+"""Carried out of today's src/files.py."""
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from src.errors import DataError, one_line
+from src.storage.atomic import write_bytes
+from src.storage.json_files import rounded
+from src.storage.reading import MAX_TABLE, digest, read_bytes
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Writes a table, floats rounded as in the metrics; returns its SHA-256."""
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([rounded(value) for value in row] for row in rows)
+    content = table.getvalue().encode()
+    write_bytes(path, content)
+    return digest(content)
+
+
+def read_columns(
+    path: Path,
+    repair: str,
+    kinds: Mapping[str, Callable[[str], Any]],
+    sha256: str | None = None,
+) -> dict[str, list[Any]]:
+    """Columns of a table.
+
+    Args:
+        path: a CSV file.
+        repair: what its reader should do when it is missing or broken, a sentence.
+        kinds: what makes a value of a cell, by column.
+        sha256: the digest that was recorded when the file was written, if one was.
+
+    Raises:
+        DataError: it is missing, has another digest, or lacks a column or a row.
+    """
+    content = read_bytes(path, repair, MAX_TABLE, sha256)
+    try:
+        rows = list(csv.DictReader(io.StringIO(content.decode(), newline="")))
+        if not rows:
+            raise ValueError("no rows")
+        return {name: [kind(row[name]) for row in rows] for name, kind in kinds.items()}
+    except (KeyError, ValueError, TypeError, csv.Error) as error:
+        raise DataError(
+            f"{path}: expected a table with {', '.join(kinds)}, found "
+            f"{one_line(error)}. {repair}"
+        ) from None

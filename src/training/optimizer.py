@@ -1,0 +1,167 @@
+"""The optimizer: one chain, in one order, for every name in `params.yaml`.
+
+The gradient goes through these, top to bottom:
+
+1. clip     each number cut off at `clip_value`; then all of it scaled down where its
+            norm is above `clip_norm`
+2. scale    what gives the optimizer its name: momentum, moments, signs, rotations
+3. decay    plus `weight_decay` times the weight, kernels only: decoupled from 2
+            (Loshchilov and Hutter 2019, arXiv:1711.05101)
+4. trust    lamb only: times norm of the weights by norm of the step, layer by layer
+5. schedule times the learning rate of this step, negative: downhill
+
+A step that is skipped does not count: the schedule goes on where it was.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from src.config.params import Params
+
+# What a muon step is scaled to, so that lr and decay of adamw fit it: Liu et al. 2025,
+# arXiv:2502.16982, section 2.2.
+MUON_SIZE = 0.2
+CYCLE_START, CYCLE_END = 25, 1e4  # one_cycle: from lr / 25 to a ten-thousandth of that
+
+
+def build_optimizer(
+    params: Params, steps_per_epoch: int
+) -> optax.GradientTransformation:
+    """The chain that the parameters describe."""
+    decay = params.weight_decay if params.optimizer != "adam" else 0.0
+    schedule = build_schedule(params, steps_per_epoch)
+    rate = params.lr if params.schedule == "plateau" else schedule
+    return optax.chain(
+        optax.clip(params.clip_value) if params.clip_value else optax.identity(),
+        optax.clip_by_global_norm(params.clip_norm)
+        if params.clip_norm
+        else optax.identity(),
+        scale_gradient(params),
+        optax.add_decayed_weights(decay, mask=is_kernel) if decay else optax.identity(),
+        optax.scale_by_trust_ratio()
+        if params.optimizer == "lamb"
+        else optax.identity(),
+        # Keeps the rate that it applied where `learning_rate` finds it.
+        optax.inject_hyperparams(optax.scale_by_learning_rate)(rate),
+    )
+
+
+def learning_rate(optimizer: nnx.Optimizer[Any]) -> nnx.Variable[jax.Array]:
+    """The rate of the last step; for `plateau`, of the next ones: float32 ()."""
+    rate: nnx.Variable[jax.Array] = optimizer.opt_state[-1].hyperparams["learning_rate"]
+    return rate
+
+
+def scale_gradient(params: Params) -> optax.GradientTransformation:
+    """The part of the chain that gives the optimizer its name."""
+    match params.optimizer:
+        case "sgd":
+            return optax.identity()
+        case "momentum":
+            return optax.trace(decay=params.momentum)
+        case "nesterov":
+            return optax.trace(decay=params.momentum, nesterov=True)
+        case "adam" | "adamw" | "lamb":
+            return optax.scale_by_adam()
+        case "rmsprop":
+            return optax.scale_by_rms()
+        case "lion":
+            return optax.scale_by_lion()
+        case "muon":
+            return scale_by_muon(params.momentum)
+
+
+def scale_by_muon(momentum: float) -> optax.GradientTransformation:
+    """Kernels by muon, their filters or units as columns; biases by adam.
+
+    Source: Jordan 2024, kellerjordan.github.io/posts/muon.
+    """
+
+    def dimensions(updates: nnx.State) -> nnx.State:
+        return jax.tree.map(
+            lambda update: optax.contrib.MuonDimensionNumbers(
+                tuple(range(update.ndim - 1)), update.ndim - 1
+            ),
+            updates,
+        )
+
+    def resize(updates: nnx.State, _: object) -> nnx.State:
+        return jax.tree.map(
+            lambda update: (
+                update * (MUON_SIZE * max(update.shape[-1], update[..., 0].size) ** 0.5)
+            ),
+            updates,
+        )
+
+    kernels = optax.chain(
+        optax.contrib.scale_by_muon(beta=momentum, weight_dimension_numbers=dimensions),
+        optax.stateless(resize),
+    )
+    return optax.partition(
+        {"kernel": kernels, "bias": optax.scale_by_adam()},
+        lambda weights: jax.tree.map(
+            lambda kernel: "kernel" if kernel else "bias", is_kernel(weights)
+        ),
+    )
+
+
+def is_kernel(weights: nnx.State) -> nnx.State:
+    """A tree of truth values, True for kernels: biases have one dimension."""
+    return jax.tree.map(lambda weight: weight.ndim > 1, weights)
+
+
+def build_schedule(params: Params, steps_per_epoch: int) -> optax.Schedule:
+    """The learning rate as a function of the steps taken before, from 0.
+
+    With `t` of `T` steps taken, and `w` steps of warm-up:
+
+    - cosine: lr_end + (lr - lr_end) (1 + cos(pi t / T)) / 2
+    - warmup_cosine: lr t / w, then cosine over the other T - w steps
+    - linear: lr + (lr_end - lr) t / T
+    - exponential: lr (lr_end / lr)^(t / T)
+    - piecewise: lr lr_factor^(how many of lr_milestones are over)
+    - one_cycle: half a cosine from lr / 25 up to lr in w steps, then half a cosine down
+      to lr / 250,000 (Smith and Topin 2018, arXiv:1708.07120, as optax has it)
+    - constant, and plateau's first: lr
+    """
+    lr, end = params.lr, params.lr_end
+    warms_up = params.schedule in ("warmup_cosine", "one_cycle")
+    warmup = round(params.warmup_epochs * steps_per_epoch) if warms_up else 0
+    # A run that is all warm-up still needs a step to come down in.
+    total = max(params.epochs * steps_per_epoch, warmup + 1)
+    match params.schedule:
+        case "constant" | "plateau":
+            return optax.constant_schedule(lr)
+        case "cosine":
+            schedule = optax.cosine_decay_schedule(lr, total, alpha=end / lr)
+        case "warmup_cosine":
+            schedule = optax.warmup_cosine_decay_schedule(
+                0.0, lr, warmup, total, end_value=end
+            )
+            return clamp_end(schedule, end, total)
+        case "linear":
+            schedule = optax.linear_schedule(lr, end, total)
+        case "exponential":
+            schedule = optax.exponential_decay(lr, total, end / lr)
+        case "piecewise":
+            falls: dict[int, float] = {}
+            for epoch in params.lr_milestones:
+                step = round(epoch * steps_per_epoch)  # two may be over in one step
+                falls[step] = falls.get(step, 1.0) * params.lr_factor
+            return optax.piecewise_constant_schedule(lr, falls)
+        case "one_cycle":
+            low, lowest = lr / CYCLE_START, lr / CYCLE_START / CYCLE_END
+            up = optax.cosine_decay_schedule(low, max(warmup, 1), alpha=CYCLE_START)
+            down = optax.cosine_decay_schedule(lr, total - warmup, alpha=lowest / lr)
+            schedule = optax.join_schedules([up, down], [warmup])
+            return clamp_end(schedule, lowest, total)
+    return clamp_end(schedule, end, total)
+
+
+def clamp_end(schedule: optax.Schedule, end: float, total: int) -> optax.Schedule:
+    """The schedule, without the rounding errors of its last value."""
+    return lambda count: jnp.where(count >= total, end, schedule(count))

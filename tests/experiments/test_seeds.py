@@ -1,0 +1,51 @@
+"""The same run over seeds: its statistics, and that it leaves everything as it was."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from src.experiments.seeds import summarize
+from tests.helpers.imports import ROOT
+from tests.helpers.running import run_stage
+
+
+@pytest.mark.parametrize("count", [2, 5, 30])
+def test_interval_is_that_of_scipys_t_test(count):
+    values = np.random.default_rng(count).normal(0.9, 0.01, count)
+    found = summarize(values.tolist())
+    expected = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert found.mean == pytest.approx(values.mean())
+    assert found.standard_deviation == pytest.approx(values.std(ddof=1))
+
+
+def test_repeat_trains_each_seed_elsewhere_and_reports_all(write_params, tmp_path):
+    changes = {"model": "mlp", "epochs": 2, "data_path": ROOT / "data/raw"}
+    write_params(seed=3, **changes)
+    alone = {}
+    for seed in (3, 4):
+        write_params(seed=seed, **changes)
+        for stage in ("prepare", "train", "evaluate"):
+            assert run_stage(stage, tmp_path).returncode == 0
+        scores = json.loads((tmp_path / "metrics/test.json").read_text())["test"]
+        alone[seed] = scores["accuracy"]
+    write_params(seed=3, **changes)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    result = run_stage("repeat", tmp_path, arguments=["--seeds", "2"])
+
+    assert result.returncode == 0, result.stderr
+    for seed, accuracy in alone.items():
+        assert f"seed {seed}: 355 images: accuracy {accuracy:.4f}" in result.stdout
+    repeated = json.loads((tmp_path / "metrics/repeat.json").read_text())["repeat"]
+    mean = (alone[3] + alone[4]) / 2
+    assert repeated["accuracy"]["mean"] == pytest.approx(mean, abs=2e-6)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize("arguments", [["--seeds", "1"], ["--seeds", "x"], ["--what"]])
+def test_wrong_arguments_end_with_code_two(write_params, tmp_path, arguments):
+    write_params()
+    assert run_stage("repeat", tmp_path, arguments=arguments).returncode == 2

@@ -1,0 +1,499 @@
+"""`python -m stages.predict` on pictures of every kind."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from contextlib import chdir
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from src import paths
+from src.errors import DataError, ParameterError
+from src.export.classify import parse, read_inputs
+from src.export.fit_picture import resized, to_input
+from src.export.formats import convert_all, write_files
+from src.export.load import ExportManifest, load_exported, quickest
+from src.storage.json_files import write_record
+from tests.export.test_formats import FORMATS, probabilities, untrained
+from tests.helpers.examples import patterned
+from tests.helpers.imports import ROOT
+from tests.helpers.running import run_stage
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning"
+)
+SHAPE = 8, 8, 1
+NAMES = ["low", "middle", "high"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A folder with a network in all formats, and its answers to a few pictures."""
+    folder = tmp_path_factory.mktemp("project")
+    trained = untrained("cnn")
+    examples = patterned(4, seed=4)
+    with chdir(folder):
+        write_files(
+            convert_all(
+                FORMATS, trained, patterned(60, 1).images, layers_agree=True
+            ).files
+        )
+    (folder / "pictures").mkdir()
+    for index, image in enumerate(examples.images):
+        Image.fromarray(image[:, :, 0]).save(folder / f"pictures/{index}.png")
+    return folder, probabilities(trained, examples.images)
+
+
+def predict(folder, *arguments, content=None):
+    """Runs the stage as a user does."""
+    return subprocess.run(
+        [sys.executable, "-m", "stages.predict", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        input=content,
+        timeout=120,
+        check=False,
+    )
+
+
+def ended_with(ended, code):
+    """The one line on stderr of what ended with this code, and printed nothing."""
+    assert ended.returncode == code, ended.stderr.decode()
+    assert ended.stdout == b""
+    (line,) = ended.stderr.decode().splitlines()
+    assert line.startswith("predict: ")
+    return line
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "model.stablehlo",
+        "saved_model",
+        "model.tflite",
+        "model.onnx",
+        "numpy_predictor.py",
+    ],
+)
+def test_every_format_gives_the_probabilities_of_the_network(project, file):
+    folder, expected = project
+    ended = predict(folder, "pictures", "--json", "--model", f"models/export/{file}")
+    assert ended.returncode == 0, ended.stderr.decode()
+    said = json.loads(ended.stdout)
+    assert [each["picture"] for each in said] == [f"pictures/{i}.png" for i in range(4)]
+    for each, row in zip(said, expected, strict=True):
+        order = np.argsort(-row)[:2]  # the top_k that it was trained with
+        assert [best["class"] for best in each["classes"]] == [NAMES[i] for i in order]
+        found = [best["probability"] for best in each["classes"]]
+        assert found == pytest.approx(row[order].tolist(), abs=1e-5)
+        assert each["changes"] == []
+
+
+def test_answer_for_a_person_is_a_line_for_each_picture(project):
+    folder, expected = project
+    ended = predict(folder, "pictures/1.png", "pictures/0.png")
+    lines = ended.stdout.decode().splitlines()
+    for line, index in zip(lines, (1, 0), strict=True):
+        name, row = NAMES[expected[index].argmax()], expected[index]
+        assert line.startswith(f"pictures/{index}.png: {name} {row.max():.1%}, ")
+    assert ended.stderr == b""
+
+
+def test_picture_comes_from_standard_input(project):
+    folder, expected = project
+    content = (folder / "pictures/2.png").read_bytes()
+    (said,) = json.loads(predict(folder, "-", "--json", content=content).stdout)
+    assert said["picture"] == "standard input"
+    assert said["classes"][0]["class"] == NAMES[expected[2].argmax()]
+
+
+def test_what_was_done_to_a_picture_is_said(project, tmp_path):
+    folder, _ = project
+    Image.new("RGB", (40, 20), "white").save(tmp_path / "wide.jpg")
+    ended = predict(folder, str(tmp_path / "wide.jpg"))
+    assert ended.returncode == 0
+    (warning,) = ended.stderr.decode().splitlines()
+    assert "inverted" in warning
+    assert "resized from 40 x 20 to 8 x 8 pixels" in warning
+
+
+NOT_PICTURES = {
+    "no file": ("none.png", None, "found no file"),
+    "a text": ("text.png", b"This is a text.", "found another kind of file"),
+    "an empty file": ("empty.png", b"", "found another kind of file"),
+    "a picture cut short": ("short.png", "cut", "found "),
+    "a folder without pictures": ("folder/text.txt", b"x", "found none"),
+}
+
+
+@pytest.mark.parametrize("case", NOT_PICTURES)
+def test_what_is_no_picture_ends_with_one_line(project, tmp_path, case):
+    name, content, message = NOT_PICTURES[case]
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    if content == "cut":
+        content = (project[0] / "pictures/0.png").read_bytes()[:60]
+    if content is not None:
+        path.write_bytes(content)
+    asked = path.parent if "folder" in name else path
+    line = ended_with(predict(project[0], "pictures/0.png", str(asked)), 3)
+    assert str(asked) in line
+    assert message in line
+
+
+def test_empty_standard_input_ends_with_one_line(project):
+    line = ended_with(predict(project[0], "-", content=b""), 3)
+    assert "standard input: expected a PNG or JPEG image" in line
+
+
+def test_picture_that_would_fill_the_memory_is_refused(project, tmp_path):
+    huge = io.BytesIO()
+    Image.new("1", (30_000, 30_000)).save(huge, "PNG")
+    line = ended_with(predict(project[0], "-", content=huge.getvalue()), 3)
+    assert "expected a PNG or JPEG image" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: IMAGE"),
+        (["x.png", "--modle", "y"], "unrecognized arguments: --modle"),
+        (["x.png", "--model"], "--model: expected one argument"),
+    ],
+)
+def test_wrong_arguments_end_with_one_line(project, arguments, message):
+    assert message in ended_with(predict(project[0], *arguments), 2)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("models/export/run.py", "expected one of the files that"),
+        ("models/export/none.onnx", "expected one of the files that"),
+        ("elsewhere/model.onnx", "elsewhere/model.onnx: expected a file of an export"),
+    ],
+)
+def test_model_that_is_none_ends_with_one_line(project, model, message):
+    line = ended_with(predict(project[0], "pictures/0.png", "--model", model), 3)
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    "name", ["model.onnx", "saved_model/saved_model.pb", "weights.npz", "manifest.json"]
+)
+def test_changed_export_is_not_run(project, name):
+    folder, _ = project
+    path = folder / "models/export" / name
+    content = path.read_bytes()
+    files = {
+        "saved_model/saved_model.pb": "saved_model",
+        "weights.npz": "numpy_predictor.py",
+    }
+    file = files.get(name, "model.onnx")
+    path.write_bytes(content[:200] + bytes([content[200] ^ 1]) + content[201:])
+    try:
+        asked = "pictures/0.png", "--model", f"models/export/{file}"
+        assert "Export anew: dvc repro export" in ended_with(predict(folder, *asked), 3)
+    finally:
+        path.write_bytes(content)
+
+
+def test_missing_runtime_is_named(project, monkeypatch):
+    monkeypatch.chdir(project[0])
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ParameterError, match="expected the package onnxruntime"):
+        load_exported(paths.EXPORT / "model.onnx")
+
+
+def test_without_an_export_the_stage_that_makes_it_is_named(prepared):
+    ended = run_stage("predict", prepared, ["x.png"])
+    assert ended.returncode == 3
+    assert "models/export/manifest.json" in ended.stderr
+    assert "dvc repro export" in ended.stderr
+
+
+def test_quickest_format_that_is_there_is_taken(prepared):
+    write_files(
+        convert_all(
+            ["numpy"], untrained("mlp"), patterned(9, 1).images, layers_agree=True
+        ).files
+    )
+    assert load_exported(None).classify(patterned(2, 1).images).shape == (2, 3)
+
+
+def test_standard_input_is_read_once(project):
+    assert "it can be read only once" in ended_with(predict(project[0], "-", "-"), 2)
+
+
+def test_picture_that_is_named_twice_is_answered_twice(project):
+    asked = "pictures/0.png", "pictures/0.png", "--json"
+    said = json.loads(predict(project[0], *asked).stdout)
+    assert len(said) == 2
+    assert said[0] == said[1]
+
+
+def test_folder_gives_its_pictures_and_nothing_else(project, tmp_path):
+    folder = tmp_path / "album"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "folder.png").mkdir()
+    image = (project[0] / "pictures/0.png").read_bytes()
+    for name in ("a.png", "inner/b.PNG", "._a.png", ".hidden.jpg", "notes.txt"):
+        (folder / name).write_bytes(image)
+    said = json.loads(predict(project[0], str(folder), "--json").stdout)
+    names = [each["picture"].removeprefix(f"{folder}/") for each in said]
+    assert names == ["a.png", "inner/b.PNG"]
+
+
+def test_name_of_a_picture_cannot_move_the_cursor(project, tmp_path):
+    path = tmp_path / "red\x1b[31m\nline.png"
+    Image.new("L", (20, 20)).save(path)
+    ended = predict(project[0], str(path))
+    assert len(ended.stdout.splitlines()) == len(ended.stderr.splitlines()) == 1
+    assert b"\x1b" not in ended.stdout + ended.stderr
+
+
+def test_name_that_the_terminal_cannot_write_is_escaped(project, tmp_path):
+    path = tmp_path / "\N{SNOWMAN}.png"
+    Image.new("L", (8, 8)).save(path)
+    ended = subprocess.run(
+        [sys.executable, "-m", "stages.predict", str(path)],
+        cwd=project[0],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert b"\\u2603.png" in ended.stdout
+
+
+def test_photograph_of_a_large_camera_is_taken(project, tmp_path):
+    path = tmp_path / "photo.jpg"
+    pixels = np.zeros((4000, 6000), np.uint8)
+    pixels[1000:3000, 2500:3500] = 200
+    Image.fromarray(pixels).save(path)
+    ended = predict(project[0], str(path))
+    assert ended.returncode == 0, ended.stderr.decode()
+    assert b"resized from 6000 x 4000 to 8 x 8 pixels" in ended.stderr
+
+
+WRONG_MANIFESTS = {
+    "no room for a pixel": ("input", {"shape": ["batch", 0, 8, 1], "background": 0}),
+    "room for billions": ("input", {"shape": ["b", 60000, 60000, 3], "background": 0}),
+    "two channels": ("input", {"shape": ["batch", 8, 8, 2], "background": 0}),
+    "too few names": ("class_names", ["low"]),
+    "no best class": ("model", {"parameters": {"top_k": -1}}),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_MANIFESTS)
+def test_manifest_that_cannot_be_is_refused(project, monkeypatch, case):
+    monkeypatch.chdir(project[0])
+    path = paths.EXPORT / "manifest.json"
+    before = path.read_bytes()
+    key, value = WRONG_MANIFESTS[case]
+    content = json.loads(before)
+    del content["sha256_of_the_rest"]
+    write_record(path, {**content, key: value})
+    try:
+        with pytest.raises(DataError, match=r"manifest\.json: .*expected another"):
+            load_exported(None)
+    finally:
+        path.write_bytes(before)
+
+
+def test_format_is_taken_whose_runtime_is_there(project, monkeypatch):
+    monkeypatch.chdir(project[0])
+    for package in ("onnxruntime", "ai_edge_litert"):
+        monkeypatch.setitem(sys.modules, package, None)
+    manifest = load_exported(None).manifest
+    assert quickest(manifest) == "numpy_predictor.py"
+
+
+def test_options_are_read():
+    asked = parse(["a.png", "b.png", "--json", "--model", "m.onnx"])
+    assert (asked.pictures, str(asked.model), asked.json) == (
+        ["a.png", "b.png"],
+        "m.onnx",
+        True,
+    )
+
+
+# A picture as the network takes it.
+
+
+def grey(pixels):
+    return Image.fromarray(np.asarray(pixels, np.uint8))
+
+
+def test_picture_of_the_right_kind_passes_as_it_is():
+    image = patterned(1, seed=1).images[0]
+    found = to_input(grey(image[:, :, 0]), SHAPE, background=20)
+    assert np.array_equal(found.image, image)
+    assert found.changes == []
+
+
+def test_colours_of_equal_parts_are_grey():
+    image = patterned(1, seed=1).images[0]
+    found = to_input(grey(image.repeat(3, 2)), SHAPE, background=20)
+    assert np.array_equal(found.image, image)
+    assert found.changes == []
+
+
+def test_colours_become_grey_by_their_brightness():
+    picture = Image.new("RGB", (8, 8), (200, 100, 50))
+    found = to_input(picture, SHAPE, background=128)
+    expected = round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)  # ITU-R BT.601
+    assert abs(int(found.image[0, 0, 0]) - expected) <= 1
+    assert found.changes == ["made grey"]
+
+
+def test_grey_picture_becomes_three_channels_for_a_network_of_colours():
+    image = patterned(1, seed=1).images[0]
+    found = to_input(grey(image[:, :, 0]), (8, 8, 3), background=20)
+    assert np.array_equal(found.image, image.repeat(3, 2))
+    assert found.changes == []
+
+
+@pytest.mark.parametrize(("background", "edge"), [(0, 255), (250, 5)])
+def test_picture_on_the_opposite_background_is_inverted(background, edge):
+    pixels = np.full((8, 8), edge)
+    pixels[3:5, 3:5] = 100
+    found = to_input(grey(pixels), SHAPE, background)
+    assert np.array_equal(found.image[:, :, 0], 255 - pixels)
+    assert "inverted" in found.changes[0]
+
+
+@pytest.mark.parametrize(("background", "edge"), [(0, 120), (128, 255), (0, 10)])
+def test_polarity_that_is_not_plain_is_left_alone(background, edge):
+    found = to_input(grey(np.full((8, 8), edge)), SHAPE, background)
+    assert (found.image == edge).all()
+    assert found.changes == []
+
+
+def test_photograph_is_never_inverted_for_a_network_of_colours():
+    found = to_input(Image.new("RGB", (8, 8), "white"), (8, 8, 3), background=10)
+    assert (found.image == 255).all()
+
+
+def test_larger_picture_is_averaged_not_sampled():
+    checks = np.indices((80, 80)).sum(0) % 2 * 255
+    found = to_input(grey(checks), SHAPE, background=128)
+    assert np.abs(found.image.astype(int) - 127).max() <= 4
+
+
+@pytest.mark.parametrize("size", [(80, 80), (56, 56), (7, 7), (29, 31)])
+def test_size_is_changed_by_the_mean_of_each_area(size):
+    """Against means of a picture that is first made much larger."""
+    height, width = size
+    pixels = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
+    large = pixels.repeat(28, 0).repeat(28, 1).astype(np.float64)
+    expected = large.reshape(28, height, 28, width).mean((1, 3))
+    found = np.asarray(resized(grey(pixels), 28, 28))
+    assert np.abs(found - expected).max() <= 0.5 + 1e-3
+
+
+def test_proportions_are_kept_and_the_rest_is_like_the_border():
+    pixels = np.full((16, 32), 30)
+    pixels[:, 12:20] = 230  # a bar of the full height, a quarter of the width
+    found = to_input(grey(pixels), SHAPE, background=30).image[:, :, 0]
+    edge = round(
+        float(np.concatenate([pixels[0], pixels[-1], *pixels[:, [0, -1]].T]).mean())
+    )
+    assert (found[:2] == edge).all()
+    assert (found[6:] == edge).all()
+    assert (found[3:5, 3:5] > 200).all()
+    assert (found[3:5, :2] < 60).all()
+
+
+@pytest.mark.parametrize(("ink", "paper"), [("black", 255), ("white", 0)])
+def test_what_is_drawn_on_nothing_gets_paper_that_it_stands_out_from(ink, paper):
+    picture = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    picture.paste(Image.new("RGBA", (2, 2), ink), (3, 3))
+    found = to_input(picture, SHAPE, background=128)
+    assert found.image[0, 0, 0] == paper
+    assert found.image[3, 3, 0] == 255 - paper
+    assert found.changes[0].startswith("laid on ")
+
+
+def test_picture_that_lets_nothing_through_is_laid_on_nothing():
+    image = patterned(1, seed=1).images[0, :, :, 0]
+    picture = grey(image).convert("RGBA")
+    found = to_input(picture, SHAPE, background=20)
+    assert np.array_equal(found.image[:, :, 0], image)
+    assert found.changes == []
+
+
+def test_room_beside_a_coloured_picture_has_its_colour():
+    found = to_input(Image.new("RGB", (16, 8), (0, 0, 255)), (8, 8, 3), background=0)
+    assert (found.image == (0, 0, 255)).all()
+
+
+def test_eight_bits_that_are_stored_in_sixteen_stay_as_they_are():
+    image = patterned(1, seed=1).images[0, :, :, 0]
+    found = to_input(Image.fromarray(image.astype(np.uint16)), SHAPE, background=20)
+    assert np.array_equal(found.image[:, :, 0], image)
+
+
+def test_sixteen_bits_become_eight():
+    pixels = np.linspace(0, 65535, 64).reshape(8, 8).astype(np.uint16)
+    found = to_input(Image.fromarray(pixels), SHAPE, background=128)
+    assert np.array_equal(found.image[:, :, 0], pixels // 257)
+    assert found.changes == ["16 bits made 8"]
+
+
+def test_picture_is_turned_as_its_camera_says():
+    image = patterned(1, seed=1).images[0, :, :, 0]
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown a quarter turn clockwise
+    file = io.BytesIO()
+    grey(image).save(file, "PNG", exif=exif)
+    with Image.open(file) as picture:
+        found = to_input(picture, SHAPE, background=20)
+    assert np.array_equal(found.image[:, :, 0], np.rot90(image, -1))
+    assert found.changes == ["turned as its camera says"]
+
+
+def test_margin_that_training_images_lack_is_mentioned():
+    pixels = np.zeros((100, 100), np.uint8)
+    pixels[40:60, 45:55] = 255
+    advice = "little of it is not background: cut a square around the thing"
+    assert advice in to_input(grey(pixels), SHAPE, background=0).changes
+    cut = pixels[38:62, 38:62]
+    assert advice not in to_input(grey(cut), SHAPE, background=0).changes
+
+
+def test_paper_in_the_shade_is_not_inverted_but_mentioned():
+    pixels = np.full((100, 100), 150, np.uint8)
+    pixels[5:95, 40:60] = 20
+    found = to_input(grey(pixels), SHAPE, background=0)
+    assert "its border is neither dark nor bright: not inverted" in found.changes
+    found = to_input(grey(pixels), SHAPE, background=128)
+    assert len(found.changes) == 1
+
+
+def test_palette_and_one_bit_pictures_are_read(tmp_path):
+    image = patterned(1, seed=1).images[0, :, :, 0]
+    palette = to_input(grey(image).convert("P"), SHAPE, background=20)
+    assert np.abs(palette.image[:, :, 0].astype(int) - image).max() <= 1
+    bits = to_input(grey(image).convert("1", dither=0), SHAPE, background=20)
+    assert np.array_equal(bits.image[:, :, 0], np.where(image > 127, 255, 0))
+
+
+def test_extreme_proportions_leave_at_least_a_pixel():
+    found = to_input(Image.new("L", (4000, 1)), SHAPE, background=0)
+    assert found.image.shape == SHAPE
+
+
+def test_broken_picture_is_found_where_it_is_used(project, tmp_path):
+    path = tmp_path / "cut.jpg"
+    ImageOps.expand(grey(patterned(1, 1).images[0, :, :, 0]), 50).save(path)
+    path.write_bytes(path.read_bytes()[:-40])
+    manifest = json.loads((project[0] / "models/export/manifest.json").read_text())
+    with pytest.raises(DataError, match=r"cut\.jpg: expected a PNG or JPEG image"):
+        read_inputs([str(path)], ExportManifest.model_validate(manifest))

@@ -1,0 +1,598 @@
+"""The demo page in a real browser, against the network that it was made from."""
+
+import base64
+import html
+import io
+import json
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from PIL import Image
+
+from src.export.demo_page import build_demo
+from src.export.fit_picture import to_input
+from src.models.architecture import Architecture
+from src.models.build import build_model
+from src.models.checkpoint import with_weights
+from src.models.layer_list import Layer, probabilities
+from src.sources.digits import load_digits
+from tests.helpers.browser import evaluate
+from tests.helpers.examples import patterned
+from tests.helpers.imports import ROOT
+from tests.sources.test_tfds import has_archives, idx
+
+MODELS = ["mlp", "cnn", "cnn_max"]
+HOSTILE = [
+    "</script><script>window.ran = 1</script>",
+    "<b>'\"&amp;</b>",
+    "${1}\u2028{{",
+]
+# What the scripts below have in common: hands, eyes and patience.
+TOOLS = """
+const byId = (id) => document.getElementById(id);
+const settled = () => new Promise((done) => setTimeout(done, 100));
+const stroke = async (...places) => {
+  const canvas = byId("drawing");
+  const box = canvas.getBoundingClientRect();
+  places.forEach(([x, y], index) => canvas.dispatchEvent(new PointerEvent(
+    index ? "pointermove" : "pointerdown",
+    {bubbles: true, pointerId: 7,
+     clientX: box.left + x * box.width, clientY: box.top + y * box.height},
+  )));
+  canvas.dispatchEvent(new PointerEvent("pointerup", {bubbles: true, pointerId: 7}));
+  await settled();
+};
+const carrying = (base64, name) => {
+  const bytes = Uint8Array.from(atob(base64), (sign) => sign.charCodeAt(0));
+  const transfer = new DataTransfer();
+  transfer.items.add(new File([bytes], name));
+  return transfer;
+};
+// A timer would let the browser's virtual time run out while it decodes a picture.
+const turn = () => new Promise((done) => {
+  const {port1, port2} = new MessageChannel();
+  port1.onmessage = done;
+  port2.postMessage(null);
+});
+const said = async () => {
+  while (byId("note").hidden && byId("fault").hidden) await turn();
+  await settled();
+};
+const choose = async (base64, name = "picture.png") => {
+  byId("file").files = carrying(base64, name).files;
+  byId("file").dispatchEvent(new Event("change"));
+  await said();
+};
+const drop = async (base64) => {
+  const dataTransfer = carrying(base64, "picture.png");
+  document.body.dispatchEvent(new DragEvent("drop", {bubbles: true, dataTransfer}));
+  await said();
+};
+const paste = async (base64) => {
+  const clipboardData = carrying(base64, "picture.png");
+  const event = new ClipboardEvent("paste", {bubbles: true, clipboardData});
+  document.body.dispatchEvent(event);
+  await said();
+};
+const bars = () => [...document.querySelectorAll(".bar")].map(
+  (bar) => Number(bar.style.transform.slice("scaleX(".length, -1)));
+const seenColours = () => {
+  const {width, height} = byId("view");
+  const {data} = byId("view").getContext("2d").getImageData(0, 0, width, height);
+  return [...data].filter((value, index) => index % 4 < 3);
+};
+const seen = () => seenColours().filter((value, index) => index % 3 === 0);
+await settled();
+"""
+
+
+def network(name, shape, classes=10):
+    """A network with random weights, biases too, which its first ones lack."""
+    architecture = Architecture(name, 16, 0.3, image_shape=shape, classes=classes)
+    model = build_model(architecture, nnx.Rngs(params=0))
+    rng = np.random.default_rng(1)
+    weights = {
+        ".".join(path): random_array(rng, leaf[...].shape)
+        for path, leaf in nnx.to_flat_state(nnx.state(model))
+    }
+    return with_weights(model, weights), weights
+
+
+def random_array(rng, shape):
+    """Neither so small that all classes are alike nor so large that one has all."""
+    inputs = np.prod(shape[:-1])
+    return rng.normal(0, 2 / np.sqrt(max(inputs, 100)), shape).astype(np.float32)
+
+
+def write_page(folder, *, shape=(8, 8, 1), names=None, background=0.0, title="A demo"):
+    """The page of a small network."""
+    names = names or list("0123456789")
+    model, weights = network("mlp", shape, len(names))
+    page = folder / "demo.html"
+    page.write_bytes(
+        build_demo(model.layers(), weights, shape, names, background, title)
+    )
+    return page
+
+
+def digit_images(side):
+    """Digits of the embedded data set, and the same in blocks of 3x3 with a margin."""
+    images = load_digits(ROOT / "data/raw").test.images[:100]
+    if side == 8:
+        return images
+    return np.pad(images.repeat(3, 1).repeat(3, 2), ((0, 0), (2, 2), (2, 2), (0, 0)))
+
+
+def images_of(shape):
+    if shape[2] == 1:
+        return digit_images(shape[0])
+    return patterned(100, seed=2, shape=shape, classes=5).images
+
+
+def answers(page, images, folder):
+    """What `classify` says of each image."""
+    rows = images.reshape(len(images), -1).tolist()
+    script = f"return {json.dumps(rows)}.map((row) => classify(Uint8Array.from(row)))"
+    return np.array(evaluate(page, script, folder))
+
+
+def png(pixels, mode=None):
+    """A picture in base64."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.asarray(pixels, np.uint8), mode).save(buffer, "PNG")
+    return json.dumps(base64.b64encode(buffer.getvalue()).decode())
+
+
+def telling_apart(model, weights, images):
+    """The network with last weights such that its answers differ as a trained one's."""
+    logits = np.asarray(model(jnp.asarray(images)))
+    scale = 2 / logits.std(0).mean()
+    weights = {
+        **weights,
+        "output.kernel": weights["output.kernel"] * scale,
+        "output.bias": (weights["output.bias"] - logits.mean(0)) * scale,
+    }
+    return with_weights(model, weights), weights
+
+
+def check_equal(model, weights, images, folder):
+    model, weights = telling_apart(model, weights, images)
+    page = folder / "demo.html"
+    shape = images.shape[1:]
+    names = list("0123456789")
+    page.write_bytes(build_demo(model.layers(), weights, shape, names, 0.0, "A demo"))
+    found = answers(page, images, folder)
+    expected = np.asarray(nnx.softmax(model(jnp.asarray(images))))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(found.argmax(1), expected.argmax(1))
+    assert len(set(expected.argmax(1))) > 3, "too much alike: proves little"
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (13, 10, 3)])
+@pytest.mark.parametrize("name", MODELS)
+def test_page_gives_the_probabilities_of_the_network(tmp_path, name, shape):
+    check_equal(*network(name, shape), images_of(shape), tmp_path)
+
+
+@has_archives
+def test_page_gives_the_probabilities_of_the_network_on_fashion_mnist(tmp_path):
+    images = idx("t10k-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28, 1)[:100]
+    check_equal(*network("cnn", (28, 28, 1)), images, tmp_path)
+
+
+def test_kernels_of_any_size_are_padded_as_xla_does(tmp_path):
+    sizes = {"even": (2, 4, 3, 4), "mixed": (3, 2, 4, 5), "larger": (9, 6, 5, 4)}
+    rng = np.random.default_rng(3)
+    weights = {}
+    for name, size in {**sizes, "output": (3 * 2 * 4, 3)}.items():
+        weights[f"{name}.kernel"] = random_array(rng, size)
+        weights[f"{name}.bias"] = random_array(rng, size[-1:])
+    layers = [
+        *(Layer("convolve", "even"), Layer("relu"), Layer("convolve", "mixed")),
+        *(Layer("average_pool"), Layer("convolve", "larger"), Layer("flatten")),
+        Layer("dense", "output"),
+    ]
+    images = rng.integers(0, 256, (20, 7, 5, 3), dtype=np.uint8)
+    page = tmp_path / "demo.html"
+    page.write_bytes(
+        build_demo(layers, weights, (7, 5, 3), list("abc"), 0.0, "Kernels")
+    )
+    expected = probabilities(layers, weights, jnp.asarray(images, jnp.float32) / 255)
+    found = answers(page, images, tmp_path)
+    np.testing.assert_allclose(found, jax.device_get(expected), rtol=0, atol=1e-5)
+
+
+def test_classify_refuses_another_number_of_pixels(tmp_path):
+    script = "try { classify([1, 2]); } catch (error) { return error.message; }"
+    assert evaluate(write_page(tmp_path), script, tmp_path) == (
+        "classify: expected 8 x 8 x 1 = 64 pixels, got 2."
+    )
+
+
+def test_bars_follow_the_pen_and_clear_brings_them_back(tmp_path):
+    script = f"""{TOOLS}
+    const found = [[bars(), byId("best").textContent]];
+    const look = () => found.push([bars(), byId("best").textContent, classify(seen())]);
+    await stroke([0.5, 0.1], [0.5, 0.9]);
+    look();
+    await stroke([0.2, 0.5], [0.8, 0.5]);
+    look();
+    byId("clear").click();
+    await settled();
+    return [...found, [bars(), byId("best").textContent]];
+    """
+    before, one, two, after = evaluate(write_page(tmp_path), script, tmp_path)
+    assert before == after == [[0] * 10, "Nothing yet"]
+    for shown, best, expected in (one, two):
+        assert shown == pytest.approx(expected, abs=1e-5)
+        assert best == str(np.argmax(expected))
+    assert one != two
+
+
+def test_keys_draw_as_a_pen_does(tmp_path):
+    script = f"""{TOOLS}
+    const press = (key) => byId("drawing").dispatchEvent(
+      new KeyboardEvent("keydown", {{key, bubbles: true}}));
+    const found = [];
+    for (const keys of [["ArrowUp"], [" ", "ArrowDown", "ArrowDown"], ["Escape"]]) {{
+      keys.forEach(press);
+      await settled();
+      found.push(Math.max(...seen()));
+    }}
+    return found;
+    """
+    lifted, drawn, cleared = evaluate(write_page(tmp_path), script, tmp_path)
+    assert (lifted, cleared) == (0, 0)
+    assert drawn > 100
+
+
+def test_small_drawing_is_made_to_fill_the_image_unless_told_not_to(tmp_path):
+    script = f"""{TOOLS}
+    await stroke([0.05, 0.1], [0.05, 0.4]);
+    const filling = seen();
+    byId("crop").click();
+    await settled();
+    return [filling, seen()];
+    """
+    found = evaluate(write_page(tmp_path, background=43.0), script, tmp_path)
+    filling, as_drawn = np.array(found).reshape(2, 8, 8)
+    assert (filling.max(1) > 90).all()
+    np.testing.assert_allclose(filling, filling[:, ::-1], atol=2)
+    assert as_drawn[:, 2:].max() == as_drawn[5:].max() == 0
+    assert as_drawn[2, 0] > 100
+
+
+def test_drawing_looks_like_the_data(tmp_path):
+    script = f"{TOOLS} await stroke([0.5, 0.1], [0.5, 0.9]); return seen();"
+
+    def drawn(background):
+        page = write_page(tmp_path, shape=(28, 28, 1), background=background)
+        return np.array(evaluate(page, script, tmp_path)).reshape(28, 28)
+
+    dark, bright = drawn(0.0), drawn(255.0)
+    np.testing.assert_allclose(dark, 255 - bright, atol=1)
+    # As in MNIST: nothing outside of the 20 x 20 pixels in the middle.
+    assert dark.max() == dark[4:24, 4:24].max() == 255
+    assert dark.sum() == dark[4:24, 4:24].sum()
+    assert drawn(40.0)[[1, 26], 14].min() > 200
+
+
+def test_mass_of_a_drawing_is_in_the_middle_where_the_data_has_a_margin(tmp_path):
+    script = f"{TOOLS} await stroke([0.1, 0.1], [0.3, 0.5], [0.4, 0.5]); return seen();"
+    page = write_page(tmp_path, shape=(28, 28, 1))
+    seen = np.array(evaluate(page, script, tmp_path)).reshape(28, 28)
+    places = np.arange(28) + 0.5
+    middle = [seen.sum(axis) @ places / seen.sum() for axis in (0, 1)]
+    np.testing.assert_allclose(middle, 14, atol=0.5)
+    columns, rows = (np.flatnonzero(seen.sum(axis)) for axis in (0, 1))
+    assert abs(columns.mean() + 0.5 - 14) > 1 or abs(rows.mean() + 0.5 - 14) > 1
+
+
+# Bright around: a network of colours inverts nothing.
+@pytest.mark.parametrize(("shape", "edge"), [((8, 8, 1), 191), ((13, 10, 3), 255)])
+def test_picture_of_the_size_of_the_image_is_taken_as_it_is(tmp_path, shape, edge):
+    pixels = np.random.default_rng(4).integers(0, 256, shape, dtype=np.uint8)
+    pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1] = edge, edge, edge, edge
+    script = f"""{TOOLS}
+    const found = [];
+    for (const way of [choose, drop, paste]) {{
+      await way({png(pixels.squeeze())});
+      found.push([seen(), bars(), byId("note").textContent]);
+      byId("clear").click();
+      await settled();
+    }}
+    return [found, classify({pixels.ravel().tolist()})];
+    """
+    found, expected = evaluate(write_page(tmp_path, shape=shape), script, tmp_path)
+    assert len(found) == 3
+    for seen, shown, note in found:
+        assert seen == pixels[:, :, 0].ravel().tolist()
+        assert shown == pytest.approx(expected, abs=1e-6)
+        assert "pixel for pixel" in note
+
+
+def test_picture_of_another_size_is_fitted_and_says_so(tmp_path):
+    picture = np.zeros((40, 80))
+    picture[:, 40:] = 200
+    script = (
+        f"{TOOLS} await drop({png(picture)}); return [seen(), byId('note').textContent]"
+    )
+    seen, note = evaluate(write_page(tmp_path), script, tmp_path)
+    expected = np.full((8, 8), 100)  # the mean of the border, above and below
+    expected[2:6, :4], expected[2:6, 4:] = 0, 200
+    np.testing.assert_array_equal(np.array(seen).reshape(8, 8), expected)
+    assert note.replace("\u00d7", "x") == "Resized from 80 x 40 to 8 x 4 pixels."
+
+
+@pytest.mark.parametrize(("background", "border"), [(20.0, 255), (240.0, 0)])
+def test_picture_with_the_opposite_background_is_inverted_and_says_so(
+    tmp_path, background, border
+):
+    picture = np.full((32, 32), border)
+    picture[8:24, 8:24] = 255 - border
+    script = f"""{TOOLS}
+    await choose({png(picture)});
+    return [seen(), byId("note").textContent];
+    """
+    page = write_page(tmp_path, background=background)
+    seen, note = evaluate(page, script, tmp_path)
+    expected = np.full((8, 8), 255 - border)
+    expected[2:6, 2:6] = border
+    np.testing.assert_array_equal(np.array(seen).reshape(8, 8), expected)
+    assert "Inverted" in note
+
+
+@pytest.mark.parametrize(("background", "border"), [(20.0, 255), (240.0, 0)])
+def test_picture_of_own_size_on_the_opposite_ground_is_inverted_and_says_so(
+    tmp_path, background, border
+):
+    pixels = np.random.default_rng(6).integers(0, 256, (8, 8))
+    pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1] = border, border, border, border
+    script = f"""{TOOLS}
+    await choose({png(pixels)});
+    return [seen(), byId("note").textContent];
+    """
+    page = write_page(tmp_path, background=background)
+    seen, note = evaluate(page, script, tmp_path)
+    assert seen == (255 - pixels).ravel().tolist()
+    data = "bright things on dark" if border else "dark things on bright"
+    assert note == f"Inverted: this network was trained on {data}."
+
+
+def test_bars_beside_a_picture_have_the_mean_colour_of_its_border(tmp_path):
+    picture = np.full((20, 40, 3), (200, 100, 40))
+    picture[5:15, 10:30] = 255, 0, 255
+    script = f"""{TOOLS}
+    await choose({png(picture)});
+    return seenColours();
+    """
+    page = write_page(tmp_path, shape=(8, 8, 3))
+    seen = np.array(evaluate(page, script, tmp_path)).reshape(8, 8, 3)
+    expected = np.full((8, 8, 3), (200, 100, 40))
+    expected[3:5, 2:6] = 255, 0, 255
+    np.testing.assert_array_equal(seen, expected)
+
+
+def test_bars_of_an_inverted_picture_are_inverted_too(tmp_path):
+    picture = np.full((20, 40), 230)
+    picture[5:15, 10:30] = 0
+    script = f"{TOOLS} await choose({png(picture)}); return seen();"
+    seen = np.array(evaluate(write_page(tmp_path), script, tmp_path)).reshape(8, 8)
+    np.testing.assert_array_equal(seen[[0, 1, 6, 7]], 25)
+
+
+@pytest.mark.parametrize(("ink", "ground"), [(90, "white"), (200, "black")])
+def test_transparent_picture_lies_on_what_its_ink_stands_out_from(
+    tmp_path, ink, ground
+):
+    picture = np.zeros((8, 8, 4))
+    picture[2:4] = ink, ink, ink, 255
+    script = f"""{TOOLS}
+    await choose({png(picture)});
+    const corner = byId("drawing").getContext("2d").getImageData(3, 3, 1, 1).data;
+    return [seen(), byId("note").textContent, [...corner]];
+    """
+    # Of a middling background: nothing is inverted.
+    page = write_page(tmp_path, background=128.0)
+    seen, note, corner = evaluate(page, script, tmp_path)
+    expected = np.full((8, 8), 255 if ground == "white" else 0)
+    expected[2:4] = ink
+    np.testing.assert_array_equal(np.array(seen).reshape(8, 8), expected)
+    assert note == f"Transparent, so laid on {ground}."
+    assert corner == ([255] * 4 if ground == "white" else [0, 0, 0, 255])
+
+
+def test_picture_that_is_transparent_throughout_is_laid_on_white(tmp_path):
+    picture = np.zeros((16, 16, 4))
+    script = f"""{TOOLS}
+    await choose({png(picture)});
+    return [seen(), byId("note").textContent];
+    """
+    seen, note = evaluate(write_page(tmp_path, background=255.0), script, tmp_path)
+    assert set(seen) == {255}
+    assert "laid on white" in note
+
+
+def test_black_ink_on_nothing_has_the_answer_of_the_same_ink_on_paper_inverted(
+    tmp_path,
+):
+    digit = load_digits(ROOT / "data/raw").test.images[0, :, :, 0]
+    large = digit.repeat(5, 0).repeat(5, 1)
+    script = f"""{TOOLS}
+    const found = [];
+    for (const picture of [{ink_png(large)}, {png(large)}]) {{
+      await choose(picture);
+      found.push([bars(), byId("note").textContent]);
+      byId("clear").click();
+      await settled();
+    }}
+    return found;
+    """
+    (transparent, note), (inverted, _) = evaluate(
+        write_page(tmp_path), script, tmp_path
+    )
+    assert transparent == pytest.approx(inverted, abs=0.02)
+    assert "laid on white" in note
+    assert "Inverted" in note
+
+
+def ink_png(opacity):
+    """Black ink on a transparent ground."""
+    picture = np.zeros((*opacity.shape, 4))
+    picture[:, :, 3] = opacity
+    return png(picture)
+
+
+def bar(height, width, ground=0):
+    """A grey picture with an upright bar left of its middle."""
+    picture = np.full((height, width), ground, np.uint8)
+    picture[:, width // 4 : width // 2] = 255 - ground
+    return picture
+
+
+def coloured(height, width):
+    """A picture of two colours on black."""
+    picture = np.zeros((height, width, 3), np.uint8)
+    picture[height // 4 : height // 2, 2:-2] = 250, 60, 30
+    picture[height // 2 :, width // 2 : -2] = 20, 250, 90
+    return picture
+
+
+def inked(height, width):
+    """The same bar as black ink on nothing."""
+    picture = np.zeros((height, width, 4), np.uint8)
+    picture[2:-2, :, 3] = bar(height, width)[2:-2]
+    return picture
+
+
+# Across their bars they shrink by whole numbers: of a pixel that is cut in two,
+# Pillow's BOX gives all to one side, the page to each its part.
+PICTURES = {
+    "own size": bar(8, 8),
+    "own size on the opposite ground": np.pad(bar(6, 6), 1, constant_values=255),
+    "own size, ink on nothing": inked(8, 8),
+    "own size, colours": coloured(8, 8),
+    "wide": bar(20, 40),
+    "wide on the opposite ground": bar(20, 40, ground=245),
+    "half a row too high": bar(25, 80),
+    "tall": bar(80, 30),
+    "large": digit_images(8)[3, :, :, 0].repeat(10, 0).repeat(10, 1),
+    "large, ink on nothing": inked(80, 80),
+    "large, colours": coloured(80, 80),
+}
+
+
+@pytest.mark.parametrize("background", [0.0, 128.0, 255.0])
+def test_page_sees_of_a_picture_what_predict_sees(tmp_path, background):
+    files = [png(pixels) for pixels in PICTURES.values()]
+    script = f"""{TOOLS}
+    const found = [];
+    for (const picture of [{", ".join(files)}]) {{
+      await choose(picture);
+      found.push(seen());
+    }}
+    return found;
+    """
+    page = write_page(tmp_path, background=background)
+    found = np.array(evaluate(page, script, tmp_path)).reshape(-1, 8, 8)
+    for (name, pixels), seen in zip(PICTURES.items(), found, strict=True):
+        picture = Image.fromarray(pixels)
+        predicted = to_input(picture, (8, 8, 1), background).image[:, :, 0]
+        np.testing.assert_allclose(seen, predicted, atol=2, err_msg=name)
+
+
+def test_file_that_is_no_picture_is_named_until_the_next(tmp_path):
+    good = png(patterned(1, seed=5).images[0, :, :, 0])
+    script = f"""{TOOLS}
+    await choose(btoa("no picture"), "<b>notes.txt");
+    const found = [byId("fault").hidden, byId("fault").textContent, bars()];
+    await choose({good});
+    return [...found, byId("fault").hidden, Math.max(...bars()) > 0];
+    """
+    assert evaluate(write_page(tmp_path), script, tmp_path) == [
+        False,
+        "“<b>notes.txt” is not a picture that this browser can read. "
+        "Take a PNG, JPEG, WebP or GIF.",
+        [0] * 10,
+        True,
+        True,
+    ]
+
+
+def test_hostile_names_are_shown_as_text_and_never_run(tmp_path):
+    script = f"""{TOOLS}
+    await stroke([0.5, 0.1], [0.5, 0.9]);
+    const names = [...document.querySelectorAll(".name")];
+    return [names.map((name) => name.textContent), document.title, window.ran ?? null,
+      byId("title").textContent, byId("best").textContent];
+    """
+    page = write_page(tmp_path, names=HOSTILE, title=HOSTILE[0])
+    names, title, ran, heading, best = evaluate(page, script, tmp_path)
+    assert names == HOSTILE
+    assert title == heading == HOSTILE[0]
+    assert best in HOSTILE
+    assert ran is None
+
+
+def test_page_asks_for_nothing(tmp_path):
+    page = write_page(tmp_path)
+    assert not re.search(
+        r"https?:|//[a-z]|@import|fetch\(|\bimport\b", page.read_text()
+    )
+    targets = re.findall(
+        r"""\b(?:(?:src|href)=|url\()["']?([^"')]*)""", page.read_text()
+    )
+    assert [target for target in targets if target != "data:,"] == []
+    script = f"""{TOOLS}
+    await choose({png(np.zeros((9, 9)))});
+    return performance.getEntriesByType("resource").map((entry) => entry.name);
+    """
+    assert evaluate(page, script, tmp_path) == []
+
+
+@pytest.mark.parametrize("count", [10, 50])
+def test_page_is_no_wider_than_a_phone(tmp_path, count):
+    names = [f"class{'_of_a_long_name' * 3} {index}" for index in range(count)]
+    page = write_page(tmp_path, names=names, title="Unbroken" * 12)
+    # Chromium's own window would be 500 pixels wide at least.
+    phone = tmp_path / "phone.html"
+    content = html.escape(page.read_text())
+    style = "width: 390px; height: 844px; border: 0"
+    phone.write_text(f'<iframe style="{style}" srcdoc="{content}"></iframe>')
+    script = """
+    const page = document.querySelector("iframe").contentDocument;
+    await new Promise((done) => setTimeout(done, 100));
+    return [page.documentElement.scrollWidth, page.querySelectorAll("li").length];
+    """
+    width, rows = evaluate(phone, script, tmp_path)
+    assert width <= 390
+    assert rows == count
+
+
+def test_long_list_shows_the_most_likely_class_first(tmp_path):
+    script = f"""{TOOLS}
+    await stroke([0.5, 0.1], [0.5, 0.9]);
+    const rows = [...document.querySelectorAll("li")];
+    const places = rows.map((row) => row.getBoundingClientRect().top);
+    return [places, bars()];
+    """
+    page = write_page(tmp_path, names=[f"class {index}" for index in range(50)])
+    places, shown = evaluate(page, script, tmp_path)
+    order = np.argsort(places)
+    assert len(set(places)) == 50
+    np.testing.assert_allclose(np.array(shown)[order], sorted(shown)[::-1], atol=1e-3)
+
+
+def test_same_network_gives_the_same_bytes():
+    model, weights = network("cnn", (8, 8, 1))
+    turned = dict(reversed(weights.items()))
+
+    def page(weights):
+        names = list("0123456789")
+        return build_demo(model.layers(), weights, (8, 8, 1), names, 43.0, "A demo")
+
+    assert page(weights) == page(turned | {"spare": np.zeros(3)})

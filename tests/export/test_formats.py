@@ -1,0 +1,627 @@
+"""Exported files against the network that they came from."""
+
+import ast
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from importlib.metadata import packages_distributions, requires
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import onnx
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+from flax import nnx
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from src import paths
+from src.config.names import FormatName
+from src.data.examples import Examples, Source
+from src.data.prepared import load_manifest, load_split, save_prepared
+from src.errors import DataError, ParameterError
+from src.export import tflite_int8
+from src.export.formats import (
+    border_brightness,
+    calibration_images,
+    check_packages,
+    convert_all,
+    format_module,
+    write_files,
+)
+from src.export.latency import table
+from src.export.shipped import run
+from src.export.verify import (
+    check_layers,
+    compare,
+    lay_out,
+    layers_agree,
+    prove_all,
+    summary,
+)
+from src.models.architecture import Architecture
+from src.models.build import build_model
+from src.models.checkpoint import Record, Trained, weights_of
+from src.models.layer_list import Layer
+from tests.helpers.examples import patterned
+from tests.helpers.imports import ROOT
+from tests.helpers.running import exit_code
+
+# Of TensorFlow's and jax2onnx's own code, not of ours.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning"
+)
+MODELS = ["mlp", "cnn", "cnn_max"]
+SPLITS = ["train", "validation", "test"]
+FORMATS = list(FormatName.__args__)
+EXACT = [name for name in FORMATS if name != "tflite_int8"]
+SHIPPED = ROOT / "src/export/shipped"
+
+
+def untrained(name, shape=(8, 8, 1)):
+    architecture = Architecture(name, 8, 0.3, image_shape=shape, classes=3)
+    model = build_model(architecture, nnx.Rngs(params=1))
+    record = Record(
+        architecture=architecture,
+        class_names=["low", "middle", "high"],
+        sha256="",
+        history_sha256="",
+        parameters={"top_k": 2},
+    )
+    return Trained(model, weights_of(model), record)
+
+
+def probabilities(trained, images):
+    return np.asarray(nnx.softmax(trained.model(jnp.asarray(images))))
+
+
+def exported(folder, names, trained, shape=(8, 8, 1)):
+    """Writes the files of these formats into a folder."""
+    export = convert_all(
+        names, trained, patterned(60, 1, shape).images, layers_agree=True
+    )
+    lay_out(export.files, folder)
+    return export
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory):
+    """All formats of a small network, as they leave the pipeline."""
+    folder = tmp_path_factory.mktemp("export")
+    trained = untrained("cnn")
+    exported(folder, FORMATS, trained)
+    return folder, trained
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("name", EXACT)
+def test_exported_file_gives_the_probabilities_of_the_network(tmp_path, model, name):
+    trained = untrained(model)
+    exported(tmp_path, [name], trained)
+    classify = run.load(tmp_path / format_module(name).FILE)
+    for count in (1, 2, 37):
+        images = patterned(count, seed=4).images
+        found = classify(images)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, probabilities(trained, images), atol=1e-6)
+        np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(13, 10, 3), (28, 28, 1)])
+@pytest.mark.parametrize("name", EXACT)
+def test_exported_file_takes_images_of_any_shape(tmp_path, name, shape):
+    trained = untrained("cnn_max", shape)
+    exported(tmp_path, [name], trained, shape)
+    images = patterned(5, 4, shape).images
+    found = run.load(tmp_path / format_module(name).FILE)(images)
+    np.testing.assert_allclose(found, probabilities(trained, images), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_exported_file_runs_where_nothing_of_this_project_is(shipped, tmp_path, name):
+    """In a copy, elsewhere, by the file that is shipped, with its runtime alone."""
+    folder, trained = shipped
+    shutil.copytree(folder, tmp_path / "device")
+    images = patterned(70, seed=4).images
+    np.save(tmp_path / "images.npy", images)
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['run.py', 'device/{format_module(name).FILE}', 'images.npy', "
+        "'--output', 'found.npz']\n"
+        "runpy.run_path('device/run.py', run_name='__main__')\n"
+        "print(*sys.modules)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-I", "-c", code],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    found = np.load(tmp_path / "found.npz")["probabilities"]
+    tolerance = 0.05 if name == "tflite_int8" else 1e-6
+    np.testing.assert_allclose(found, probabilities(trained, images), atol=tolerance)
+    packages = {module.partition(".")[0] for module in ended.stdout.split()}
+    assert not packages & {"src", "stages", "flax", "optax"}
+    runtimes = {"jax", "tensorflow", "onnxruntime", "ai_edge_litert"}
+    its_own = {"stablehlo": {"jax"}, "onnx": {"onnxruntime"}, "numpy": set()}
+    its_own |= {"saved_model": {"tensorflow"}, "tflite": {"ai_edge_litert"}}
+    found = packages & runtimes
+    if "tensorflow" in found:
+        found -= {"jax"}  # TensorFlow imports it where it is installed
+    assert found == its_own[name.removesuffix("_int8")]
+
+
+@pytest.mark.parametrize("name", ["run.py", "numpy_predictor.py"])
+def test_shipped_program_imports_the_standard_library_and_numpy(name):
+    tree = ast.parse((SHIPPED / name).read_text())
+    imported = {
+        (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name)
+        for node in tree.body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    }
+    outer = {module.partition(".")[0] for module in imported}
+    assert outer - set(sys.stdlib_module_names) == {"numpy"}
+
+
+def test_numpy_predictor_is_imported_by_its_own_name(shipped):
+    folder, trained = shipped
+    images = patterned(3, seed=4).images
+    np.save(folder / "three.npy", images)
+    code = (
+        "import numpy as np; from numpy_predictor import load; "
+        "print(load('.')(np.load('three.npy')).tolist())"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    found = subprocess.check_output(
+        [sys.executable, "-c", code], cwd=folder, env=environment, text=True
+    )
+    np.testing.assert_allclose(
+        json.loads(found), probabilities(trained, images), atol=1e-6
+    )
+
+
+def test_int8_file_computes_in_integers_throughout(shipped):
+    interpreter = Interpreter(str(shipped[0] / "model_int8.tflite"))
+    interpreter.allocate_tensors()
+    kinds = {detail["dtype"] for detail in interpreter.get_tensor_details()}
+    assert kinds <= {np.int8, np.uint8, np.int32}
+    assert interpreter.get_input_details()[0]["quantization"] == (1.0, 0)
+
+
+def test_int8_file_is_a_quarter_of_the_float_file(tmp_path):
+    architecture = Architecture("mlp", 256, 0.0, image_shape=(28, 28, 1), classes=3)
+    model = build_model(architecture, nnx.Rngs(params=1))
+    record = untrained("mlp").record.model_copy(update={"architecture": architecture})
+    trained = Trained(model, weights_of(model), record)
+    export = exported(tmp_path, ["tflite", "tflite_int8"], trained, (28, 28, 1))
+    sizes = {name: entry["bytes"] for name, entry in export.manifest["formats"].items()}
+    assert sizes["tflite_int8"] == pytest.approx(sizes["tflite"] / 4, rel=0.03)
+
+
+def test_calibration_images_come_evenly_from_all_of_train():
+    images = np.arange(2000)
+    chosen = calibration_images(images)
+    assert len(chosen) == 500
+    assert (chosen[0], chosen[-1]) == (0, 1999)
+    assert set(np.diff(chosen)) <= {4, 5}
+    assert list(calibration_images(images[:3])) == [0, 1, 2]
+
+
+def test_calibration_leaves_the_training_images_as_they_are():
+    trained, images = untrained("mlp"), patterned(60, 1).images
+    before = images.copy()
+    tflite_int8.convert(trained, images)
+    assert np.array_equal(images, before)
+
+
+def test_onnx_file_passes_the_checker_and_names_its_input_and_output(shipped):
+    model = onnx.load(shipped[0] / "model.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    (given,), (answer,) = model.graph.input, model.graph.output
+    assert (given.name, answer.name) == ("images", "probabilities")
+    sizes = given.type.tensor_type.shape.dim
+    assert [size.dim_param or size.dim_value for size in sizes] == ["batch", 8, 8, 1]
+    assert model.opset_import[0].version == 17
+
+
+def test_manifest_says_what_goes_in_and_what_comes_out(shipped):
+    manifest = json.loads((shipped[0] / "manifest.json").read_text())
+    assert manifest["input"]["shape"] == ["batch", 8, 8, 1]
+    assert manifest["input"]["type"] == "uint8"
+    assert manifest["output"]["shape"] == ["batch", 3]
+    assert manifest["class_names"] == ["low", "middle", "high"]
+    assert manifest["layers"][0] == {"kind": "convolve", "weights": "conv1"}
+    assert manifest["formats"].keys() == set(FORMATS)
+
+
+def test_manifest_has_the_digest_of_every_format(shipped):
+    folder = shipped[0]
+    formats = json.loads((folder / "manifest.json").read_text())["formats"]
+    for entry in formats.values():
+        contents = [(folder / name).read_bytes() for name in entry["files"]]
+        found = [hashlib.sha256(content).hexdigest() for content in contents]
+        if len(found) > 1:
+            lines = zip(found, sorted(entry["files"]), strict=True)
+            text = "".join(f"{sha256}  {name}\n" for sha256, name in lines)
+            found = [hashlib.sha256(text.encode()).hexdigest()]
+        assert found == [entry["sha256"]]
+        assert entry["bytes"] == sum(map(len, contents))
+
+
+def test_background_is_the_mean_of_the_outermost_pixels():
+    images = np.zeros((2, 4, 4, 1), np.uint8)
+    images[:, 1:3, 1:3] = 255
+    assert border_brightness(images) == 0
+    images[:, 0] = 100  # one edge of four, and a corner of two others
+    assert border_brightness(images) == pytest.approx((100 + 0 + 25 + 25) / 4)
+
+
+@pytest.mark.slow
+def test_exporting_in_another_process_and_order_gives_the_same_bytes(tmp_path):
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from tests.export.test_formats import exported, untrained\n"
+        "exported(Path(sys.argv[1]), sys.argv[2:], untrained('cnn'))"
+    )
+    for folder, names in (("one", FORMATS), ("other", FORMATS[::-1])):
+        command = [sys.executable, "-c", code, str(tmp_path / folder), *names]
+        subprocess.run(command, cwd=ROOT, check=True, timeout=300)
+    one, other = (
+        {path.relative_to(home): path.read_bytes() for path in files_in(home)}
+        for home in (tmp_path / "one", tmp_path / "other")
+    )
+    assert one == other
+
+
+def files_in(folder):
+    return [path for path in Path(folder).rglob("*") if path.is_file()]
+
+
+def test_exported_files_name_no_path_of_this_machine(shipped):
+    for path in files_in(shipped[0]):
+        content = path.read_bytes()
+        assert str(ROOT).encode() not in content
+        assert b"site-packages" not in content
+        assert str(Path.home()).encode() + b"/" not in content
+
+
+def test_export_folder_holds_these_files_and_no_older_ones(prepared):
+    write_files({"a.txt": b"old", "b/c.txt": b"old", "d/e/f": b"old", "d/g": b"old"})
+    write_files({"a.txt": b"new", "d/g": b"new"})
+    found = {str(path.relative_to(paths.EXPORT)) for path in files_in(paths.EXPORT)}
+    assert found == {"a.txt", "d/g"}
+    assert (paths.EXPORT / "a.txt").read_bytes() == b"new"
+
+
+# What the proof lets pass, and what not.
+
+EXPECTED = np.array([[0.7, 0.2, 0.1], [0.1, 0.45, 0.45], [0.2, 0.2, 0.6]])
+LABELS = np.array([0, 1, 2])
+
+
+def judged(name, found):
+    return compare(format_module(name), np.float32(found), LABELS, EXPECTED)
+
+
+def test_proof_counts_bytes_accuracy_differences_and_changes(prepared):
+    trained = untrained("mlp")
+    test = load_split("test", load_manifest())
+    expected = probabilities(trained, test.images)
+    export = convert_all(["numpy"], trained, test.images, layers_agree=True)
+    metrics, latency = prove_all(["numpy"], export, test, expected)["numpy"]
+    assert metrics["accuracy"] == (expected.argmax(1) == test.labels).mean()
+    assert metrics["changed"] == 0
+    assert 0 <= metrics["mean_difference"] <= metrics["largest_difference"] < 1e-6
+    files = [export.files[name] for name in ("numpy_predictor.py", "weights.npz")]
+    assert metrics["bytes"] == sum(map(len, files))
+    for batch in ("batch_1", "batch_64"):
+        assert 0 < latency[batch]["median_ms"] <= latency[batch]["p99_ms"]
+    assert latency["peak_memory_mb"] > 5
+
+
+@pytest.mark.parametrize("wrong", [2e-5, np.nan])
+def test_proof_refuses_an_exact_file_that_answers_otherwise(wrong):
+    with pytest.raises(DataError, match=r"model\.onnx: .* difference of (2e-05|nan)"):
+        judged("onnx", EXPECTED + wrong)
+
+
+def test_proof_lets_rounding_choose_between_two_equal_classes():
+    found = EXPECTED + np.array([[0, 0, 0], [0, 0, 1e-6], [0, 0, 0]])
+    assert judged("onnx", found)["changed"] == 1
+
+
+def test_proof_refuses_int8_only_where_it_loses_accuracy():
+    assert judged("tflite_int8", EXPECTED + 0.02)["changed"] == 0
+    worse = EXPECTED[[0, 1, 0]]
+    with pytest.raises(DataError, match=r"at most 0\.5% of accuracy, found 33\.33%"):
+        judged("tflite_int8", worse)
+
+
+def test_proof_refuses_int8_whose_answers_are_no_numbers():
+    with pytest.raises(DataError, match="accuracy"):
+        judged("tflite_int8", EXPECTED * np.nan)
+
+
+def without_relu(layers):
+    return [layer for layer in layers if layer.kind != "relu"]
+
+
+WRONG_LISTS = {
+    "a layer less": without_relu,
+    "no flattening": lambda layers: layers[1:],
+    "weights of no layer": lambda layers: [*layers[:-1], Layer("dense", "outputs")],
+    "a kind that is none": lambda layers: [*layers, Layer("norm")],
+    "another end": lambda layers: layers[:-1],
+}
+
+
+@pytest.mark.parametrize("case", WRONG_LISTS)
+def test_list_of_layers_that_is_not_the_network_is_noticed(prepared, monkeypatch, case):
+    trained, images = untrained("mlp"), patterned(5, seed=4).images
+    expected = probabilities(trained, images)
+    assert layers_agree(trained, images, expected)
+    wrong = WRONG_LISTS[case](trained.model.layers())
+    monkeypatch.setattr(type(trained.model), "layers", lambda self: wrong)
+    assert not layers_agree(trained, images, expected)
+
+
+def test_wrong_list_of_layers_is_an_error_where_a_format_is_made_from_it():
+    check_layers(["stablehlo"], agree=False)
+    check_layers(FORMATS, agree=True)
+    with pytest.raises(DataError, match=r"src/models: layers: .* leave onnx out of"):
+        check_layers(["stablehlo", "onnx"], agree=False)
+
+
+def test_wrong_list_of_layers_ends_up_in_no_file(
+    prepared, write_params, monkeypatch, capsys
+):
+    write_params(model="mlp", hidden=8, epochs=1)
+    for stage in ("train", "evaluate"):
+        assert exit_code(stage, monkeypatch) == 0
+    wrong = [Layer("flatten"), Layer("dense", "output")]
+    monkeypatch.setattr("src.models.mlp.MLP.layers", lambda self: wrong)
+    assert exit_code("export", monkeypatch) == 0
+    assert "no demo.html: its list of layers is wrong" in capsys.readouterr().out
+    names = {path.name for path in paths.EXPORT.iterdir()}
+    assert {"model.stablehlo", "MODEL_CARD.md"} <= names
+    assert "demo.html" not in names
+    assert "layers" not in json.loads((paths.EXPORT / "manifest.json").read_text())
+
+
+def test_demo_is_written_with_the_export_and_says_what_was_trained_on(
+    prepared, write_params, monkeypatch
+):
+    write_params(model="mlp", hidden=8, epochs=1)
+    for stage in ("train", "evaluate", "export"):
+        assert exit_code(stage, monkeypatch) == 0
+    assert "mlp on stripes" in (paths.EXPORT / "demo.html").read_text()
+
+
+def test_proof_names_a_file_that_does_not_run(prepared):
+    trained = untrained("mlp")
+    test = load_split("test", load_manifest())
+    export = convert_all(["onnx"], trained, test.images, layers_agree=True)
+    broken = export._replace(files={**export.files, "model.onnx": b"no model"})
+    with pytest.raises(DataError, match=r"models/export/model\.onnx: expected to run"):
+        prove_all(["onnx"], broken, test, probabilities(trained, test.images))
+
+
+def test_missing_package_is_named_before_anything_is_converted(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jax2onnx", None)
+    expected = r"export_formats: .* found onnx without jax2onnx\. Install it"
+    with pytest.raises(ParameterError, match=expected):
+        check_packages(["stablehlo", "onnx"])
+    check_packages(["stablehlo", "numpy"])
+
+
+def test_proof_is_run_on_every_test_image(prepared):
+    """Also on those of a last batch that is not full."""
+    trained, test = untrained("mlp"), load_split("test", load_manifest())
+    expected = probabilities(trained, test.images).copy()
+    expected[-1] = expected[-1, ::-1]
+    export = convert_all(["numpy"], trained, test.images, layers_agree=True)
+    with pytest.raises(DataError, match="difference"):
+        prove_all(["numpy"], export, Examples(test.images, test.labels), expected)
+
+
+def test_proof_is_run_on_a_test_split_in_several_files(prepared, monkeypatch):
+    monkeypatch.setattr("src.data.prepared.SHARD_BYTES", 10 * 64)
+    splits = {name: load_split(name, load_manifest()) for name in SPLITS}
+    names = load_manifest().class_names
+    save_prepared(Source("stripes", "1", names, *splits.values()), splits)
+    trained, test = untrained("mlp"), load_split("test", load_manifest())
+    assert len(load_manifest().shards["test"]) == 3
+    assert len(test.labels) == 37
+    expected = probabilities(trained, test.images).copy()
+    export = convert_all(["numpy"], trained, test.images, layers_agree=True)
+    metrics, _ = prove_all(["numpy"], export, test, expected)["numpy"]
+    assert metrics["accuracy"] == (expected.argmax(1) == test.labels).mean()
+    expected[-1] = expected[-1, ::-1]  # in the last file
+    with pytest.raises(DataError, match="difference"):
+        prove_all(["numpy"], export, test, expected)
+
+
+def test_latency_table_has_the_fastest_first():
+    def row(milliseconds):
+        batch = {"median_ms": milliseconds, "p99_ms": 2 * milliseconds}
+        return {"batch_1": batch, "batch_64": batch, "peak_memory_mb": 40.0}
+
+    lines = table({"slow": row(2.0), "fast": row(0.5)}).splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["fast", "slow"]
+    assert lines[1].split() == ["fast", "0.500", "1.000", "0.500", "1.000", "40"]
+
+
+# run.py, the command.
+
+
+def command(folder, *arguments):
+    return subprocess.run(
+        [sys.executable, "-I", "run.py", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_run_prints_a_class_and_its_probability_for_each_image(shipped):
+    folder, trained = shipped
+    images = patterned(3, seed=4).images
+    np.savez(folder / "some.npz", images=images)
+    lines = command(folder, "model.onnx", "some.npz").stdout.splitlines()
+    rows = probabilities(trained, images)
+    names = ["low", "middle", "high"]
+    assert lines == [f"{names[row.argmax()]}\t{row.max():.4f}" for row in rows]
+
+
+def test_run_measures_latency_and_memory_where_it_is(shipped):
+    folder = shipped[0]
+    np.save(folder / "one.npy", patterned(1, seed=4).images)
+    said = json.loads(
+        command(folder, "numpy_predictor.py", "one.npy", "--latency").stdout
+    )
+    assert said.keys() == {"batch_1", "batch_64", "peak_memory_mb"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["good.npy", "good.npy"], 3, "numpy_predictor.py, found none"),
+        (["nothing.onnx", "good.npy"], 3, "nothing.onnx: expected a file"),
+        (["elsewhere/model.onnx", "good.npy"], 3, "copy it"),
+        (["broken.onnx", "good.npy"], 3, "broken.onnx"),
+        (["broken.stablehlo", "good.npy"], 3, "broken.stablehlo"),
+        (["broken.tflite", "good.npy"], 3, "broken.tflite"),
+        (["model.onnx", "none.npy"], 3, "none.npy: expected a file, found none"),
+        (["model.onnx", "run.py"], 3, "run.py: expected a .npy, or an .npz with im"),
+        (["model.onnx", "good.npy", "--output", "no/x.npz"], 5, "no/x.npz"),
+        (["model.onnx", "good.npy", "--output", "run.py/x.npz"], 5, "directory"),
+    ],
+)
+def test_run_says_in_one_line_what_is_wrong(shipped, arguments, code, message):
+    folder = shipped[0]
+    np.save(folder / "good.npy", patterned(1, seed=4).images)
+    (folder / "elsewhere").mkdir(exist_ok=True)
+    (folder / "elsewhere/model.onnx").write_bytes(b"no model")
+    for name in ("broken.onnx", "broken.stablehlo", "broken.tflite"):
+        (folder / name).write_bytes(b"no model")
+    one_line_of(command(folder, *arguments), code, message)
+
+
+def one_line_of(ended, code, message):
+    assert ended.returncode == code, ended.stderr
+    assert message in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+    assert ended.stdout == ""
+
+
+WRONG_IMAGES = {
+    "floats": np.zeros((2, 8, 8, 1), np.float32),
+    "wide integers": np.zeros((2, 8, 8, 1), np.int64),
+    "no batch": np.zeros((8, 8, 1), np.uint8),
+    "another height": np.zeros((2, 9, 8, 1), np.uint8),
+    "colours": np.zeros((2, 8, 8, 3), np.uint8),
+    "none at all": np.zeros((0, 8, 8, 1), np.uint8),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_IMAGES)
+def test_run_refuses_images_that_are_not_for_this_network(shipped, case):
+    np.save(shipped[0] / "wrong.npy", WRONG_IMAGES[case])
+    for options in ([], ["--latency"]):
+        ended = command(shipped[0], "numpy_predictor.py", "wrong.npy", *options)
+        one_line_of(ended, 3, "wrong.npy: expected uint8 [n, 8, 8, 1], n above 0")
+
+
+@pytest.mark.parametrize("case", ["floats", "another height", "colours"])
+def test_numpy_predictor_refuses_images_that_are_not_for_this_network(shipped, case):
+    classify = run.load(shipped[0] / "numpy_predictor.py")
+    with pytest.raises(ValueError, match=r"expected images of uint8 \[8, 8, 1\]"):
+        classify(WRONG_IMAGES[case])
+
+
+# A process in which only what `pip install` brings with these names can be imported.
+ONLY = """
+import runpy, sys
+allowed, sys.argv = set(sys.argv[1].split(",")), ["run.py", *sys.argv[2:]]
+class Only:
+    def __init__(self, finder):
+        self.finder = finder
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        ours = name.startswith("_sysconfigdata")  # the interpreter's own
+        if ours or top in allowed or top in sys.stdlib_module_names:
+            return self.finder.find_spec(name, path, target)
+sys.meta_path[:] = map(Only, sys.meta_path)
+runpy.run_path("run.py", run_name="__main__")
+"""
+
+
+def brought_by(names):
+    """The modules of these distributions and of all that they require."""
+    todo, done = list(names), set()
+    while todo:
+        name = canonicalize_name(todo.pop())
+        name = "tensorflow-cpu" if name == "tensorflow" else name
+        if name in done:
+            continue
+        done.add(name)
+        asked = [Requirement(text) for text in requires(name) or []]
+        todo += [
+            each.name
+            for each in asked
+            if each.marker is None or each.marker.evaluate({"extra": ""})
+        ]
+    return {
+        module
+        for module, owners in packages_distributions().items()
+        if {canonicalize_name(owner) for owner in owners} & done
+    }
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_runtime_that_the_card_names_is_all_that_a_file_needs(shipped, name):
+    module = format_module(name)
+    allowed = brought_by(["numpy", *(module.RUNTIME or "").split()])
+    np.save(shipped[0] / "good.npy", patterned(2, seed=4).images)
+    ended = subprocess.run(
+        [sys.executable, "-c", ONLY, ",".join(allowed), module.FILE, "good.npy"],
+        cwd=shipped[0],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert len(ended.stdout.splitlines()) == 2
+
+
+def test_run_names_the_package_that_is_missing(shipped):
+    np.save(shipped[0] / "good.npy", patterned(2, seed=4).images)
+    ended = subprocess.run(
+        [sys.executable, "-c", ONLY, "numpy", "model.onnx", "good.npy"],
+        cwd=shipped[0],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    one_line_of(ended, 2, "model.onnx: needs onnxruntime, which is not installed")
+
+
+def test_stage_tells_equal_files_from_those_of_integers(prepared):
+    exact = {"largest_difference": 2e-7, "changed": 0, "accuracy": 0.99}
+    integers = {"largest_difference": 0.03, "changed": 2, "accuracy": 0.98}
+    said = summary({"onnx": exact, "tflite_int8": integers}, 355)
+    assert said == (
+        "onnx: equal to the trained network on 355 test images (largest difference "
+        "2.0e-07); tflite_int8: another answer on 2 of them, accuracy 0.9800"
+    )
+    assert "equal" not in summary({"tflite_int8": integers}, 355)

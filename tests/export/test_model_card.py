@@ -1,0 +1,313 @@
+"""MODEL_CARD.md: what it says, and whether its commands run."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+from PIL import Image
+
+from src import paths
+from src.errors import DataError
+from src.export.formats import convert_all
+from src.export.model_card import RunScores, ground, model_card, plain, read_scores
+from src.export.verify import lay_out
+from src.results.schema import PrepareMetrics, Scores, TrainMetrics
+from tests.export.test_formats import FORMATS, probabilities, untrained
+from tests.helpers.examples import patterned
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning"
+)
+RESULTS = {
+    "bytes": 1234,
+    "accuracy": 0.96,
+    "changed": 2,
+    "largest_difference": 3e-7,
+    "mean_difference": 1e-9,
+}
+NAMES = ["low", "middle", "high"]
+
+
+def trained_network(**record):
+    trained = untrained("cnn")
+    said = {
+        "dataset": "digits",
+        "dataset_version": "1.0.0",
+        "parameters": {"top_k": 2, "seed": 7, "ema_decay": 0.0, "lr": 0.002},
+        "data_sha256": {"train": "a" * 64},
+        "versions": {"jax": "0.10.2"},
+        **record,
+    }
+    record = trained.record.model_copy(update=said)
+    return type(trained)(trained.model, trained.weights, record)
+
+
+def scores(names=NAMES):
+    classes = {
+        name: {
+            "examples": 25,
+            "f1": 0.9,
+            "precision": 0.8,
+            "recall": 0.96 - 0.2 * index,
+        }
+        for index, name in enumerate(names)
+    }
+    test = {
+        "accuracy": 0.95,
+        "accuracy_low": 0.9,
+        "accuracy_high": 0.98,
+        "calibration_error": 0.01,
+        "classes": classes,
+        "examples": 75,
+        "f1": 0.94,
+        "precision": 0.93,
+        "recall": 0.92,
+        "top_k": 1.0,
+        "correct": 71,
+        "loss": 0.123,
+    }
+    counts = {name: {"examples": 10} for name in ("train", "validation", "test")}
+    prepare = {**counts, "in_both": {"train_test": 0}}
+    train = {"best_epoch": 3, "epochs": 5, "steps": 100, "skipped": 0, "validation": {}}
+    return {"prepare": prepare, "train": train, "test": test}
+
+
+def as_read(metrics):
+    kinds = {"prepare": PrepareMetrics, "train": TrainMetrics, "test": Scores}
+    return RunScores(
+        **{name: kind.model_validate(metrics[name]) for name, kind in kinds.items()}
+    )
+
+
+def wilson(correct, count):
+    """Where the test of a share would just not be significant: two roots."""
+    z2 = 1.959963984540054**2
+    share = correct / count
+    equation = [1 + z2 / count, -2 * share - z2 / count, share**2]
+    return sorted(np.roots(equation).real)
+
+
+def card(names=("numpy",), metrics=None, **record):
+    trained = trained_network(**record)
+    export = convert_all(names, trained, patterned(9, 1).images, layers_agree=True)
+    results = {name: RESULTS for name in names}
+    said = as_read(metrics or scores())
+    return model_card(trained, export.manifest, results, said).decode()
+
+
+def section(text, title):
+    return re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", text, re.M | re.S)[1]
+
+
+def table(text):
+    """The cells of the rows of the first table."""
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def test_front_matter_is_what_hugging_face_reads():
+    data = ModelCard(card()).data
+    assert data.pipeline_tag == "image-classification"
+    (accuracy, f1) = data.eval_results
+    assert (accuracy.metric_type, accuracy.metric_value) == ("accuracy", 0.95)
+    assert (f1.metric_type, f1.metric_value) == ("f1", 0.94)
+    assert accuracy.dataset_name == "digits"
+    assert data.model_name == "cnn on digits"
+
+
+def test_recall_of_each_class_has_its_interval():
+    for name, recall, row in zip(
+        NAMES, (24, 19, 14), table(section(card(), "Results"))[-3:], strict=True
+    ):
+        low, high = wilson(recall, 25)
+        assert row[0] == name
+        assert row[3] == f"{low:.4f} to {high:.4f}"
+
+
+def test_weakest_class_is_named():
+    assert "Weakest at high: 0.5600 of 25 images" in section(card(), "Limits of use")
+
+
+def test_files_stand_in_a_table_with_what_was_measured():
+    (header, row) = table(section(card(), "Files"))
+    assert row[:2] == ["numpy", "`numpy_predictor.py`"]
+    assert row[3:] == ["0.9600", "3.0e-07", "1.0e-09", "2"]
+    assert header[0] == "format"
+
+
+def test_digests_of_weights_data_and_files_are_given():
+    trained = trained_network()
+    export = convert_all(["numpy"], trained, patterned(9, 1).images, layers_agree=True)
+    text = section(card(), "Where it comes from")
+    assert export.manifest["weights"]["sha256"] in text
+    assert export.manifest["formats"]["numpy"]["sha256"] in text
+    assert "a" * 64 in text
+
+
+def test_calibration_is_put_into_words():
+    assert "differ by\n0.0100 on average" in section(card(), "Results")
+
+
+def test_class_without_test_images_is_not_the_weakest():
+    metrics = scores()
+    none = {"examples": 0, "f1": 0.0, "precision": 0.0, "recall": 0.0}
+    metrics["test"]["classes"]["ghost"] = none
+    text = card(metrics=metrics)
+    assert "Weakest at high" in text
+    assert "| ghost | 0 | 0.0000 | 0.0000 to 1.0000 |" in text
+
+
+@pytest.mark.parametrize(
+    ("background", "words"),
+    [(3, "a dark ground"), (250, "a bright ground"), (128, "a ground like theirs")],
+)
+def test_card_says_what_a_picture_should_stand_on(background, words):
+    assert ground(background) == words
+
+
+def test_images_that_stand_in_train_and_test_are_admitted():
+    metrics = scores()
+    assert "training never saw" in card(metrics=metrics)
+    metrics["prepare"]["in_both"]["train_test"] = 3
+    text = card(metrics=metrics)
+    assert "3 images stand in both train and test" in text
+    assert "training never saw" not in text
+
+
+def test_averaged_weights_are_mentioned_where_there_are_any():
+    assert "averaged" not in card()
+    parameters = {"top_k": 2, "seed": 7, "ema_decay": 0.99}
+    assert "the weights are the averaged ones" in card(parameters=parameters)
+
+
+def test_licence_of_unknown_data_is_not_invented():
+    assert "CC BY 4.0" in card()
+    assert "not known to this program" in plainer(card(dataset="folder"))
+
+
+def plainer(text):
+    return text.replace("\\", "")
+
+
+def test_names_cannot_break_the_card():
+    hostile = ["a|b", "[x](javascript:alert)", "<script>alert(1)</script>"]
+    metrics = scores(hostile)
+    text = card(metrics=metrics, dataset="da`ta\n---\n# x", class_names=hostile)
+    assert "<script>" not in text.replace("\\<", "")
+    rows = table(section(text, "Results"))[-3:]
+    assert all(len(re.findall(r"(?<!\\)\|", "|".join(row))) >= 5 for row in rows)
+    front = yaml.safe_load(text.split("---\n")[1])
+    assert front["model-index"][0]["results"][0]["dataset"]["name"].startswith("da`ta")
+
+
+def test_plain_escapes_what_markdown_would_act_on():
+    assert plain("a_b*c") == r"a\_b\*c"
+    assert plain("| <b> [l](x)") == r"\| \<b\> \[l\]\(x\)"
+    assert "\n" not in plain("two\nlines")
+
+
+def test_card_says_no_time_and_no_place():
+    assert card() == card()
+    assert str(paths.Path.cwd()) not in card()
+
+
+def test_metrics_of_another_shape_are_an_error_of_one_line(prepared):
+    (paths.METRICS / "train.json").write_text('{"best_epoch": 0}')
+    with pytest.raises(DataError, match=r"metrics/train\.json: best_epoch: expected"):
+        read_scores()
+
+
+def test_missing_metrics_name_the_stage_that_makes_them(prepared):
+    with pytest.raises(DataError, match=r"train\.json.*dvc repro train"):
+        read_scores()
+
+
+@pytest.fixture(scope="module")
+def device(tmp_path_factory):
+    """Somebody's machine with the exported files and a picture."""
+    folder = tmp_path_factory.mktemp("device")
+    trained = trained_network()
+    export = convert_all(FORMATS, trained, patterned(60, 1).images, layers_agree=True)
+    text = model_card(
+        trained, export.manifest, dict.fromkeys(FORMATS, RESULTS), as_read(scores())
+    )
+    lay_out({**export.files, "MODEL_CARD.md": text}, folder)
+    image = patterned(1, seed=4).images[0]
+    Image.fromarray(image[:, :, 0]).save(folder / "picture.png")
+    return folder, probabilities(trained, image[None])[0]
+
+
+def commands(text):
+    return [line.strip() for line in text.splitlines() if line.startswith("    ")]
+
+
+def test_every_command_of_the_card_runs_and_gives_the_networks_answer(device):
+    folder, expected = device
+    said = [
+        line
+        for line in commands((folder / "MODEL_CARD.md").read_text())
+        if line.startswith("python ")
+    ]
+    assert len(said) == 1 + 2 * len(FORMATS)
+    for line in said:
+        words = [sys.executable, *shlex.split(line)[1:]]
+        output = subprocess.run(
+            words, cwd=folder, check=True, capture_output=True, text=True, timeout=120
+        ).stdout
+        if line.endswith("--latency"):
+            assert json.loads(output)["batch_1"]["median_ms"] > 0
+        elif "run.py" in line:
+            name, share = output.split()
+            tolerance = 0.05 if "int8" in line else 1e-4
+            assert float(share) == pytest.approx(expected.max(), abs=tolerance)
+            if "int8" not in line:
+                assert name == NAMES[expected.argmax()]
+
+
+def test_lines_of_python_in_the_card_run(device, monkeypatch):
+    folder, expected = device
+    text = (folder / "MODEL_CARD.md").read_text()
+    code = re.search(r"From Python: `(.*?)`", text)[1]
+    images = patterned(1, seed=4).images
+    found: dict = {"images": images}
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.chdir(folder)
+    exec(code, found)
+    np.testing.assert_allclose(found["probabilities"][0], expected, atol=1e-5)
+
+
+def test_card_asks_to_install_what_exists(device):
+    text = (device[0] / "MODEL_CARD.md").read_text()
+    asked = {
+        name
+        for line in commands(text)
+        if line.startswith("pip install ")
+        for name in line.split()[2:]
+    }
+    assert asked == {
+        *("numpy", "pillow", "jax", "flatbuffers", "tensorflow"),
+        *("ai-edge-litert", "onnxruntime"),
+    }
+    for name in asked:
+        assert installed(name) or installed(f"{name}-cpu")
+
+
+def installed(name):
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def test_every_file_that_the_card_names_is_there(device):
+    folder, _ = device
+    text = (folder / "MODEL_CARD.md").read_text()
+    for name in re.findall(r"`([\w.]+\.(?:py|json|npz|onnx|tflite|stablehlo))`", text):
+        assert (folder / name).exists(), name

@@ -1,0 +1,92 @@
+"""What tests compare between numbers of devices: JAX fixes theirs when it starts.
+
+`python -m tests.helpers.device_runs NAME...` prints JSON for as many devices as
+`XLA_FLAGS` makes of the processor: each run's losses by step, what validation
+says, and the digest of its weights.
+"""
+
+import hashlib
+import json
+import sys
+
+import jax
+import numpy as np
+
+from src.config.load import load_params
+from src.config.params import Params
+from src.models.architecture import Architecture
+from src.models.checkpoint import weights_of
+from src.sharding import on_all_devices, shard_state
+from src.training.batches import DeviceBatches
+from src.training.data import TrainData, count_steps
+from src.training.events import EpochEnd, LogRow
+from src.training.loop import fit
+from src.training.state import build_state
+from src.training.validation import score
+from tests.helpers.examples import patterned
+from tests.helpers.imports import ROOT
+
+COMMON = {
+    "model": "mlp",
+    "dropout": 0.5,
+    "optimizer": "adamw",
+    "augment": ("shift",),
+    "batch_size": 48,
+    "log_every": 1,
+    "epochs": 20,
+}
+RUNS = {
+    "mlp": {},
+    "cnn": {"model": "cnn", "epochs": 2},
+    "accumulate": {"accumulate": 2, "epochs": 4},
+    "ema_decay": {"ema_decay": 0.9, "epochs": 4},
+    "mixup": {"augment": ("shift", "mixup"), "epochs": 4},
+    "on_nan": {"on_nan": "skip", "epochs": 4},
+    "bfloat16": {"precision": "bfloat16", "epochs": 2},
+}
+
+
+def splits():
+    """480 examples to learn from, and 300 that fill no whole number of batches."""
+    return patterned(480, seed=1), patterned(300, seed=2)
+
+
+def prepared_run(changes):
+    """Parameters, data and first state of a run, on all devices."""
+    params = load_params(ROOT / "params.yaml").model_copy(update={**COMMON, **changes})
+    data = TrainData(*map(DeviceBatches, splits()), classes=3)
+    architecture = Architecture(params.model, 16, params.dropout, (8, 8, 1), 3)
+    graph, state = build_state(params, architecture, count_steps(480, 48))
+    return params, data, graph, shard_state(state)
+
+
+def run(changes: dict[str, object]) -> dict[str, object]:
+    """Trains; what there is to compare."""
+    params, data, graph, state = prepared_run(changes)
+    tally = score(state, data.validation, 3, graph=graph, top_k=2)
+    losses, validation, weights = [], [], {}
+    for event in fit(state, graph, data, params):
+        if isinstance(event, LogRow):
+            losses.append(event.train.loss)
+        elif isinstance(event, EpochEnd):
+            validation.append(event.result.validation.loss)
+            weights = weights_of(event.model)
+    content = b"".join(np.asarray(weights[name]).tobytes() for name in sorted(weights))
+    return {
+        "losses": losses,
+        "validation": validation,
+        "first": [float(tally.loss), tally.confusion.tolist(), float(tally.top_k)],
+        "weights": hashlib.sha256(content).hexdigest(),
+    }
+
+
+def main(names: list[str]) -> None:
+    """Prints what the named runs give."""
+    anything: Params = load_params(ROOT / "params.yaml").model_copy(update=COMMON)
+    with on_all_devices(anything):
+        found = {name: run(RUNS[name]) for name in names}
+    print(json.dumps({"devices": jax.device_count(), **found}))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,74 @@
+"""Ways to run a stage: in a process of its own, or in this one."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from src.runtime import stage as stage_runner
+from tests.helpers.imports import ROOT
+
+
+def run_stage(
+    name: str, folder: Path, arguments: Sequence[str] = (), **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs a stage as DVC does, in `folder`, with the project's own sources."""
+    return run_python(["-m", f"stages.{name}", *arguments], folder, **environment)
+
+
+def run_python(
+    arguments: Sequence[str], folder: Path, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs Python in `folder` with the project's own sources."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+# Prepare, and how much memory it needs beyond what its libraries do.
+MEASURED = """
+import atexit, re, runpy
+from pathlib import Path
+import src.data.prepared, src.sources.load, src.sources.npz
+
+{setting}
+
+def peak():
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\\s*(\\d+) kB", status)[1])
+
+before = peak()
+atexit.register(lambda: Path("growth").write_text(str(peak() - before)))
+runpy.run_module("stages.prepare", run_name="__main__")
+"""
+
+
+def prepare_measured(
+    folder: Path, setting: str = ""
+) -> tuple[subprocess.CompletedProcess[str], int]:
+    """The prepare stage after a line of Python; kB that it needed at the peak."""
+    result = run_python(["-c", MEASURED.format(setting=setting)], folder)
+    growth = folder / "growth"
+    kilobytes = int(growth.read_text())
+    growth.unlink()
+    return result, kilobytes
+
+
+def exit_code(stage: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Runs a stage in this process, in the working directory."""
+    main = import_module(f"stages.{stage}").main
+    for name in ("install_handlers", "defer", "ignore"):  # signals are pytest's here
+        monkeypatch.setattr(f"src.signals.{name}", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        stage_runner.run_stage(stage, main)
+    return ended.value.code

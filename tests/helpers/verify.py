@@ -1,0 +1,139 @@
+"""`make verify`: the pipeline in a temporary clone against what is committed.
+
+On a machine class that `golden.json` lists, the weights must be the same to the last
+bit; on the one that the committed results come from, so must everything: `dvc.lock` and
+`metrics/` unchanged - but for the report, which names a commit: a squash, a rebase or a
+commit of sources and results at once gives it another name. Elsewhere the arithmetic
+may round otherwise, and the scores must agree within the tolerances below. `--record`
+adds this machine class and the weights that lie here to the list.
+"""
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from src.runtime.cores import threads
+
+GOLDEN = Path("tests/golden.json")  # SHA-256 of the weights, by machine class
+TOLERANCES = {  # of the nested metrics, by their last name
+    "loss": 0.1,
+    "accuracy": 0.02,
+    "precision": 0.02,
+    "recall": 0.02,
+    "f1": 0.02,
+}
+SCORES = [("train", "validation"), ("test", "test")]  # metrics file, split
+
+
+def machine_class() -> str:
+    """What decides how sums are rounded: processor, caches, threads and jaxlib."""
+    parts = [f"jaxlib {version('jaxlib')}", platform.system(), platform.machine()]
+    cpuinfo = Path("/proc/cpuinfo")
+    text = cpuinfo.read_text() if cpuinfo.exists() else platform.processor()
+    for key in ("vendor_id", "cpu family", "model"):
+        found = re.search(rf"^{key}\s*: (.*)$", text, re.MULTILINE)
+        parts.append(f"{key} {found[1]}" if found else "")
+    caches = sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"))
+    parts += [path.read_text().strip() for path in caches]
+    parts.append(f"{threads()} threads")
+    return ", ".join(filter(None, parts))
+
+
+def run(*command: str, folder: Path) -> str:
+    """Runs a command; its errors are shown and end this one."""
+    result = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+    if result.returncode:
+        sys.exit(f"verify: {' '.join(command)} ended with {result.returncode}.")
+    return result.stdout
+
+
+def differences(clone: Path, before: dict[str, str]) -> list[str]:
+    """The scores that moved by more than their tolerance."""
+    found = []
+    for name, split in SCORES:
+        path = f"metrics/{name}.json"
+        old = json.loads(before[path])[split]
+        new = json.loads((clone / path).read_text())[split]
+        for key, tolerance in TOLERANCES.items():
+            if key in old and not abs(old[key] - new[key]) <= tolerance:
+                found.append(f"{path}: {split}.{key}: {old[key]} -> {new[key]}")
+    prepared = "metrics/prepare.json"
+    if (clone / prepared).read_text() != before[prepared]:
+        found.append(f"{prepared}: counts differ")
+    return found
+
+
+def verify(clone: Path) -> int:
+    """Runs the pipeline in the clone; returns the exit code."""
+    before = {
+        f"metrics/{path.name}": path.read_text()
+        for path in (clone / "metrics").glob("*.json")
+    }
+    lock = clone / "dvc.lock"
+    recorded = without_report(lock.read_text())
+    run("dvc", "repro", folder=clone)
+    changed = run("git", "status", "--porcelain", folder=clone).split("\n")[:-1]
+    but = ""
+    if changed == [" M dvc.lock"] and without_report(lock.read_text()) == recorded:
+        changed, but = [], ", but for the report that names another commit,"
+    print(run("dvc", "metrics", "diff", folder=clone), end="")
+    here, golden = machine_class(), json.loads((clone / GOLDEN).read_text())
+    expected, found = golden.get(here), weights_digest(clone)
+    if expected not in (None, found):
+        print(
+            f"verify: expected weights with SHA-256 {expected} on this machine class "
+            f"({here}), found {found}. Changed: {changed}."
+        )
+        return 1
+    if not changed:
+        print(f"verify: every output{but} is the committed one, to the bit ({here}).")
+        return 0
+    moved = differences(clone, before)
+    if moved:
+        print(f"verify: beyond the tolerances {TOLERANCES}: {moved}.")
+        return 1
+    known = "as golden.json has them for" if expected else "the first seen on"
+    print(
+        f"verify: scores within {TOLERANCES}; other bits, for the results were made on "
+        f"another machine class. The weights are {known} this one ({here})."
+    )
+    return 0
+
+
+def without_report(lock: str) -> dict[str, Any]:
+    """What dvc.lock says of each stage but the report."""
+    stages: dict[str, Any] = yaml.safe_load(lock)["stages"]
+    return {name: stage for name, stage in stages.items() if name != "report"}
+
+
+def weights_digest(folder: Path) -> str:
+    """SHA-256 of the trained weights, as train recorded it."""
+    digest: str = json.loads((folder / "models/model.json").read_text())["sha256"]
+    return digest
+
+
+def main() -> int:
+    """Verifies the commit at HEAD."""
+    if sys.argv[1:] == ["--record"]:
+        golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
+        golden[machine_class()] = weights_digest(Path())
+        GOLDEN.write_text(json.dumps(golden, indent=2, sort_keys=True) + "\n")
+        return 0
+    os.environ.pop("FOURBEAT_RESUME_DIR", None)  # no save may help
+    with tempfile.TemporaryDirectory() as folder:
+        clone = Path(folder) / "fourbeat"
+        run("git", "clone", "--quiet", ".", str(clone), folder=Path.cwd())
+        return verify(clone)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""The networks against the same layers written with flax and numpy alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax import lax
+
+from src.data.prepared import Manifest
+from src.errors import ParameterError
+from src.evaluation.predict import predict
+from src.models.architecture import Architecture
+from src.models.build import build_model
+from src.models.checkpoint import weights_of
+from src.models.layer_list import probabilities
+from src.training.state import choose_architecture
+
+SHAPES = [(8, 8, 1), (13, 10, 3), (28, 28, 1)]
+
+
+def network(name, shape=(8, 8, 1), dropout=0.0):
+    architecture = Architecture(name, 12, dropout, image_shape=shape, classes=5)
+    return build_model(architecture, nnx.Rngs(params=3))
+
+
+def pictures(count, shape):
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (count, *shape), dtype=np.uint8)
+
+
+def by_hand(name, weights, images):
+    """The layers that the name promises, one by one."""
+    hidden = images / np.float32(255)
+    for layer in ("conv1", "conv2") if name != "mlp" else ():
+        kernel, bias = weights[f"{layer}.kernel"], weights[f"{layer}.bias"]
+        hidden = lax.conv_general_dilated(
+            hidden, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        hidden = np.maximum(hidden + bias.reshape(1, 1, 1, -1), 0)
+        pool = nnx.max_pool if name == "cnn_max" else nnx.avg_pool
+        hidden = pool(hidden, (2, 2), strides=(2, 2))
+    hidden = np.asarray(hidden).reshape(len(images), -1)
+    hidden = np.maximum(hidden @ weights["dense.kernel"] + weights["dense.bias"], 0)
+    return hidden @ weights["output.kernel"] + weights["output.bias"]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", ["mlp", "cnn", "cnn_max"])
+def test_network_is_made_of_the_layers_its_name_promises(name, shape):
+    model, images = network(name, shape), pictures(3, shape)
+    expected = by_hand(name, weights_of(model), images)
+    found = jax.jit(model)(jnp.asarray(images))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "cnn_max"])
+def test_dropout_acts_in_training_alone(name):
+    model = network(name, dropout=0.5)
+    images = jnp.asarray(pictures(4, (8, 8, 1)))
+    plain = model(images)
+    np.testing.assert_array_equal(plain, model(images))
+    dropped = [model(images, rngs=nnx.Rngs(dropout=seed)) for seed in (0, 1, 1)]
+    assert np.any(dropped[0] != plain)
+    assert np.any(dropped[0] != dropped[1])
+    np.testing.assert_array_equal(dropped[1], dropped[2])
+
+
+@pytest.mark.parametrize(
+    ("name", "hidden", "units"),
+    [("mlp", None, 256), ("cnn", None, 256), ("cnn_max", None, 128), ("cnn", 9, 9)],
+)
+def test_dense_layer_has_the_parameters_width_or_the_models_own(
+    params, name, hidden, units
+):
+    params = params.model_copy(update={"model": name, "hidden": hidden})
+    manifest = Manifest(
+        dataset="d", version="1", class_names=["a"], image_shape=(8, 8, 1), sha256={}
+    )
+    model = build_model(choose_architecture(params, manifest), nnx.Rngs(params=0))
+    assert weights_of(model)["dense.bias"].shape == (units,)
+
+
+def test_images_too_small_for_two_poolings_are_refused(params):
+    manifest = Manifest(
+        dataset="d", version="1", class_names=["a"], image_shape=(8, 3, 1), sha256={}
+    )
+    changed = params.model_copy(update={"model": "cnn"})
+    with pytest.raises(
+        ParameterError, match="at least 4 pixels a side for cnn, found 8"
+    ):
+        choose_architecture(changed, manifest)
+
+
+@pytest.mark.parametrize("count", [1, 256, 257])
+def test_prediction_gives_every_image_its_own_row(count):
+    model, images = network("cnn"), pictures(count, (8, 8, 1))
+    logits = np.asarray(by_hand("cnn", weights_of(model), images), np.float64)
+    expected = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    np.testing.assert_allclose(predict(model, images), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["shift", "cutout"])
+def test_change_that_would_leave_nothing_of_the_image_is_refused(params, name):
+    manifest = Manifest.model_construct(image_shape=(8, 10, 1), class_names=["a", "b"])
+    for pixels, fits in ((7, True), (8, False)):
+        changes = {"augment": (name,), f"{name}_pixels": pixels}
+        changed = params.model_copy(update=changes)
+        if fits:
+            choose_architecture(changed, manifest)
+        else:
+            with pytest.raises(
+                ParameterError, match=r"than the images' 8 x 10 .*Use 2"
+            ):
+                choose_architecture(changed, manifest)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", ["mlp", "cnn", "cnn_max"])
+def test_list_of_layers_tells_what_the_network_does(name, shape):
+    model, images = network(name, shape), pictures(3, shape)
+    expected = nnx.softmax(by_hand(name, weights_of(model), images))
+    pixels = jnp.asarray(images / np.float32(255))
+    found = probabilities(model.layers(), weights_of(model), pixels)
+    np.testing.assert_allclose(found, expected, atol=1e-6)

@@ -1,0 +1,198 @@
+"""Jobs that share a machine: each on its own cores, with the bits it has alone."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from src.data.prepared import load_manifest
+from src.resume.fingerprint import fingerprint
+from src.runtime.cores import share, threads
+from tests.helpers.imports import ROOT
+from tests.helpers.running import run_stage
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity"), reason="processes cannot be bound to cores"
+)
+CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {0}
+two_cores = pytest.mark.skipif(len(CORES) < 2, reason="needs two cores")
+# A network whose weights differ with the number of threads: see the test of that.
+LARGE = {"model": "mlp", "hidden": 256, "batch_size": 512, "epochs": 20}
+
+JOB = """
+import json, os, subprocess, sys
+from src.runtime.cores import all_cores
+from src.runtime.cores import share_cores
+share_cores()
+ask = "import os; print(sorted(os.sched_getaffinity(0)), os.environ.get('NPROC'))"
+child = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True)
+with all_cores():
+    free = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True)
+cores = sorted(os.sched_getaffinity(0))
+said = [child.stdout.strip(), free.stdout.strip()]
+print(json.dumps([cores, os.environ.get("NPROC"), *said]), flush=True)
+sys.stdin.read()
+"""
+
+
+class Job:
+    """A process that has called `share_cores`, and lives until it is ended."""
+
+    def __init__(self, folder, **environment):
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", JOB],
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "TMPDIR": str(folder),
+                **environment,
+            },
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        said = json.loads(self.process.stdout.readline())
+        self.cores, self.nproc, self.child, self.free = said
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch):
+    """Whatever the one who tests has set."""
+    for name in ("FOURBEAT_JOBS", "NPROC", "PJRT_NPROC"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@two_cores
+def test_two_jobs_have_disjoint_cores_and_a_third_has_all(tmp_path):
+    with (
+        Job(tmp_path, FOURBEAT_JOBS="2") as first,
+        Job(tmp_path, FOURBEAT_JOBS="2") as second,
+        Job(tmp_path, FOURBEAT_JOBS="2") as third,
+    ):
+        assert not set(first.cores) & set(second.cores)
+        assert {*first.cores, *second.cores} == CORES
+        assert set(third.cores) == CORES
+
+
+@two_cores
+def test_place_of_a_killed_job_is_free_again(tmp_path):
+    with Job(tmp_path, FOURBEAT_JOBS="2"):
+        with Job(tmp_path, FOURBEAT_JOBS="2") as killed:
+            pass
+        with Job(tmp_path, FOURBEAT_JOBS="2") as next_one:
+            assert next_one.cores == killed.cores
+
+
+@two_cores
+def test_what_a_job_starts_has_its_cores_and_its_threads(tmp_path):
+    with Job(tmp_path, FOURBEAT_JOBS="2") as job:
+        assert job.nproc == str(len(CORES))
+        assert job.child == f"{job.cores} {len(CORES)}"
+
+
+@two_cores
+def test_what_a_job_starts_apart_has_all_cores_and_the_job_its_share(tmp_path):
+    with Job(tmp_path, FOURBEAT_JOBS="2") as job:
+        assert job.free == f"{sorted(CORES)} {len(CORES)}"
+        assert len(job.cores) == len(CORES) // 2
+
+
+@pytest.mark.parametrize("environment", [{}, {"FOURBEAT_JOBS": ""}])
+def test_without_the_variable_nothing_changes(tmp_path, environment):
+    with Job(tmp_path, **environment) as job:
+        assert set(job.cores) == CORES
+        assert job.nproc is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_threads_that_the_user_asks_for_stay(tmp_path):
+    with Job(tmp_path, FOURBEAT_JOBS="1", NPROC="7") as job:
+        assert job.nproc == "7"
+
+
+@pytest.mark.parametrize("cores", range(1, 9))
+def test_shares_are_disjoint_equal_but_for_one_and_together_all(cores):
+    listed = list(range(10, 10 + cores))
+    for jobs in range(1, cores + 1):
+        shares = [share(listed, jobs, number) for number in range(jobs)]
+        assert [core for each in shares for core in each] == listed
+        sizes = {len(each) for each in shares}
+        assert max(sizes) - min(sizes) <= 1
+        assert min(sizes) >= 1
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "\u0662", "999999"])
+def test_wrong_number_of_jobs_ends_with_code_two_and_one_line(
+    write_params, tmp_path, value
+):
+    write_params()
+    result = run_stage("check", tmp_path, FOURBEAT_JOBS=value)
+    assert result.returncode == 2
+    assert result.stderr == (
+        f"check: FOURBEAT_JOBS: expected an integer from 1 to {len(CORES)}, the cores "
+        f"that this process may use, got {value!r}. Give it as many as run at once.\n"
+    )
+
+
+def test_link_in_the_place_of_the_lock_is_not_followed(write_params, tmp_path):
+    write_params()
+    folder = tmp_path / f"fourbeat-{os.getuid()}"
+    folder.mkdir()
+    (folder / "place-0").symlink_to(tmp_path / "elsewhere")
+    result = run_stage("check", tmp_path, FOURBEAT_JOBS="1", TMPDIR=str(tmp_path))
+    assert result.returncode == 5
+    assert "place-0: " in result.stderr
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_threads_are_those_that_xla_counts(monkeypatch):
+    """That XLA looks at them in this order, the weights in the last test tell."""
+    assert threads() == len(CORES)
+    monkeypatch.setenv("NPROC", "3")
+    assert threads() == 3
+    monkeypatch.setenv("PJRT_NPROC", "5")
+    assert threads() == 5
+    monkeypatch.setenv("PJRT_NPROC", "many")
+    assert threads() == 3
+
+
+def test_threads_are_part_of_the_fingerprint_and_the_share_is_not(
+    prepared, params, monkeypatch
+):
+    manifest = load_manifest()
+    alone = fingerprint(params, manifest)
+    monkeypatch.setenv("NPROC", str(len(CORES)))
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0})
+    assert fingerprint(params, manifest) == alone
+    monkeypatch.setenv("NPROC", str(len(CORES) + 1))
+    other = fingerprint(params, manifest)
+    assert (other.run, other.machine != alone.machine) == (alone.run, True)
+
+
+@two_cores
+def test_share_changes_no_bit_and_the_number_of_threads_does(write_params, tmp_path):
+    write_params(data_path=ROOT / "data/raw", **LARGE)
+    assert run_stage("prepare", tmp_path).returncode == 0
+
+    def weights(**environment):
+        result = run_stage("train", tmp_path, TMPDIR=str(tmp_path), **environment)
+        assert result.returncode == 0, result.stderr
+        return (tmp_path / "models/model.npz").read_bytes()
+
+    # Two threads, however many cores there are: one is the negative control.
+    alone = weights(NPROC="2")
+    assert weights(NPROC="2", FOURBEAT_JOBS="2") == alone
+    one = weights(NPROC="1")
+    assert one != alone
+    assert weights(NPROC="2", PJRT_NPROC="1") == one
+    assert weights(NPROC="many", PJRT_NPROC="many") == weights()
+    assert weights(FOURBEAT_JOBS="2") == weights()

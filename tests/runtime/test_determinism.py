@@ -1,0 +1,132 @@
+"""The same run, the same bits: what is refused, and what makes no difference."""
+
+import json
+import os
+import platform
+import sys
+
+import pytest
+
+from src.errors import ParameterError
+from src.runtime.determinism import PINNED, pin_arithmetic
+from tests.helpers.chaos import OUTPUTS
+from tests.helpers.imports import ROOT
+from tests.helpers.running import run_stage
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--xla_gpu_deterministic_ops=false",
+        "--xla_gpu_deterministic_ops=0",
+        "--xla_gpu_exclude_nondeterministic_ops=false",
+        "--xla_gpu_autotune_level=4",
+        "--xla_cpu_enable_fast_math=true",
+        "--xla_cpu_enable_fast_math=True",
+        "--xla_gpu_deterministic_ops=FALSE",
+        "--xla_cpu_enable_fast_math",
+        "--xla_cpu_enable_fast_min_max=1",
+        "--xla_cpu_use_xnnpack=true --xla_cpu_enable_fast_math=true",
+    ],
+)
+def test_flags_against_repeatable_results_are_refused_by_name(
+    monkeypatch, params, flags
+):
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    name = flags.split()[-1].partition("=")[0]
+    with pytest.raises(ParameterError, match=f"XLA_FLAGS: .*found {name}=.*Remove it"):
+        pin_arithmetic(params)
+    pin_arithmetic(params.model_copy(update={"deterministic": False}))
+    assert os.environ["XLA_FLAGS"] == flags
+
+
+def test_flags_in_a_file_are_refused(monkeypatch, params):
+    monkeypatch.setenv("XLA_FLAGS", "/etc/flags")
+    with pytest.raises(ParameterError, match="expected --flag=value, found '/etc"):
+        pin_arithmetic(params)
+
+
+def test_flags_come_too_late_once_jax_has_read_them(monkeypatch, params):
+    monkeypatch.delenv("XLA_FLAGS")
+    with pytest.raises(ParameterError, match="before JAX is imported"):
+        pin_arithmetic(params)
+
+
+def test_other_flags_stay_and_the_pinned_ones_are_added(monkeypatch, params):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/tmp/x")
+    monkeypatch.setattr(sys, "modules", {})
+    pin_arithmetic(params)
+    pinned = [f"--{name}={value}" for name, value in PINNED.items()]
+    assert os.environ["XLA_FLAGS"].split() == ["--xla_dump_to=/tmp/x", *pinned]
+
+
+def test_stage_refuses_such_flags_with_code_two_before_it_imports_jax(
+    prepared, write_params
+):
+    write_params(model="mlp")
+    for stage in ("train", "evaluate", "export"):
+        result = run_stage(stage, prepared, XLA_FLAGS="--xla_cpu_enable_fast_math=true")
+        assert result.returncode == 2
+        assert result.stderr.startswith(f"{stage}: XLA_FLAGS: expected nothing against")
+        assert result.stderr.count("\n") == 1
+
+
+def trained(folder, **environment):
+    assert run_stage("train", folder, **environment).returncode == 0
+    return [(folder / name).read_bytes() for name in OUTPUTS]
+
+
+@pytest.mark.slow
+def test_hash_seed_time_zone_language_and_pinned_flags_change_no_bit(
+    prepared, write_params
+):
+    write_params(model="cnn", hidden=8, epochs=1, dropout=0.3, augment="[shift]")
+    ours = trained(prepared, PYTHONHASHSEED="1")
+    other = {"PYTHONHASHSEED": "77", "TZ": "Asia/Tokyo", "LC_ALL": "C", "HOME": "/"}
+    assert trained(prepared, **other) == ours
+    write_params(
+        model="cnn",
+        hidden=8,
+        epochs=1,
+        dropout=0.3,
+        augment="[shift]",
+        deterministic=False,
+    )
+    weights, record = trained(prepared, XLA_FLAGS="")[:2]
+    assert weights == ours[0], "on CPU the pinned flags make no difference"
+    assert json.loads(record)["parameters"]["deterministic"] is False
+
+
+@pytest.mark.slow
+def test_damaged_compilation_cache_changes_no_bit(prepared, write_params):
+    write_params(model="mlp", hidden=8, epochs=2)
+    expected = trained(prepared)[0]
+    cache = prepared / "cache"
+    with_cache = {
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    assert trained(prepared, **with_cache)[0] == expected
+    entries = [path for path in cache.rglob("*") if path.is_file()]
+    assert entries
+    for number, path in enumerate(entries):
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2] if number % 2 else b"garbage")
+    assert trained(prepared, **with_cache)[0] == expected
+
+
+def test_nothing_of_this_machine_is_in_the_outputs(prepared, write_params):
+    write_params(model="mlp", hidden=4, epochs=1)
+    for stage in ("train", "evaluate", "export"):
+        assert run_stage(stage, prepared, USER="secret-user").returncode == 0
+    host = platform.node()
+    secrets = [str(prepared), str(ROOT), "secret-user"]
+    secrets += [host] * (len(host) > 5)  # a shorter one is in any picture by chance
+    found = [
+        (path, secret)
+        for path in prepared.rglob("*")
+        if path.is_file() and path.parent.name != ".resume"
+        for secret in secrets
+        if secret.encode() in path.read_bytes()
+    ]
+    assert found == []

@@ -1,0 +1,522 @@
+"""Several processes on this machine: one run, whatever happens to any of them."""
+
+import csv
+import hashlib
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from src.errors import ParameterError
+from src.runtime import processes
+from src.runtime.processes import launched, read_environment, share_threads
+from src.training.batches import StreamedBatches
+from tests.helpers.chaos import OUTPUTS, ROOT
+from tests.helpers.examples import patterned
+from tests.helpers.running import run_stage
+
+# What jax's heartbeat (10 s) and an ordinary end leave time for.
+GIVEN_UP = 15
+# A run of some seconds in many short epochs, with a row for each step.
+SHORT = {
+    "model": "mlp",
+    "hidden": 64,
+    "batch_size": 16,
+    "epochs": 20,
+    "log_every": 1,
+    "augment": "[shift]",
+}
+LONG = {**SHORT, "epochs": 300, "log_every": 7, "ema_decay": 0.9, "on_nan": "skip"}
+STAGE = "-m", "stages.train"
+
+
+def free_port() -> int:
+    with socket.socket() as bound:
+        bound.bind(("localhost", 0))
+        return bound.getsockname()[1]
+
+
+class Group:
+    """Processes of one run, none of which outlives the `with`."""
+
+    def __init__(self, folder, commands=(STAGE, STAGE), **environment):
+        shared = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "FOURBEAT_COORDINATOR": f"localhost:{free_port()}",
+            "FOURBEAT_PROCESSES": str(len(commands)),
+            **environment,
+        }
+        self.folder, self.members, self.files = folder, [], []
+        for number, command in enumerate(commands):
+            files = [
+                (folder / f"{number}.{name}").open("w+b") for name in ("out", "err")
+            ]
+            self.files.append(files)
+            self.members.append(
+                subprocess.Popen(
+                    [sys.executable, "-u", *command],
+                    cwd=folder,
+                    env={**shared, "FOURBEAT_PROCESS_ID": str(number)},
+                    stdout=files[0],
+                    stderr=files[1],
+                )
+            )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for member in self.members:
+            member.kill()
+            member.wait()
+        for file in (file for files in self.files for file in files):
+            file.close()
+
+    def wait(self, seconds=120):
+        """The exit codes, once all have ended."""
+        end = time.monotonic() + seconds
+        return [member.wait(max(end - time.monotonic(), 0)) for member in self.members]
+
+    def out(self, number):
+        text = (self.folder / f"{number}.out").read_text()
+        return [
+            line
+            for line in text.splitlines()
+            if not line.startswith(("[Gloo]", "waiting"))
+        ]
+
+    def err(self, number):
+        return (self.folder / f"{number}.err").read_text()
+
+    def epochs(self):
+        """How many epochs process 0 has printed."""
+        return sum(line.startswith("epoch") for line in self.out(0))
+
+    def until(self, epochs, seconds=60):
+        """Waits until process 0 has printed so many epochs."""
+        end = time.monotonic() + seconds
+        while self.epochs() < epochs:
+            assert time.monotonic() < end, self.err(0) + self.err(1)
+            assert self.members[0].poll() is None, self.err(0)
+            time.sleep(0.02)
+
+
+def trained(folder, count=2, commands=None, seconds=120, **environment):
+    """A group's run to its end: the group, all of whose members ended with 0."""
+    with Group(folder, commands or (STAGE,) * count, **environment) as group:
+        codes = group.wait(seconds)
+        assert codes == [0] * len(codes), [group.err(n) for n in range(len(codes))]
+        return group
+
+
+def patched(line, process=1):
+    """The train stage after a line of Python in one of the processes."""
+    source = (
+        "import os, runpy, sys\n"
+        f"if os.environ['FOURBEAT_PROCESS_ID'] in '{process}':\n    {line}\n"
+        "runpy.run_module('stages.train', run_name='__main__')\n"
+    )
+    return [("-c", source)] * 2
+
+
+def digests(folder):
+    return {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in OUTPUTS
+    }
+
+
+def no_outputs(folder):
+    return not [name for name in OUTPUTS if (folder / name).exists()]
+
+
+def remove_outputs(folder):
+    for name in OUTPUTS:
+        (folder / name).unlink(missing_ok=True)
+
+
+def losses(folder, table="steps", column="train_loss"):
+    with (folder / f"metrics/plots/{table}.csv").open() as file:
+        return [float(row[column]) for row in csv.DictReader(file)]
+
+
+def states(folder):
+    return sorted((folder / ".resume").glob("*/state-*.npz"))
+
+
+def test_two_processes_learn_as_one_and_write_once(prepared, write_params):
+    write_params(**SHORT)
+    one = run_stage("train", prepared)
+    assert one.returncode == 0, one.stderr
+    expected = losses(prepared), losses(prepared, "history", "validation_loss")
+    remove_outputs(prepared)
+    group = trained(prepared)
+    found = losses(prepared), losses(prepared, "history", "validation_loss")
+    assert [len(column) for column in found] == [120, 20]
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    assert group.epochs() == 20
+    assert len(group.out(1)) == 1, "process 1 says its last line alone"
+    assert not states(prepared)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_give_the_same_bytes_again(prepared, write_params, count):
+    write_params(**{**SHORT, "epochs": 8})
+    one = run_stage("train", prepared)
+    assert one.returncode == 0, one.stderr
+    expected = losses(prepared)
+    trained(prepared, count)
+    np.testing.assert_allclose(losses(prepared), expected, rtol=1e-5)
+    first = digests(prepared)
+    remove_outputs(prepared)
+    trained(prepared, count)
+    assert digests(prepared) == first
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("mpirun"), reason="needs mpirun")
+def test_processes_that_mpirun_starts_learn_as_one(prepared, write_params):
+    write_params(**SHORT)
+    one = run_stage("train", prepared)
+    assert one.returncode == 0, one.stderr
+    expected = losses(prepared)
+    remove_outputs(prepared)
+    root = ["--allow-run-as-root"] if os.getuid() == 0 else []
+    command = ["mpirun", *root, "--oversubscribe", "-n", "2", sys.executable, *STAGE]
+    result = subprocess.run(
+        command,
+        cwd=prepared,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert len(re.findall("^epoch", result.stdout, re.MULTILINE)) == 20
+    np.testing.assert_allclose(losses(prepared), expected, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_signal_to_either_process_saves_and_stops_both(prepared, write_params):
+    write_params(**LONG)
+    trained(prepared)
+    expected = digests(prepared)
+    remove_outputs(prepared)
+    for victim in (0, 1):
+        with Group(prepared, (STAGE, STAGE)) as group:
+            group.until(epochs=20)
+            group.members[victim].send_signal(signal.SIGTERM)
+            assert group.wait(GIVEN_UP) == [143, 143], group.err(0) + group.err(1)
+            assert group.epochs() < 300
+        assert states(prepared)
+        assert no_outputs(prepared)
+    group = trained(prepared)
+    assert group.out(0)[0].startswith("train: going on in epoch")
+    assert digests(prepared) == expected
+
+
+@pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.slow), 1])
+def test_survivor_of_a_killed_process_ends_and_writes_nothing(
+    prepared, write_params, victim
+):
+    write_params(**LONG)
+    with Group(prepared, (STAGE, STAGE)) as group:
+        group.until(epochs=5)
+        group.members[victim].kill()
+        codes = group.wait(GIVEN_UP)
+    assert codes[victim] == -signal.SIGKILL
+    # Of process 0 jax's own runtime may notice first; it aborts.
+    assert codes[1 - victim] in {5, -signal.SIGABRT}, group.err(1 - victim)
+    assert no_outputs(prepared)
+
+
+@pytest.mark.slow
+def test_processes_killed_ten_times_end_with_the_bits_of_undisturbed_ones(
+    prepared, write_params
+):
+    write_params(**LONG)
+    trained(prepared)
+    expected, draw, went_on = digests(prepared), random.Random(10), 0
+    remove_outputs(prepared)
+    for kill in range(10):
+        saved = bool(states(prepared))
+        with Group(prepared, (STAGE, STAGE)) as group:
+            group.until(epochs=draw.randrange(1, 20))
+            time.sleep(draw.uniform(0, 0.2))
+            group.members[kill % 2].kill()
+            codes = group.wait(GIVEN_UP)
+        assert 0 not in codes
+        assert no_outputs(prepared)
+        if saved:
+            assert group.out(0)[0].startswith("train: going on in epoch")
+            went_on += 1
+    trained(prepared)
+    assert went_on, "no start went on from a saved state"
+    assert digests(prepared) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_process_that_stands_still_is_given_up(prepared, write_params, victim):
+    write_params(**LONG)
+    with Group(prepared, (STAGE, STAGE)) as group:
+        group.until(epochs=5)
+        group.members[victim].send_signal(signal.SIGSTOP)
+        other = group.members[1 - victim]
+        assert other.wait(GIVEN_UP) != 0, group.err(1 - victim)
+    assert no_outputs(prepared)
+
+
+@pytest.mark.slow
+def test_divergence_ends_both_in_one_line_each(prepared, write_params):
+    changes = {"optimizer": "sgd", "schedule": "constant", "lr": 1e30}
+    write_params(**{**SHORT, **changes, "warmup_epochs": 0})
+    with Group(prepared, (STAGE, STAGE)) as group:
+        assert group.wait() == [4, 4], group.err(0)
+    for number in (0, 1):
+        (line,) = group.err(number).splitlines()
+        assert line.startswith(f"train, process {number} of 2: step ")
+
+
+def test_wrong_parameter_ends_both_before_jax_is_there(prepared, write_params):
+    write_params(batch_size=-1)
+    without = patched("sys.modules['jax'] = None", process="01")
+    with Group(prepared, without) as group:
+        assert group.wait(30) == [2, 2], group.err(0)
+    for number in (0, 1):
+        (line,) = group.err(number).splitlines()
+        assert line.startswith("train: params.yaml: batch_size: ")
+
+
+@pytest.mark.slow
+def test_output_that_cannot_be_written_fails_every_process(prepared, write_params):
+    write_params(**{**SHORT, "epochs": 2})
+    (prepared / "models").write_text("in the way")
+    with Group(prepared, (STAGE, STAGE)) as group:
+        codes = group.wait(60)
+    assert codes[0] == 5, group.err(0)
+    assert codes[1] in {5, -signal.SIGABRT}, group.err(1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        pytest.param({"patience": 1, "min_delta": 10}, "patience", id="patience"),
+        pytest.param({"max_minutes": 0.02}, "max_minutes", id="max_minutes"),
+        pytest.param({"max_steps": 10}, "max_steps", id="max_steps"),
+    ],
+)
+def test_early_end_is_the_same_for_both(prepared, write_params, changes, reason):
+    write_params(**{**LONG, "epochs": 3000, **changes})
+    group = trained(prepared)
+    last = [group.out(number)[-1].partition(": ")[2] for number in (0, 1)]
+    assert last[0] == last[1]
+    assert f"(stopped by {reason}" in last[0]
+
+
+@pytest.mark.slow
+def test_skipped_step_is_skipped_in_both(prepared, write_params):
+    write_params(**{**SHORT, "on_nan": "skip", "precision": "float16", "lr": 0.01})
+    line = (
+        "import src.training.loss_scale; src.training.loss_scale.FIRST_SCALE = 2.0**20"
+    )
+    trained(prepared, commands=patched(line, process="01"))
+    assert sum(losses(prepared, column="skipped")) > 0
+
+
+@pytest.mark.slow
+def test_bug_in_one_process_keeps_its_traceback_and_ends_the_other(
+    prepared, write_params
+):
+    write_params(**SHORT)
+    line = "import src.training.loop as loop; loop.check_validation = lambda *_: 1 / 0"
+    with Group(prepared, patched(line)) as group:
+        codes = group.wait(60)
+    assert codes[1] == 1
+    assert "Traceback" in group.err(1)
+    assert "ZeroDivisionError" in group.err(1)
+    assert codes[0] in {5, -signal.SIGABRT}, group.err(0)
+    assert no_outputs(prepared)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", [1, 2])
+def test_save_is_gone_on_with_by_another_number_of_processes(
+    prepared, write_params, first
+):
+    """Two start and one goes on, or the other way; the curve stays."""
+    write_params(**{**LONG, "epochs": 60, "log_every": 1})
+    expected = run_stage("train", prepared)
+    assert expected.returncode == 0, expected.stderr
+    undisturbed = losses(prepared)
+    remove_outputs(prepared)
+    with Group(prepared, (STAGE,) * first) as group:
+        group.until(epochs=5)
+        group.members[-1].terminate()
+        assert group.wait(GIVEN_UP) == [143] * first, group.err(0)
+    group = trained(prepared, 3 - first)
+    line = group.out(0)[0]
+    found = re.match(r"train: going on in epoch (\d+).*, from \.resume/", line)
+    assert found, line
+    steps = len(undisturbed) // 60
+    here = (int(found[1]) - 1) * steps
+    np.testing.assert_allclose(
+        losses(prepared)[: here + 20], undisturbed[: here + 20], rtol=1e-5
+    )
+    assert ", begun on another machine, " in group.out(0)[-1]
+    assert not states(prepared)
+
+
+# ---- What the environment says ----
+
+
+def told(where="localhost:1234", count="2", number="1"):
+    names = processes.COORDINATOR, processes.PROCESSES, processes.PROCESS_ID
+    given = zip(names, (where, count, number), strict=True)
+    return {name: value for name, value in given if value is not None}
+
+
+def test_environment_names_coordinator_count_and_number():
+    assert read_environment(told()) == ("localhost:1234", 2, 1)
+    assert read_environment(told("[::1]:80", "1", "0")) == ("[::1]:80", 1, 0)
+
+
+@pytest.mark.parametrize("empty", [{}, told("", "", "")])
+def test_environment_that_names_nothing_means_one_process(empty):
+    assert read_environment(empty) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "found"),
+    [
+        (told(where=None), "COORDINATOR", "''"),
+        (told(where="localhost"), "COORDINATOR", "'localhost'"),
+        (told(where="localhost:"), "COORDINATOR", "'localhost:'"),
+        (told(where=":1234"), "COORDINATOR", "':1234'"),
+        (told(where="localhost:0"), "COORDINATOR", "'localhost:0'"),
+        (told(where="localhost:65536"), "COORDINATOR", "'localhost:65536'"),
+        (told(where="localhost:http"), "COORDINATOR", "'localhost:http'"),
+        (told(where=None, count=None), "COORDINATOR", "''"),
+        (told(where=None, number=None), "COORDINATOR", "''"),
+        (told(count=None), "PROCESSES", "''"),
+        (told(count=None, number=None), "PROCESSES", "''"),
+        (told(count="0"), "PROCESSES", "'0'"),
+        (told(count="-2"), "PROCESSES", "'-2'"),
+        (told(count="two"), "PROCESSES", "'two'"),
+        (told(number=None), "PROCESS_ID", "''"),
+        (told(number="2"), "PROCESS_ID", "'2'"),
+        (told(number="-1"), "PROCESS_ID", "'-1'"),
+        (told(number="1.0"), "PROCESS_ID", "'1.0'"),
+        (told(number="\u00b2"), "PROCESS_ID", "'\u00b2'"),
+    ],
+)
+def test_environment_that_is_wrong_is_named(given, name, found):
+    with pytest.raises(ParameterError) as caught:
+        read_environment(given)
+    assert str(caught.value).startswith(f"FOURBEAT_{name}: expected ")
+    assert f", found {found}. Set FOURBEAT_COORDINATOR, " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, False),
+        ({"SLURM_STEP_NUM_TASKS": "1"}, False),
+        ({"OMPI_COMM_WORLD_SIZE": "1"}, False),
+        ({"OMPI_COMM_WORLD_SIZE": "many"}, False),
+        ({"SLURM_STEP_NUM_TASKS": "2"}, True),
+        ({"OMPI_COMM_WORLD_SIZE": "16"}, True),
+        ({"SLURM_STEP_NUM_TASKS": "1", "OMPI_COMM_WORLD_SIZE": "2"}, True),
+    ],
+)
+def test_launcher_of_several_processes_is_seen(variables, expected):
+    assert launched(variables) == expected
+
+
+@pytest.mark.parametrize("package", [None, object()])
+def test_indexed_job_of_kubernetes_needs_its_package(monkeypatch, package):
+    monkeypatch.setattr(processes, "find_spec", lambda name: package)
+    assert launched({"JOB_COMPLETION_INDEX": "0"}) == (package is not None)
+
+
+@pytest.mark.parametrize(
+    ("variables", "where", "threads", "expected"),
+    [
+        pytest.param({}, ("localhost:1", 4, 0), 8, "2", id="localhost"),
+        pytest.param({}, ("127.0.0.1:1", 3, 0), 8, "2", id="127.0.0.1"),
+        pytest.param({}, ("[::1]:1", 2, 0), 8, "4", id="::1"),
+        pytest.param({}, ("localhost:1", 99, 0), 8, "1", id="more than cores"),
+        pytest.param({}, ("localhost:1", 1, 0), 8, None, id="one process"),
+        pytest.param({}, ("10.0.0.1:1", 4, 0), 8, None, id="several machines"),
+        pytest.param({}, None, 8, None, id="launcher that says nothing"),
+        pytest.param(
+            {"OMPI_COMM_WORLD_LOCAL_SIZE": "2"},
+            None,
+            8,
+            "4",
+            id="launcher's local size",
+        ),
+        pytest.param(
+            {"OMPI_COMM_WORLD_LOCAL_SIZE": "2"}, None, 4, None, id="bound to cores"
+        ),
+        pytest.param({"NPROC": "8"}, ("localhost:1", 4, 0), 8, "8", id="NPROC given"),
+    ],
+)
+def test_threads_are_divided_among_processes_of_one_machine(
+    monkeypatch, variables, where, threads, expected
+):
+    monkeypatch.setattr(processes, "threads", lambda: threads)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    share_threads(variables, where)
+    assert variables.get("NPROC") == expected
+
+
+def test_single_process_never_joins(monkeypatch):
+    for name in (*told(), *processes.LAUNCHERS, "JOB_COMPLETION_INDEX"):
+        monkeypatch.delenv(name, raising=False)
+    joined = []
+    monkeypatch.setattr("jax.distributed.initialize", lambda *_, **__: joined.append(1))
+    processes.init_distributed()
+    assert not joined
+    assert processes.is_single_process()
+    assert processes.is_main_process()
+
+
+# ---- What a process reads ----
+
+
+class Counted:
+    """Images that remember which of them were read."""
+
+    def __init__(self, images):
+        self.images, self.shape, self.read = images, images.shape, []
+
+    def __getitem__(self, rows):
+        self.read += rows.tolist()
+        return self.images[rows]
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_process_reads_its_share_of_each_batch_alone(monkeypatch, number):
+    share = slice(number * 4, number * 4 + 4)
+    monkeypatch.setattr("src.training.batches.local_slice", lambda batch: share)
+    split = patterned(60, seed=0)
+    order = np.random.default_rng(1).permutation(60).reshape(5, 12).astype(np.int32)
+    images = Counted(split.images)
+    (block,) = StreamedBatches(split._replace(images=images)).blocks(order)
+    assert images.read == order[:, share].reshape(-1).tolist()
+    np.testing.assert_array_equal(block.examples.images, split.images[order[:, share]])
+    np.testing.assert_array_equal(block.examples.labels, split.labels[order])

@@ -1,0 +1,283 @@
+"""How stages end: exit codes, one line, nothing half-written."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from src.data.prepared import load_manifest, load_split
+from src.evaluation.predict import predict
+from src.models.checkpoint import load_trained
+from tests.helpers.examples import patterned
+from tests.helpers.imports import ROOT
+from tests.helpers.running import run_python, run_stage
+
+RUNNER = """
+import sys
+from src.errors import {error}
+from src.runtime.stage import run_stage
+
+def main(params):
+    raise {error}("here: expected this,\\nfound that. Mend it.")
+
+run_stage("train", main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        ("ParameterError", 2),
+        ("DataError", 3),
+        ("DivergedError", 4),
+        ("StorageError", 5),
+    ],
+)
+def test_each_error_has_its_exit_code_and_one_line(write_params, error, code):
+    result = run_python(["-c", RUNNER.format(error=error)], write_params().parent)
+    assert result.returncode == code
+    assert result.stderr == "train: here: expected this, found that. Mend it.\n"
+
+
+def test_a_bug_keeps_its_traceback_and_exits_one(write_params):
+    source = RUNNER.format(error="DataError").replace(
+        "raise DataError", "raise KeyError"
+    )
+    result = run_python(["-c", source], write_params().parent)
+    assert result.returncode == 1
+    assert "Traceback" in result.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_code_five_with_its_path(write_params):
+    folder = write_params(data_path=ROOT / "data/raw").parent
+    (folder / "data").write_text("a file where a folder should be")
+    result = run_stage("prepare", folder)
+    assert result.returncode == 5
+    assert result.stderr.startswith("prepare: data: File exists")
+    assert result.stderr.count("\n") == 1
+
+
+def test_full_disk_is_code_five_and_leaves_no_part(write_params):
+    folder = write_params(data_path=ROOT / "data/raw").parent
+    source = (
+        "import resource, runpy, signal;"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000));"
+        "runpy.run_module('stages.prepare', run_name='__main__')"
+    )
+    result = run_python(["-c", source], folder)
+    assert result.returncode == 5
+    assert result.stderr.count("\n") == 1
+    assert [path for path in folder.rglob("*") if path.is_file()] == [
+        folder / "params.yaml"
+    ]
+
+
+SIGNALS = pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+
+
+def start_training():
+    return subprocess.Popen(
+        [sys.executable, "-u", "-m", "stages.train"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@SIGNALS
+def test_stopped_training_says_so_and_writes_nothing(
+    prepared, write_params, number, code
+):
+    write_params(model="mlp", epochs=100000, batch_size=4)
+    process = start_training()
+    try:
+        while "epoch" not in process.stdout.readline():
+            assert process.poll() is None, process.stderr.read()
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == code
+    name = signal.Signals(number).name
+    assert stderr == f"train: stopped by {name}, unfinished. Run it again.\n"
+    assert not (prepared / "models").exists()
+    assert not (prepared / "metrics/train.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("delay", "number"),
+    [
+        *((seconds, signal.SIGTERM) for seconds in (1.0, 2.0, 3.0, 4.0, 5.0)),
+        *((seconds, signal.SIGINT) for seconds in (1.5, 2.5, 3.5)),
+    ],
+)
+def test_signal_at_any_moment_of_the_start_ends_with_its_code(
+    prepared, write_params, number, delay
+):
+    write_params(model="cnn_max", epochs=100000)
+    process = start_training()
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(delay)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + number, stderr
+    # The second where a compilation outlasted the time that there is.
+    ends = "train: stopped by SIG", "stopped by SIG"
+    assert stderr.splitlines()[-1].startswith(ends)
+    assert not (prepared / "models").exists()
+
+
+def test_diverged_training_is_code_four_with_the_step_named(prepared, write_params):
+    write_params(model="mlp", optimizer="sgd", schedule="constant", lr="1e30")
+    result = run_stage("train", prepared)
+    assert result.returncode == 4
+    assert "train: step " in result.stderr
+    assert "gradient norm" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (prepared / "models").exists()
+
+
+def test_stage_without_its_input_says_which_stage_makes_it(write_params):
+    result = run_stage("train", write_params().parent)
+    assert result.returncode == 3
+    assert result.stderr == (
+        "train: data/prepared/manifest.json: expected a file, found none. "
+        "Make it anew: dvc repro prepare\n"
+    )
+
+
+def metrics(folder, name):
+    return json.loads((folder / f"metrics/{name}.json").read_text())
+
+
+def history(folder):
+    with (folder / "metrics/plots/history.csv").open() as file:
+        return [float(row["validation_loss"]) for row in csv.DictReader(file)]
+
+
+def test_epoch_that_the_monitor_likes_best_is_the_one_kept(prepared, write_params):
+    found = {}
+    for mode, choose in (("min", min), ("max", max)):
+        write_params(model="mlp", hidden=8, epochs=5, lr=0.02, monitor_mode=mode)
+        assert run_stage("train", prepared).returncode == 0
+        losses = history(prepared)
+        best = losses.index(choose(losses)) + 1
+        assert metrics(prepared, "train")["best_epoch"] == best
+        write_params(model="mlp", hidden=8, epochs=5, lr=0.02, monitor_mode=mode)
+        found[mode] = (prepared / "models/model.npz").read_bytes()
+        assert run_stage("evaluate", prepared).returncode == 0
+    assert found["min"] != found["max"]
+
+
+def test_weights_kept_score_as_the_history_says(prepared, write_params):
+    write_params(model="mlp", hidden=8, epochs=4, lr=0.02, monitor_mode="max")
+    assert run_stage("train", prepared).returncode == 0
+    images, labels = patterned(30, seed=2)
+    with np.load(prepared / "models/model.npz") as file:
+        weights = {name: file[name].astype(np.float64) for name in file.files}
+    hidden = images.reshape(30, -1) / 255 @ weights["dense.kernel"]
+    hidden = np.maximum(hidden + weights["dense.bias"], 0)
+    logits = hidden @ weights["output.kernel"] + weights["output.bias"]
+    losses = np.log(np.exp(logits).sum(1)) - logits[np.arange(30), labels]
+    assert losses.mean() == pytest.approx(max(history(prepared)), abs=1e-5)
+
+
+def test_training_without_improvement_stops_after_its_patience(prepared, write_params):
+    # A minimum change of a million nats: only the first epoch is an improvement.
+    write_params(model="mlp", hidden=8, epochs=50, patience=3, min_delta=1e6)
+    assert run_stage("train", prepared).returncode == 0
+    assert metrics(prepared, "train")["epochs"] == 4
+    assert metrics(prepared, "train")["best_epoch"] == 1
+
+
+def test_all_stages_agree_on_what_the_network_says(prepared, write_params):
+    write_params(model="mlp", hidden=8, epochs=3, lr=0.02)
+    for stage in ("train", "evaluate", "export"):
+        result = run_stage(stage, prepared)
+        assert result.returncode == 0, result.stderr
+        assert result.stderr == ""
+    accuracy = metrics(prepared, "test")["test"]["accuracy"]
+    assert metrics(prepared, "export")["export"]["stablehlo"]["accuracy"] == accuracy
+    with (prepared / "metrics/plots/predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    right = [row["actual"] == row["predicted"] for row in rows]
+    assert np.mean(right) == pytest.approx(accuracy, abs=1e-6)
+    assert all(1 / 3 <= float(row["confidence"]) <= 1 for row in rows)
+    with (prepared / "metrics/plots/history.csv").open() as file:
+        assert all(float(row["lr"]) > 0 for row in csv.DictReader(file))
+
+
+def test_classes_too_small_to_be_cut_are_refused_by_prepare(tmp_path, write_params):
+    images = np.zeros((2, 4, 4, 1), np.uint8)
+    np.savez(tmp_path / "train.npz", images=images, labels=np.array([0, 1]))
+    write_params(dataset="npz", data_path=tmp_path)
+    result = run_stage("prepare", tmp_path)
+    assert result.returncode == 3
+    assert "Bring" in result.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_five_skipped_steps_in_a_row_are_code_four(prepared, write_params):
+    write_params(
+        model="mlp",
+        batch_size=8,
+        optimizer="momentum",
+        schedule="constant",
+        lr="1e38",
+        on_nan="skip",
+    )
+    result = run_stage("train", prepared)
+    assert result.returncode == 4
+    assert "(epoch " in result.stderr
+    assert "after 4 skipped" in result.stderr
+    assert not (prepared / "models").exists()
+
+
+def test_stopped_run_records_why_and_average_and_precision_reach_the_file(
+    prepared, write_params
+):
+    write_params(
+        model="cnn",
+        hidden=8,
+        batch_size=16,
+        patience=1,
+        min_delta=9.0,
+        precision="bfloat16",
+        ema_decay=0.9,
+    )
+    result = run_stage("train", prepared)
+    assert result.returncode == 0, result.stderr
+    assert "stopped by patience: 1 epochs without" in result.stdout
+    record = json.loads((prepared / "models/model.json").read_text())
+    assert record["stopped"].startswith("patience: 1 epochs")
+    assert record["epoch"] == 1
+    weights = np.load(prepared / "models/model.npz")
+    assert {array.dtype for array in weights.values()} == {np.dtype("float32")}
+    validation = json.loads((prepared / "metrics/train.json").read_text())["validation"]
+    # The saved weights score what validation said of them, by evaluation's own code.
+    saved = load_trained(load_manifest())
+    images, labels = load_split("validation", load_manifest())
+    scores = predict(saved.model, images)
+    loss = -float(scores[np.arange(len(labels)), labels].mean())
+    assert loss == pytest.approx(validation["loss"], abs=2e-6)
+    assert run_stage("evaluate", prepared).returncode == 0
+
+
+def test_monitor_that_says_nothing_is_code_two(prepared, write_params):
+    write_params(model="mlp", monitor="validation_top_k")  # three classes, top_k 3
+    result = run_stage("train", prepared)
+    assert result.returncode == 2
+    assert "top_k: expected less than the 3 classes" in result.stderr

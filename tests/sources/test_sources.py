@@ -1,0 +1,463 @@
+"""From sources to prepared splits: the digits, the user's images, the user's arrays."""
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from src import paths
+from src.data.examples import (
+    Examples,
+    Source,
+    check_examples,
+    data_warnings,
+    stratified_split,
+)
+from src.data.prepared import (
+    check_source,
+    divide,
+    load_manifest,
+    load_split,
+    save_prepared,
+)
+from src.errors import DataError
+from src.sources.digits import load_digits
+from src.sources.folder import load_folder
+from src.sources.npz import load_arrays
+from src.storage.json_files import SEAL, write_record
+from tests.helpers.examples import patterned
+from tests.helpers.imports import ROOT
+from tests.helpers.running import run_stage
+
+DIGITS = ROOT / "data/raw"
+SPLITS = ("train", "validation", "test")
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A folder of grey images: two classes, five for training and two to test each."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 5), ("test", 2)):
+        for name in ("cat", "dog"):
+            folder = tmp_path / split / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                pixels = rng.integers(0, 256, (6, 7), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{index}.png")
+    return tmp_path
+
+
+def source(train=None, **others):
+    train = train or patterned(60, seed=0)
+    names = ["a", "b", "c"]
+    given = {"validation": None, "test": None} | others
+    return Source("mine", "1", names, train, given["validation"], given["test"])
+
+
+def test_digits_are_those_of_scikit_learn():
+    from sklearn.datasets import load_digits as sklearn_digits
+
+    bunch = sklearn_digits()
+    digits = load_digits(DIGITS)
+    for split in (digits.train, digits.test):
+        assert {image.tobytes() for image in split.images} <= {
+            np.uint8(np.floor(image * 255 / 16 + 0.5)).tobytes()
+            for image in bunch.images
+        }
+    assert len(digits.train.labels) + len(digits.test.labels) == len(bunch.target)
+
+
+def test_every_fifth_image_of_a_digit_is_a_test_image():
+    with gzip.open(DIGITS / "digits.csv.gz", "rt") as file:
+        rows = [[int(number) for number in line.split(",")] for line in file]
+    seen = dict.fromkeys(range(10), 0)
+    expected = []
+    for *pixels, label in rows:
+        seen[label] += 1
+        if seen[label] % 5 == 0:
+            expected.append((label, [int(pixel * 255 / 16 + 0.5) for pixel in pixels]))
+    test = load_digits(DIGITS).test
+    found = [
+        (int(label), image.ravel().tolist()) for image, label in zip(*test, strict=True)
+    ]
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"not gzip", "expected a gzipped table of integers"),
+        (gzip.compress(b"1,2,3\n"), "expected rows of 64 pixels from 0 to 16"),
+        (gzip.compress(b"\n"), "found an empty one"),
+        (gzip.compress(b"3\n"), "expected rows of 64 pixels from 0 to 16"),
+        (
+            gzip.compress(b"17," * 64 + b"0\n"),
+            "expected rows of 64 pixels from 0 to 16",
+        ),
+        (
+            gzip.compress(b"1," * 64 + b"10\n"),
+            "labels: expected 0 to 9, found 1 others",
+        ),
+        (gzip.compress(b"1,x\n"), "expected a gzipped table of integers"),
+        (gzip.compress(b"1,2\n")[:-9], "expected a gzipped table of integers"),
+    ],
+    # Packed bytes hold the second of their making: as names they would differ.
+    ids=[
+        "not packed",
+        "too few pixels",
+        "empty",
+        "no pixels",
+        "a pixel of 17",
+        "a label of 10",
+        "a letter",
+        "cut short",
+    ],
+)
+def test_broken_digits_are_refused(tmp_path, content, message):
+    (tmp_path / "digits.csv.gz").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        load_digits(tmp_path)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.25, 0.5])
+def test_cut_takes_each_class_in_proportion_and_every_example_once(fraction):
+    labels = np.repeat(np.arange(4, dtype=np.int32), [100, 40, 20, 8])
+    images = np.zeros((len(labels), 1, 1, 1), np.uint8)
+    first, second = stratified_split(Examples(images, labels), fraction, (0, 1))
+    assert sorted([*first, *second]) == list(range(len(labels)))
+    expected = [round(count * fraction) for count in (100, 40, 20, 8)]
+    assert np.bincount(labels[second]).tolist() == expected
+
+
+def test_cut_is_a_function_of_its_seed():
+    split = patterned(90, seed=0)
+    one, again, other = (
+        stratified_split(split, 0.2, seed)[1] for seed in [(1,), (1,), (2,)]
+    )
+    assert one.tolist() == again.tolist() != other.tolist()
+
+
+def test_class_with_a_single_example_stays_in_train():
+    split = Examples(np.zeros((3, 1, 1, 1), np.uint8), np.array([0, 1, 1], np.int32))
+    first, second = stratified_split(split, 0.9, (0,))
+    assert 0 in first
+    assert len(second) == 1
+
+
+def test_source_that_brings_all_splits_is_left_as_it_is():
+    given = source(validation=patterned(10, seed=1), test=patterned(20, seed=2))
+    splits = divide(given, 0.5, seed=0)
+    for name in SPLITS:
+        assert splits[name] is getattr(given, name)
+
+
+def test_source_without_a_test_split_gets_one_cut_from_train():
+    splits = divide(source(), 0.25, seed=0)
+    sizes = [len(splits[name].labels) for name in SPLITS]
+    assert sum(sizes) == 60
+    assert sizes[2] in range(11, 14)
+
+
+def test_data_that_is_hardly_meant_is_said_to_be(prepared):
+    train, test = patterned(20, seed=0), patterned(20, seed=1)
+    assert data_warnings(train, test, ["a", "b", "c"]) == []
+    missing, constant = data_warnings(
+        Examples(
+            np.where(np.arange(20)[:, None, None, None] < 3, 9, train.images), None
+        )._replace(labels=np.zeros(20, np.int32)),
+        test,
+        ["a", "b", "c"],
+    )
+    others = int((test.labels > 0).sum())
+    assert missing == (
+        f"no training example of b, c: never predicted, {others} test examples are of "
+        "such classes."
+    )
+    assert constant == "3 training images of one value everywhere."
+    (dark,) = data_warnings(
+        train._replace(images=train.images % 2), test, ["a", "b", "c"]
+    )
+    assert dark.startswith("pixels from 0 to 1, expected 0 to 255")
+
+
+def test_manifest_counts_images_that_stand_in_two_splits(prepared):
+    train, test = patterned(20, seed=0), patterned(20, seed=1)
+    test.images[:3] = train.images[5:8]
+    given = source(train, validation=patterned(5, seed=2), test=test)
+    save_prepared(given, divide(given, 0.5, seed=0))
+    counts = json.loads(paths.MANIFEST.read_text())["in_both"]
+    assert counts == {"train_test": 3, "train_validation": 0, "validation_test": 0}
+
+
+def test_prepared_split_reads_back_as_it_was(prepared):
+    expected = patterned(37, seed=3)
+    found = load_split("test", load_manifest())
+    np.testing.assert_array_equal(found.images, expected.images)
+    np.testing.assert_array_equal(found.labels, expected.labels)
+
+
+def test_prepared_split_can_be_memory_mapped_where_it_lies(prepared):
+    import zipfile
+
+    with zipfile.ZipFile(paths.PREPARED / "train.npz") as archive:
+        assert {info.compress_type for info in archive.infolist()} == {0}
+
+
+def test_changed_split_is_refused_by_its_digest(prepared):
+    path = paths.PREPARED / "train.npz"
+    content = bytearray(path.read_bytes())
+    content[-1000] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"train\.npz: expected SHA-256 .* dvc repro"):
+        load_split("train", load_manifest())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"images": np.zeros((4, 2, 2, 1), np.float32)},
+            "images: expected uint8 with 4",
+        ),
+        (
+            {"images": np.zeros((4, 2, 2), np.uint8)},
+            "images: expected uint8 with 4 dimen",
+        ),
+        (
+            {"images": np.zeros((4, 2, 0, 1), np.uint8)},
+            "at least one image with pixels",
+        ),
+        ({"images": np.zeros((3, 2, 2, 1), np.uint8)}, "found 3 images and 4 labels"),
+        ({"labels": np.zeros(4, np.int64)}, "labels: expected int32 with 1 dimensions"),
+        ({"labels": np.eye(4, dtype=np.int32)}, "labels: expected int32 with 1 dimens"),
+        (
+            {"labels": np.array([0, 1, -1, 3], np.int32)},
+            "labels: expected 0 to 2, found 2 others, the first -1 at index 2",
+        ),
+    ],
+)
+def test_malformed_examples_are_refused(changes, message):
+    good = {"images": np.zeros((4, 2, 2, 1), np.uint8), "labels": np.zeros(4, np.int32)}
+    with pytest.raises(DataError, match=f"here: .*{message}"):
+        check_examples(Examples(**good | changes), 3, "here")
+
+
+def test_splits_of_different_shapes_are_refused():
+    other = patterned(5, seed=1, shape=(8, 9, 1))
+    with pytest.raises(DataError, match=r"test: images: expected shape \[8, 8, 1\]"):
+        check_source(source(test=other))
+
+
+def test_folder_gives_its_images_and_names(images):
+    found = load_folder(images)
+    assert found.class_names == ["cat", "dog"]
+    assert found.train.images.shape == (10, 6, 7, 1)
+    assert found.test.labels.tolist() == [0, 0, 1, 1]
+    pixels = np.asarray(Image.open(images / "train/dog/3.png"))
+    np.testing.assert_array_equal(found.train.images[8, :, :, 0], pixels)
+
+
+def test_folder_reads_colour_and_palette_images(tmp_path):
+    colours = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    for name, picture in (
+        ("a", Image.fromarray(colours)),
+        ("b", Image.fromarray(colours).quantize(16)),
+    ):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        picture.save(tmp_path / f"train/{name}/1.png")
+    found = load_folder(tmp_path).train.images
+    assert found.shape == (2, 4, 4, 3)
+    np.testing.assert_array_equal(found[0], colours)
+
+
+def break_image(folder):
+    (folder / "train/cat/2.png").write_bytes(b"\x89PNG\r\n\x1a\n no")
+
+
+def cut_image_short(folder):
+    path = folder / "train/dog/1.png"
+    path.write_bytes(path.read_bytes()[:60])
+
+
+def resize_image(folder):
+    Image.new("L", (9, 9)).save(folder / "train/dog/4.png")
+
+
+def colour_image(folder):
+    Image.new("RGB", (7, 6)).save(folder / "test/dog/0.png")
+
+
+def make_transparent(folder):
+    Image.new("RGBA", (7, 6)).save(folder / "train/cat/0.png")
+
+
+def add_unknown_class(folder):
+    (folder / "test/bird").mkdir()
+    Image.new("L", (7, 6)).save(folder / "test/bird/0.png")
+
+
+def add_bitmap(folder):
+    Image.new("L", (7, 6)).save(folder / "train/dog/x.bmp")
+
+
+def empty_train(folder):
+    (folder / "train").rename(folder / "trian")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (break_image, r"train/cat/2\.png: expected a PNG or JPEG image"),
+        (cut_image_short, r"train/dog/1\.png: expected a PNG or JPEG image"),
+        (resize_image, r"dog/4\.png: expected .* \[6, 7, 1\] as in .* \[9, 9, 1\]"),
+        (colour_image, r"test/dog/0\.png: expected .* \[6, 7, 1\] .* \[6, 7, 3\]"),
+        (make_transparent, r"train/cat/0\.png: expected a grey or RGB image"),
+        (add_unknown_class, r"bird/0\.png: expected one of the classes .*cat, dog"),
+        (add_bitmap, r"dog/x\.bmp: expected a file that ends in \.jpeg, \.jpg, \.png"),
+        (empty_train, r"train: expected images in .*train/<class>/\*\.png"),
+    ],
+)
+def test_odd_image_is_named(images, damage, message):
+    damage(images)
+    with pytest.raises(DataError, match=message):
+        load_folder(images)
+
+
+def test_own_images_go_through_the_stage(images, write_params):
+    write_params(dataset="folder", data_path=images, validation_fraction=0.4)
+    result = run_stage("prepare", images)
+    assert result.returncode == 0, result.stderr
+    assert "folder: 6 train, 4 validation, 4 test images of 6 x 7 x 1" in result.stdout
+
+
+def test_wrong_data_leaves_nothing_behind(images, write_params):
+    break_image(images)
+    write_params(dataset="folder", data_path=images)
+    result = run_stage("prepare", images)
+    assert result.returncode == 3
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("prepare: ")
+    assert not (images / "data").exists()
+    assert not (images / "metrics").exists()
+
+
+def test_arrays_read_in_the_layout_that_prepare_writes(prepared):
+    found = load_arrays(paths.PREPARED)
+    assert found.class_names == ["low", "middle", "high"]
+    np.testing.assert_array_equal(found.train.images[:], patterned(100, seed=1).images)
+    np.testing.assert_array_equal(found.validation.labels, patterned(30, seed=2).labels)
+
+
+def test_arrays_without_a_manifest_take_their_numbers_as_names(tmp_path):
+    train = patterned(9, seed=0)
+    np.savez(tmp_path / "train.npz", **train._asdict())
+    found = load_arrays(tmp_path)
+    assert found.class_names == ["0", "1", "2"]
+    assert found.test is None
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.int16])
+def test_labels_of_any_integer_type_are_taken(tmp_path, dtype):
+    train = patterned(9, seed=0)
+    np.savez(tmp_path / "train.npz", images=train.images, labels=dtype(train.labels))
+    labels = load_arrays(tmp_path).train.labels
+    assert labels.dtype == np.int32
+    np.testing.assert_array_equal(labels, train.labels)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        (
+            {"images": np.zeros(3)},
+            "expected the arrays images and labels, found images",
+        ),
+        ({"x": np.zeros(3), "y": np.zeros(3)}, "images and labels, found x, y"),
+        (
+            {"images": np.zeros((3, 1, 1, 1), np.uint8), "labels": np.zeros(3)},
+            r"labels: expected integers with 1 dimension, found float64 \[3\]",
+        ),
+        (
+            {
+                "images": np.zeros((3, 1, 1, 1), np.uint8),
+                "labels": np.eye(3, dtype=int),
+            },
+            r"labels: expected integers with 1 dimension, found int64 \[3, 3\]",
+        ),
+        (
+            {"images": np.array([None]), "labels": np.zeros(1, int)},
+            "expected an npz of plain arrays",
+        ),
+    ],
+)
+def test_arrays_of_another_layout_are_refused(tmp_path, arrays, message):
+    np.savez(tmp_path / "train.npz", **arrays)
+    with pytest.raises(DataError, match=rf"train\.npz: .*{message}"):
+        load_arrays(tmp_path)
+
+
+def test_labels_beyond_int32_do_not_wrap_into_range(tmp_path):
+    labels = np.array([0, 2**32 + 1])
+    images = np.zeros((2, 1, 1, 1), np.uint8)
+    np.savez(tmp_path / "train.npz", images=images, labels=labels)
+    (tmp_path / "manifest.json").write_text('{"class_names": ["a", "b"]}')
+    with pytest.raises(DataError, match="expected 0 to 1, found 1 others"):
+        check_source(load_arrays(tmp_path))
+
+
+@pytest.mark.parametrize("names", ["3", '["a", "a"]', "[]", "[1]"])
+def test_manifest_with_other_names_is_refused(tmp_path, names):
+    np.savez(tmp_path / "train.npz", **patterned(9, seed=0)._asdict())
+    (tmp_path / "manifest.json").write_text(f'{{"class_names": {names}}}')
+    with pytest.raises(DataError, match="class_names: expected a list of different"):
+        load_arrays(tmp_path)
+
+
+@pytest.mark.parametrize("labels", [[1, 2], [0, 2], [0, 2_000_000_000], [-1, 0]])
+def test_labels_with_gaps_need_names(tmp_path, labels):
+    images = np.zeros((2, 2, 2, 1), np.uint8)
+    np.savez(tmp_path / "train.npz", images=images, labels=np.array(labels))
+    with pytest.raises(DataError, match="labels: expected every number from 0 on"):
+        load_arrays(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("class_names", 3, r"class_names: .* dvc repro prepare"),
+        ("sha256", [], r"sha256: .* dvc repro prepare"),
+        ("image_shape", ["a", 8, 1], r"image_shape\.0: .* dvc repro prepare"),
+        (
+            "image_shape",
+            [4, 16, 1],
+            r"expected shape \[4, 16, 1\] .* found \[8, 8, 1\]",
+        ),
+    ],
+)
+def test_manifest_of_other_content_is_refused(prepared, key, value, message):
+    content = json.loads(paths.MANIFEST.read_text())
+    del content[SEAL]
+    write_record(paths.MANIFEST, content | {key: value})
+    with pytest.raises(DataError, match=message):
+        load_split("train", load_manifest())
+
+
+def test_archive_of_other_files_is_refused(tmp_path):
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "train.npz", "w") as archive:
+        archive.writestr("images", b"no array")
+        archive.writestr("labels", b"no array")
+    with pytest.raises(DataError, match=r"found a file named .images. in it"):
+        load_arrays(tmp_path)
+
+
+def test_single_class_is_no_classification():
+    images = np.zeros((4, 2, 2, 1), np.uint8)
+    train = Examples(images, np.zeros(4, np.int32))
+    with pytest.raises(
+        DataError, match="expected at least two classes, found only cat"
+    ):
+        check_source(Source("mine", "1", ["cat"], train, None, None))

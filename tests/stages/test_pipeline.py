@@ -1,0 +1,352 @@
+"""DVC's own verbs on a copy of the repository."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.project import with_values
+from src.config.load import load_params
+from tests.helpers.imports import ROOT
+
+METRICS = ("prepare", "train", "test", "export")
+
+
+class Clone:
+    """A repository of its own with the files that git would take from this one."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+        names = subprocess.run(
+            listed, cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout
+        for name in filter(None, names.split("\0")):
+            if (ROOT / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, folder / name)
+        self.set(epochs=2, model="mlp", export_formats="[stablehlo, onnx]")
+        self.run("git", "init", "--quiet", "--initial-branch=main")
+        self.commit("Start")
+
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "GIT_AUTHOR_NAME": "Test",
+            "GIT_AUTHOR_EMAIL": "test@example.com",
+            "GIT_COMMITTER_NAME": "Test",
+            "GIT_COMMITTER_EMAIL": "test@example.com",
+        }
+
+    def run(self, *command: str, code: int = 0) -> str:
+        result = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert result.returncode == code, result.stdout + result.stderr
+        return result.stdout + result.stderr
+
+    def start(self, *command: str, **variables: str) -> subprocess.Popen[str]:
+        """The same in the background, in a session of its own."""
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env={**self.environment(), "PYTHONUNBUFFERED": "1", **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "--all")
+        self.run("git", "commit", "--quiet", "--message", message)
+
+    def set(self, **values: object) -> None:
+        path = self.folder / "params.yaml"
+        path.write_text(with_values(path.read_text(), **values))
+
+    def bytes(self, name: str) -> bytes:
+        return (self.folder / name).read_bytes()
+
+    def metrics(self, name: str) -> dict:
+        return json.loads(self.bytes(f"metrics/{name}.json"))
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    clone = Clone(tmp_path_factory.mktemp("clone"))
+    clone.run("dvc", "repro")
+    clone.commit("Run")
+    return clone
+
+
+@pytest.fixture(autouse=True)
+def as_committed(clone):
+    """Each test finds, and the next one gets, the committed run."""
+    yield
+    restore(clone)
+
+
+def restore(clone):
+    clone.run("git", "checkout", "--quiet", "--", ".")
+    clone.run("dvc", "checkout", "--quiet", "--force")
+
+
+def test_pipeline_leaves_every_file_of_the_contract(clone):
+    for name in METRICS:
+        assert clone.metrics(name)
+    for name in ("train.npz", "validation.npz", "test.npz", "manifest.json"):
+        assert clone.bytes(f"data/prepared/{name}")
+    for name in ("model.npz", "model.json", "export/manifest.json"):
+        assert clone.bytes(f"models/{name}")
+    for name in ("history", "steps", "predictions"):
+        assert clone.bytes(f"metrics/plots/{name}.csv")
+    for name in ("learning_curves", "confusion", "mistakes"):
+        assert clone.bytes(f"metrics/plots/{name}.png").startswith(b"\x89PNG")
+    assert clone.bytes("metrics/report.html").startswith(b"<!DOCTYPE html>")
+
+
+def test_test_metrics_have_the_names_of_the_contract(clone):
+    scores = clone.metrics("test")["test"]
+    assert {"loss", "accuracy", "precision", "recall", "f1"} <= scores.keys()
+
+
+def test_every_test_image_has_its_prediction(clone):
+    rows = clone.bytes("metrics/plots/predictions.csv").decode().splitlines()
+    assert rows[0] == "index,actual,predicted,confidence"
+    cells = [row.split(",") for row in rows[1:]]
+    assert [int(row[0]) for row in cells] == list(range(355))
+    right = sum(actual == predicted for _, actual, predicted, _ in cells)
+    assert right / 355 == pytest.approx(
+        clone.metrics("test")["test"]["accuracy"], abs=1e-6
+    )
+
+
+def test_history_has_a_row_for_each_epoch(clone):
+    rows = clone.bytes("metrics/plots/history.csv").decode().splitlines()
+    assert rows[0] == (
+        "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,"
+        "validation_precision,validation_recall,validation_f1,validation_top_k,lr"
+    )
+    assert [row.split(",")[0] for row in rows[1:]] == ["1", "2"]
+
+
+def test_nothing_runs_when_nothing_changed(clone):
+    assert "Data and pipelines are up to date." in clone.run("dvc", "repro")
+    assert clone.run("git", "status", "--porcelain") == ""
+
+
+def test_run_forced_again_gives_the_same_bytes(clone):
+    before = clone.bytes("models/model.npz"), clone.bytes("dvc.lock")
+    clone.run("dvc", "repro", "--force")
+    assert (clone.bytes("models/model.npz"), clone.bytes("dvc.lock")) == before
+    assert clone.run("dvc", "metrics", "diff") == ""
+    assert clone.run("git", "status", "--porcelain") == ""
+
+
+def test_experiment_reruns_what_depends_on_its_parameter_and_shows_cause_and_change(
+    clone,
+):
+    output = clone.run("dvc", "exp", "run", "-S", "lr=3e-4")
+    assert "Stage 'prepare' didn't change, skipping" in output
+    assert "Running stage 'train'" in output
+    changed = json.loads(clone.run("dvc", "params", "diff", "--json"))
+    assert changed["params.yaml"].keys() == {"lr"}
+    assert changed["params.yaml"]["lr"]["new"] == 0.0003
+    moved = json.loads(clone.run("dvc", "metrics", "diff", "--json"))
+    assert moved["metrics/test.json"]["test.loss"]["diff"] != 0
+    assert "0.0003" in clone.run("dvc", "exp", "show", "--csv")
+
+
+@pytest.mark.parametrize("written", ["1e-5", "1"])
+def test_number_written_by_dvc_is_read_as_a_float(clone, written):
+    clone.run("dvc", "exp", "run", "-S", f"lr={written}", "check")
+    lr = load_params(clone.folder / "params.yaml").lr
+    assert lr == float(written)
+    assert isinstance(lr, float)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("lr=-1", "check: params.yaml: lr: expected a number above 0, got -1."),
+        ("+lrr=1", "check: params.yaml: lrr: unknown key. Did you mean 'lr'?"),
+        ("lr=", "check: params.yaml: lr: expected a number above 0, got ''."),
+        ("optimizer=adan", "got 'adan'. Did you mean 'adam'?"),
+    ],
+)
+def test_wrong_parameter_stops_the_experiment_before_anything_ran(
+    clone, change, message
+):
+    output = clone.run("dvc", "exp", "run", "-S", change, code=255)
+    assert message in output
+    assert "Running stage 'train'" not in output
+
+
+def test_parameters_never_reach_a_shell(clone):
+    clone.run("dvc", "exp", "run", "-S", "model='mlp; touch canary'", code=255)
+    assert not (clone.folder / "canary").exists()
+
+
+def test_changed_image_folder_reruns_prepare(clone):
+    (clone.folder / "data/raw/another.txt").write_text("more")
+    assert "data/raw" in clone.run("dvc", "status", "prepare")
+    (clone.folder / "data/raw/another.txt").unlink()
+
+
+@pytest.fixture
+def shared(clone, tmp_path):
+    """The repository with a remote, to which all was pushed; what README says."""
+    clone.run("dvc", "remote", "add", "--default", "storage", str(tmp_path / "remote"))
+    clone.run("dvc", "push")
+    clone.run("git", "commit", "--quiet", "--all", "--message", "Name a remote")
+    yield clone
+    clone.run("git", "reset", "--quiet", "--hard", "HEAD^")
+
+
+def files_in(folder):
+    return {
+        path.relative_to(folder): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "latency.json"  # DVC ignores it
+    }
+
+
+def test_pushed_run_is_pulled_to_the_bit_elsewhere(shared, tmp_path):
+    elsewhere = Clone.__new__(Clone)
+    elsewhere.folder = tmp_path / "elsewhere"
+    shared.run("git", "clone", "--quiet", ".", str(elsewhere.folder))
+    assert not (elsewhere.folder / "models").exists()
+    elsewhere.run("dvc", "pull")
+    for name in ("models", "data/prepared", "metrics"):
+        assert files_in(elsewhere.folder / name) == files_in(shared.folder / name)
+    assert "up to date" in elsewhere.run("dvc", "status", "--with-deps", "report")
+
+
+@pytest.mark.slow
+def test_registered_version_is_had_by_its_name_without_the_code(shared, tmp_path):
+    shared.run("gto", "register", "classifier", "--version", "v1.0.0")
+    assert "v1.0.0" in shared.run("gto", "show")
+    address = str(shared.folder)
+    version = ("--rev", "v1.0.0", "--out", str(tmp_path / "got"))
+    shared.run("dvc", "artifacts", "get", address, "classifier", *version)
+    expected = files_in(shared.folder / "models/export")
+    assert files_in(tmp_path / "got") == expected
+    shared.run("git", "tag", "--delete", "classifier@v1.0.0")
+
+
+@pytest.mark.slow
+def test_experiment_in_a_temporary_copy_gives_the_bits_of_the_workspace(clone):
+    clone.run("dvc", "exp", "run", "--temp", "--name", "apart", "-S", "lr=0.01")
+    clone.run("dvc", "exp", "apply", "apart")
+    apart = clone.bytes("dvc.lock")
+    clone.run("dvc", "repro", "--force")
+    assert clone.bytes("dvc.lock") == apart
+
+
+def test_plots_are_drawn_from_the_run(clone):
+    output = clone.run("dvc", "plots", "show", "--json")
+    plots = json.loads(output[output.index("{") :])
+    assert {"loss", "accuracy", "confusion"} <= plots.get("data", plots).keys()
+
+
+TRAIN = "stages/train.py"
+LONG = {"model": "mlp", "hidden": 8, "epochs": 1200, "batch_size": 64}
+
+
+def started_until_epoch(clone, number, **variables):
+    """`dvc repro`, in the midst of training."""
+    process = clone.start("dvc", "repro", "train", **variables)
+    for line in process.stdout:
+        if line.startswith(f"epoch {number:>4}/"):
+            return process
+    raise AssertionError(f"no epoch {number}")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(clone):
+    """What dvc.lock says after a run that nobody interrupted."""
+    clone.set(**LONG)
+    clone.run("dvc", "repro", "--force", "train")
+    lock = clone.bytes("dvc.lock")
+    restore(clone)
+    return lock
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "all_of_it", "shell"),
+    [
+        (signal.SIGKILL, True, "/bin/sh"),
+        (signal.SIGINT, True, "/bin/sh"),
+        (signal.SIGKILL, False, "/bin/sh"),  # dash stands between DVC and the stage
+        (signal.SIGKILL, False, "/bin/bash"),  # bash does not
+    ],
+    ids=["all killed", "Ctrl-C", "only dvc killed", "only dvc killed, bash"],
+)
+def test_interrupted_repro_goes_on_when_it_is_started_again(
+    clone, undisturbed, number, all_of_it, shell
+):
+    clone.set(**LONG)
+    process = started_until_epoch(clone, 400, SHELL=shell)
+    if all_of_it:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    output, _ = process.communicate(timeout=60)  # until the stage has ended too
+    assert "epoch 1200/1200" not in output
+    output = clone.run("dvc", "repro", "train")
+    assert "going on in epoch" in output
+    assert clone.bytes("dvc.lock") == undisturbed
+
+
+@pytest.mark.slow
+def test_source_edited_before_the_fingerprint_is_taken_is_no_part_of_it(clone):
+    """The run of the old code must not be gone on with under the new code's name."""
+    clone.set(**LONG)
+    source, stage = (clone.folder / name for name in ("src/training/losses.py", TRAIN))
+    edit = 'open("src/training/losses.py", "a").write("# edited\\n")'
+    text = stage.read_text()
+    marked = text.replace(
+        "    name = fingerprint", f"    {edit}\n    name = fingerprint"
+    )
+    stage.write_text(marked)
+    clone.run("dvc", "repro", "prepare")
+    output = clone.run("dvc", "repro", "train", code=255)
+    assert (
+        "src/training/losses.py: expected the content that the stage began with"
+        in output
+    )
+    assert "epoch" not in output
+    assert source.read_text().endswith("# edited\n")
+
+
+@pytest.mark.slow
+def test_source_edited_while_it_trains_is_not_recorded_as_the_cause(clone):
+    clone.set(**LONG)
+    process = started_until_epoch(clone, 400)
+    source = clone.folder / "src/training/losses.py"
+    before, lock = source.read_text(), clone.bytes("dvc.lock")
+    source.write_text(before + "# edited\n")
+    output, _ = process.communicate(timeout=120)
+    assert (
+        "src/training/losses.py: expected the content that the stage began with"
+        in output
+    )
+    assert "exited with 3" in output
+    assert clone.bytes("dvc.lock") == lock
+    assert not (clone.folder / "models/model.npz").exists()
+    source.write_text(before)
+    assert "going on in epoch" in clone.run("dvc", "repro", "train")

@@ -1,0 +1,284 @@
+"""Full disks, broken disks, power that goes at any moment: nothing is lost or mixed."""
+
+import contextlib
+import errno
+import itertools
+import os
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from src.errors import FourbeatError, StorageError
+from src.resume.fingerprint import Fingerprint
+from src.resume.resume import Resume
+from src.resume.snapshots import Progress
+from src.storage.atomic import atomic_commit, remove, replace_file, write_bytes
+from src.training.early_stopping import build_early_stopping, build_plateau
+from src.training.events import LoopPosition
+from src.training.state import build_state
+from tests.helpers.chaos import OUTPUTS as TRAINED
+from tests.helpers.disk import Disk, crashes, lay
+from tests.helpers.imports import ROOT
+from tests.helpers.running import exit_code
+from tests.resume.test_resume import TINY
+
+NAME = Fingerprint(run="ab" * 32, machine="cd" * 32)
+SAVES = 12
+
+
+@pytest.fixture
+def run(params):
+    """A state to save, and how to say after which epoch."""
+    _, state = build_state(params, TINY, steps_per_epoch=4)
+    plateau, monitor = build_plateau(params), build_early_stopping(params)
+
+    def progress(epoch):
+        return Progress(monitor, position=LoopPosition(epoch, 0, None, 0, plateau))
+
+    return state, progress
+
+
+def save_again_and_again(disk, run, monkeypatch):
+    """Saves `SAVES` times; after how many entries of the log each was through."""
+    state, progress = run
+    monkeypatch.setenv("FOURBEAT_RESUME_DIR", str(disk.root / "resume"))
+    through = []
+    with contextlib.suppress(KeyboardInterrupt), Resume(NAME, 1) as resume:
+        for number in range(1, SAVES + 1):
+            weights = {"dense.kernel": np.full((40, 9), number, np.float32)}
+            resume.save(state, progress(number), weights)
+            through.append(len(disk.log))
+        raise KeyboardInterrupt  # else the folder is removed
+    return through
+
+
+def outcome(tree, run, root, monkeypatch):
+    """The number of the save that is found after the crash; 0: none; -1: refused."""
+    state, _ = run
+    lay(tree, root)
+    monkeypatch.setenv("FOURBEAT_RESUME_DIR", str(root / "resume"))
+    try:
+        with Resume(NAME, 1) as resume:
+            saved = resume.load(state)
+    except FourbeatError:
+        return -1
+    finally:
+        shutil.rmtree(root)
+    if saved is None:
+        return 0
+    number = saved.progress.position.epoch
+    assert (saved.weights["dense.kernel"] == number).all(), "a mixture"
+    jax.tree.map(np.testing.assert_array_equal, saved.state, state)
+    return number
+
+
+def bad_outcomes(run, tmp_path, monkeypatch, syncs):
+    """How many different states a crash may leave, and how many of them are bad."""
+    with monkeypatch.context() as patch:
+        (tmp_path / "disk").mkdir()
+        disk = Disk(tmp_path / "disk", patch, syncs=syncs)
+        through = save_again_and_again(disk, run, patch)
+    tried, bad = set(), 0
+    for moment, tree in crashes(disk.log):
+        safe = sum(entries <= moment for entries in through)
+        key = (safe, tuple(sorted(tree.items())))
+        if key in tried:
+            continue
+        tried.add(key)
+        found = outcome(tree, run, tmp_path / "after", monkeypatch)
+        bad += found not in (safe, safe + 1)
+        if not syncs and bad:
+            break
+    return len(tried), bad
+
+
+def test_power_may_go_at_any_moment_of_saving(run, tmp_path, monkeypatch, capsys):
+    tried, bad = bad_outcomes(run, tmp_path, monkeypatch, syncs=True)
+    assert tried >= 500
+    assert bad == 0
+
+
+def test_without_fsync_the_power_must_not_go(run, tmp_path, monkeypatch, capsys):
+    """The negative control of the test above."""
+    _, bad = bad_outcomes(run, tmp_path, monkeypatch, syncs=False)
+    assert bad
+
+
+def two_files_and_one_to_go(root):
+    with atomic_commit():
+        write_bytes(root / "deep/one", b"new one" * 9)
+        write_bytes(root / "two", b"new two" * 9)
+        remove(root / "three")
+
+
+def test_files_written_together_are_each_whole_after_a_crash(tmp_path, monkeypatch):
+    root = tmp_path / "disk"
+    root.mkdir()
+    with monkeypatch.context() as patch:
+        disk = Disk(root, patch)
+        replace_file(root / "deep/one", b"old one")
+        replace_file(root / "two", b"old two")
+        replace_file(root / "three", b"old three")
+        before = len(disk.log)
+        two_files_and_one_to_go(root)
+    seen = set()
+    for moment, tree in crashes(disk.log):
+        if moment >= before:
+            one, two = tree[Path("deep/one")], tree[Path("two")]
+            assert one in (b"old one", b"new one" * 9)
+            assert two in (b"old two", b"new two" * 9)
+            seen.add((one, two, Path("three") in tree))
+    assert len(seen) == 8, "some outcome was never tried"
+
+
+def snapshot(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+CODES = [errno.ENOSPC, errno.EIO, errno.EACCES]
+
+
+def test_whatever_fails_among_files_written_together_none_appears(
+    tmp_path, monkeypatch
+):
+    """All but the renaming itself: a disk that fails there leaves some of both."""
+    for number in itertools.count(1):
+        root = tmp_path / str(number)
+        (root / "deep").mkdir(parents=True)
+        for name in ("deep/one", "two", "three"):
+            (root / name).write_bytes(b"old")
+        before = snapshot(root)
+        with monkeypatch.context() as patch:
+            disk = Disk(root, patch)
+            disk.fails_at, disk.code = number, CODES[number % 3]
+            try:
+                two_files_and_one_to_go(root)
+            except StorageError as error:
+                message = str(error)
+            else:
+                break
+        assert message.startswith(str(root))
+        renamed = any(entry[0] == "move" for entry in disk.log)
+        after = snapshot(root)
+        assert not [path for path in after if path.name.endswith(".tmp")]
+        assert renamed or after == before
+    assert number > 8
+
+
+def test_interrupted_write_is_gone_on_with(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        disk = Disk(tmp_path, patch)
+        disk.fails_at, disk.code = 2, errno.EINTR  # half is written, no error
+        write_bytes(tmp_path / "file", b"0123456789")
+    assert (tmp_path / "file").read_bytes() == b"0123456789"
+    assert len([entry for entry in disk.log if entry[0] == "write"]) == 2
+
+
+def test_nothing_is_written_through_a_link(tmp_path):
+    outside = tmp_path / "outside"
+    outside.write_text("precious")
+    (tmp_path / "file").symlink_to(outside)
+    (tmp_path / f".file.{os.getpid()}.tmp").symlink_to(outside)
+    write_bytes(tmp_path / "file", b"new")
+    assert outside.read_text() == "precious"
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert not (tmp_path / "file").is_symlink()
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
+    left = tmp_path / ".file.999999999.tmp"
+    other = tmp_path / ".other.999999999.tmp"
+    left.write_bytes(b"half")
+    other.write_bytes(b"not ours")
+    write_bytes(tmp_path / "file", b"whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "file"]
+
+
+OUTPUTS = {
+    "prepare": [
+        *(f"data/prepared/{name}.npz" for name in ("train", "validation", "test")),
+        *(f"data/prepared/shards/train/0000{number}.npz" for number in (1, 2)),
+        "data/prepared/manifest.json",
+        "metrics/prepare.json",
+    ],
+    "train": list(TRAINED),
+    "evaluate": [
+        "metrics/test.json",
+        "metrics/plots/predictions.csv",
+        *(f"metrics/plots/{name}.png" for name in ("learning_curves", "confusion")),
+        "metrics/plots/mistakes.png",
+    ],
+    "export": [
+        "models/export/model.stablehlo",
+        "models/export/weights.npz",
+        "models/export/run.py",
+        "models/export/manifest.json",
+        "models/export/MODEL_CARD.md",
+        "models/export/demo.html",
+        "models/export/latency.json",
+        "metrics/export.json",
+    ],
+    "report": ["metrics/report.html"],
+}
+BEFORE = {
+    "evaluate": ["train"],
+    "export": ["train", "evaluate"],
+    "report": ["prepare", "train", "evaluate", "export"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", OUTPUTS)
+def test_disk_that_fails_at_any_write_of_a_stage_is_code_five_and_changes_nothing(
+    stage, prepared, write_params, monkeypatch, capsys
+):
+    write_params(
+        data_path=ROOT / "data/raw", model="mlp", hidden=4, epochs=2, batch_size=50
+    )
+    monkeypatch.setattr("src.resume.resume.SECONDS", -1.0)  # saves after every epoch
+    monkeypatch.setattr("src.resume.resume.SHARE", 0)
+    monkeypatch.setattr("src.data.prepared.SHARD_BYTES", 500 * 64)  # of the digits'
+    shutil.copy(ROOT / "requirements.lock", prepared)
+    for before in BEFORE.get(stage, ()):
+        assert exit_code(before, monkeypatch) == 0
+    for number in itertools.count(1):
+        for name in OUTPUTS[stage]:
+            (prepared / name).parent.mkdir(parents=True, exist_ok=True)
+            (prepared / name).write_bytes(b"old")
+        shutil.rmtree(prepared / ".resume", ignore_errors=True)
+        capsys.readouterr()
+        with monkeypatch.context() as patch:
+            disk = Disk(prepared, patch)
+            disk.fails_at, disk.code = number, CODES[number % 3]
+            code = exit_code(stage, monkeypatch)
+        error = capsys.readouterr().err
+        assert not list(prepared.rglob("*.tmp"))
+        contents = {name: (prepared / name).read_bytes() for name in OUTPUTS[stage]}
+        if code == 0:
+            break
+        assert (code, error.count("\n")) == (5, 1), error
+        where = error.removeprefix(f"{stage}: ").partition(":")[0]
+        assert where.startswith(("data", "metrics", "models", ".resume", ".")), error
+        assert os.strerror(disk.code) in error
+        placed = {str(entry[2]) for entry in disk.log if entry[0] == "move"}
+        for name, content in contents.items():
+            assert (content == b"old") == (name not in placed)
+    assert b"old" not in contents.values()
+    assert number > 3 * len(OUTPUTS[stage])
+
+
+def test_folder_in_the_way_is_found_before_anything_takes_its_place(
+    prepared, write_params, monkeypatch, capsys
+):
+    write_params(data_path=ROOT / "data/raw")
+    (prepared / "metrics/prepare.json").unlink()
+    (prepared / "metrics/prepare.json").mkdir()
+    before = snapshot(prepared)
+    assert exit_code("prepare", monkeypatch) == 5
+    assert (
+        "metrics/prepare.json: Is a directory. A file must" in capsys.readouterr().err
+    )
+    assert snapshot(prepared) == before

@@ -1,0 +1,118 @@
+"""A flipped bit, a file cut short: never read as if nothing had happened."""
+
+import random
+
+import numpy as np
+import pytest
+
+from src import paths
+from src.data.examples import Source
+from src.data.prepared import load_manifest, load_split, open_split, save_prepared
+from src.errors import DataError
+from src.models.checkpoint import Record, arrays_of
+from src.resume.snapshots import Progress, Saves, read_saved, unpack_saved
+from src.storage.json_files import read_record, write_record
+from src.storage.npz import read_arrays, unpack_arrays, write_arrays
+from src.storage.reading import digest
+from src.training.early_stopping import build_early_stopping, build_plateau
+from src.training.events import LoopPosition
+from src.training.state import build_state
+from tests.helpers.examples import patterned
+from tests.resume.test_resume import TINY
+
+FLIPS, CUTS = 1000, 200
+
+
+def spoiled(content, seed):
+    """The content with one bit flipped, then cut short, at so many places."""
+    draw = random.Random(seed)
+    for _ in range(FLIPS):
+        changed = bytearray(content)
+        changed[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        yield bytes(changed)
+    for _ in range(CUTS):
+        yield content[: draw.randrange(len(content))]
+
+
+def accepted(path, read, seed):
+    """How many spoiled versions of a file are read without an error."""
+    content, count = path.read_bytes(), 0
+    read()
+    for other in spoiled(content, seed):
+        path.write_bytes(other)
+        try:
+            read()
+        except DataError:
+            continue
+        count += 1
+    path.write_bytes(content)
+    read()
+    return count
+
+
+def test_no_spoiled_split_is_accepted(prepared):
+    manifest = load_manifest()
+    path = paths.PREPARED / "train.npz"
+    assert accepted(path, lambda: load_split("train", manifest), seed=1) == 0
+
+
+def test_no_spoiled_shard_is_accepted(prepared, monkeypatch):
+    monkeypatch.setattr("src.data.prepared.SHARD_BYTES", 50 * 64)
+    split = patterned(100, seed=1)
+    splits = dict.fromkeys(("train", "validation", "test"), split)
+    save_prepared(Source("stripes", "1", ["a", "b", "c"], *splits.values()), splits)
+    manifest = load_manifest()
+    path = paths.SHARDS / "train/00001.npz"
+    assert accepted(path, lambda: open_split("train", manifest), seed=6) == 0
+
+
+def test_no_spoiled_manifest_is_accepted(prepared):
+    assert accepted(paths.MANIFEST, load_manifest, seed=2) == 0
+
+
+def test_no_spoiled_weights_are_accepted(prepared):
+    sha256 = write_arrays(paths.WEIGHTS, {"kernel": np.ones((30, 9), np.float32)})
+    assert (
+        accepted(paths.WEIGHTS, lambda: read_arrays(paths.WEIGHTS, "", sha256), 3) == 0
+    )
+
+
+def test_no_spoiled_record_is_accepted(prepared):
+    write_record(
+        paths.MODEL,
+        {
+            "architecture": vars(TINY),
+            "class_names": ["a", "ä", "€"],
+            "sha256": digest(b""),
+            "history_sha256": digest(b"1"),
+            "loss": 1.25e-05,
+        },
+    )
+    assert accepted(paths.MODEL, lambda: read_record(paths.MODEL, Record, ""), 4) == 0
+
+
+@pytest.fixture
+def state_file(params, tmp_path):
+    """A saved state, and the template to read it with."""
+    _, state = build_state(params, TINY, steps_per_epoch=4)
+    position = LoopPosition(2, 0, None, 0, build_plateau(params))
+    saves = Saves(tmp_path)
+    progress = Progress(build_early_stopping(params), position=position)
+    saves.add(arrays_of(state), progress, {"kernel": np.ones((3, 9), np.float32)})
+    return saves.path(1), state
+
+
+def test_no_spoiled_state_is_accepted(state_file):
+    path, template = state_file
+    assert (
+        accepted(path, lambda: unpack_saved(path, read_saved(path), template), seed=5)
+        == 0
+    )
+
+
+def test_without_its_digest_some_spoiled_states_would_be_accepted(state_file):
+    """The negative control: npz's own checksums are not enough."""
+    path, _ = state_file
+    content = path.read_bytes().partition(b"\n")[2]
+    path.write_bytes(content)
+    assert accepted(path, lambda: unpack_arrays(path, path.read_bytes(), ""), 5) > 0

@@ -1,0 +1,321 @@
+"""Several devices: the numbers of one, a part of the work each.
+
+The devices are parts of the processor, in a process of their own for each number of
+them. Bits differ between numbers of devices, for sums are split elsewhere.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+
+import numpy as np
+import pytest
+
+from src.errors import ParameterError
+from src.sharding import check_batch
+from tests.helpers.device_runs import RUNS, splits
+from tests.helpers.imports import ROOT
+from tests.helpers.running import run_stage
+from tests.training.test_batches import outputs
+
+
+def shown(devices: int) -> dict[str, str]:
+    """The environment in which JAX sees so many devices."""
+    flags = os.environ.get("XLA_FLAGS", "")
+    return {"XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}"}
+
+
+@cache
+def found(devices: int, *names: str, again: int = 0):
+    """What `tests.helpers.device_runs` finds; `again` tells repetitions apart."""
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.helpers.device_runs", *names],
+        cwd=ROOT,
+        env={**os.environ, **shown(devices)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    numbers = json.loads(result.stdout.splitlines()[-1])
+    assert numbers.pop("devices") == devices
+    return numbers
+
+
+@pytest.mark.parametrize(
+    "devices", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 4, 8))]
+)
+def test_loss_curve_is_that_of_one_device(devices):
+    one, several = (found(count, "mlp")["mlp"] for count in (1, devices))
+    assert len(one["losses"]) == 200
+    for name in ("losses", "validation"):
+        np.testing.assert_allclose(several[name], one[name], rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [2, 3])
+@pytest.mark.parametrize("name", sorted(RUNS.keys() - {"mlp"}))
+def test_loss_curve_is_that_of_one_device_with(devices, name):
+    """Of the CNN, its first 20 steps.
+
+    Later a rectifier whose input is 0 up to rounding may decide otherwise, and the
+    curves part: on a single device too, when its sums are split anew.
+    """
+    others = sorted(RUNS.keys() - {"mlp"})
+    one, several = (found(count, *others)[name] for count in (1, devices))
+    tolerance = 1e-3 if name == "bfloat16" else 1e-5  # of 8 bits, and of 24
+    assert len(one["losses"]) >= 20
+    for column in ("losses", "validation"):
+        np.testing.assert_allclose(several[column], one[column], rtol=tolerance)
+
+
+@pytest.mark.parametrize(
+    "devices", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 8))]
+)
+def test_validation_counts_each_example_once(devices):
+    """300 of them, in batches of 256, or of 258 for three devices."""
+    loss, confusion, top_k = found(devices, "mlp")["mlp"]["first"]
+    _, validation = splits()
+    np.testing.assert_array_equal(
+        np.sum(confusion, axis=1), np.bincount(validation.labels)
+    )
+    expected = found(1, "mlp")["mlp"]["first"]
+    assert (confusion, top_k) == tuple(expected[1:])
+    assert loss == pytest.approx(expected[0], rel=1e-6)
+
+
+@pytest.mark.slow
+def test_two_runs_on_two_devices_give_the_same_bits():
+    assert found(2, "mlp") == found(2, "mlp", again=1)
+
+
+@pytest.mark.slow
+def test_few_batches_are_learned_by_heart_as_on_one_device(prepared, write_params):
+    write_params(model="mlp", overfit_batches=2, batch_size=16, epochs=20, log_every=1)
+    tables = []
+    for devices in (1, 2):
+        result = run_stage("train", prepared, **shown(devices))
+        assert result.returncode == 0, result.stderr
+        table = prepared / "metrics/plots/steps.csv"
+        tables.append(np.loadtxt(table, delimiter=",", skiprows=1, usecols=range(6)))
+    assert len(tables[0]) == 40
+    # The table has six digits.
+    np.testing.assert_allclose(tables[1], tables[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_default_run_on_two_devices_has_the_loss_curve_of_one(
+    write_params, monkeypatch
+):
+    """Past its steepest part: rounding, taken for a gradient, led away by step 44."""
+    folder = write_params(data_path=ROOT / "data/raw", log_every=1, max_steps=60).parent
+    monkeypatch.chdir(folder)
+    assert run_stage("prepare", folder).returncode == 0
+    losses = []
+    for devices in (1, 2):
+        result = run_stage("train", folder, **shown(devices))
+        assert result.returncode == 0, result.stderr
+        assert "going on" not in result.stdout
+        table = folder / "metrics/plots/steps.csv"
+        losses.append(np.loadtxt(table, delimiter=",", skiprows=1, usecols=2))
+    assert len(losses[0]) == 60
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+
+
+# ---- Which batches can be divided ----
+
+
+@pytest.mark.parametrize(
+    ("devices", "accumulate", "size"),
+    [(1, 1, 7), (2, 1, 32), (3, 1, 48), (8, 1, 8), (2, 4, 32), (1, 4, 32)],
+)
+def test_batch_with_an_equal_part_for_each_device_is_taken(
+    params, devices, accumulate, size
+):
+    changes = {"batch_size": size, "accumulate": accumulate}
+    check_batch(params.model_copy(update=changes), devices)
+
+
+@pytest.mark.parametrize(
+    ("devices", "accumulate", "size", "nearest"),
+    [
+        pytest.param(3, 1, 32, 33, id="above"),
+        pytest.param(3, 1, 31, 30, id="below"),
+        pytest.param(8, 1, 36, 32, id="half way"),
+        pytest.param(8, 1, 37, 40, id="beyond half way"),
+        pytest.param(8, 1, 1, 8, id="none below"),
+        pytest.param(2, 4, 36, 32, id="slices, half way"),
+        pytest.param(3, 4, 32, 36, id="slices, above"),
+        pytest.param(2, 2, 33, 32, id="slices, below"),
+        pytest.param(8, 8, 32, 64, id="slices, none below"),
+    ],
+)
+def test_batch_that_cannot_be_divided_is_told_the_nearest_that_can(
+    params, devices, accumulate, size, nearest
+):
+    changes = {"batch_size": size, "accumulate": accumulate}
+    slices = f" times accumulate ({accumulate})" if accumulate > 1 else ""
+    with pytest.raises(ParameterError) as caught:
+        check_batch(params.model_copy(update=changes), devices)
+    assert str(caught.value) == (
+        f"params.yaml: batch_size: expected a multiple of the {devices} devices"
+        f"{slices}, got {size}. The nearest: {nearest}."
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            {"batch_size": 31},
+            "batch_size: expected a multiple of the 2 devices, got 31. The nearest: "
+            "30.",
+        ),
+        (
+            {"debug": "true"},
+            "debug: expected one device for debug: true, found 2. Set debug: false, or "
+            "show JAX one device.",
+        ),
+    ],
+)
+def test_what_several_devices_cannot_do_is_one_line(
+    prepared, write_params, changes, line
+):
+    write_params(**{"batch_size": 16, "model": "mlp", **changes})
+    result = run_stage("train", prepared, **shown(2))
+    assert result.returncode == 2
+    assert result.stderr == f"train: params.yaml: {line}\n"
+
+
+# ---- What is compiled, and what lies where ----
+
+COLLECTIVES = """
+import re
+from src.training.data import epoch_order
+from src.sharding import on_all_devices
+from src.training.state import STEPS
+from src.training.state import seed_key
+from src.training.chunk import run_chunk
+from tests.helpers.device_runs import prepared_run
+params, *_ = prepared_run(changes)
+with on_all_devices(params):
+    params, data, graph, state = prepared_run(changes)
+    (block,) = data.train.blocks(epoch_order(480, params.batch_size, 0, 1))
+    arguments = state, *block[:2], 0, 3, 0, seed_key(0, STEPS)
+    lowered = run_chunk.lower(*arguments, graph=graph, params=params)
+    text = lowered.compile().as_text()
+words = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-[a-z]+"
+print(re.findall(rf" ({words})(?:-start)?[(]", text))
+"""
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({}, id="mlp"),
+        pytest.param(
+            {"augment": ("flip", "shift", "rotation", "cutout")},
+            id="all changes of images",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"model": "cnn", "batch_size": 160},
+            id="cnn in slices of 64",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_compiled_step_sends_one_message(run_source, changes):
+    """But mixup asks the neighbour for an image, `accumulate` for parts of a slice."""
+    result = run_source(f"changes = {changes!r}\n{COLLECTIVES}", **shown(2))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "['all-reduce']\n"
+
+
+DIVIDED = """
+import runpy
+import jax
+import src.sharding as devices
+import src.training.loop as loop
+devices.DIVIDED_FROM = 64
+original = loop.check_finite
+def check(chunk, epoch, done):
+    original(chunk, epoch, done)
+    for array in jax.live_arrays():
+        if array.dtype == "float32" and array.shape == (64, 16):
+            parts.add(array.addressable_shards[0].data.shape)
+parts = set()
+loop.check_finite = check
+"""
+STOPPED = """
+import os, signal
+def stop(self, start, end):
+    self.steps = 1
+    if start == 3: os.kill(os.getpid(), signal.SIGTERM)
+    return min(start + 1, end)
+import src.training.pacing
+src.training.pacing.ChunkSizer.stop = stop
+"""
+RUN = """
+try:
+    runpy.run_module('stages.train', run_name='__main__')
+finally:
+    print("parts", sorted(parts))
+"""
+
+
+@pytest.mark.slow
+def test_large_arrays_of_the_optimizer_are_divided_and_nothing_changes(
+    prepared, write_params, run_source
+):
+    """Halves of the first kernel's moments, with the whole weights beside them."""
+    write_params(model="mlp", hidden=16, batch_size=16, epochs=3, log_every=1)
+    whole = run_stage("train", prepared, **shown(2))
+    assert whole.returncode == 0, whole.stderr
+    with np.load(prepared / "models/model.npz") as model:
+        weights = dict(model)
+    result = run_source(DIVIDED + RUN, **shown(2))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "parts [(32, 16), (64, 16)]"
+    undisturbed = outputs(prepared)
+    with np.load(prepared / "models/model.npz") as model:
+        for name, array in weights.items():
+            np.testing.assert_allclose(model[name], array, atol=1e-6, rtol=0)
+    stopped = run_source(DIVIDED + STOPPED + RUN, **shown(2))
+    assert stopped.returncode == 143, stopped.stderr
+    resumed = run_source(DIVIDED + RUN, **shown(2))
+    assert resumed.returncode == 0, resumed.stderr
+    assert "going on in epoch 1, after 4 of its steps" in resumed.stdout
+    assert outputs(prepared) == undisturbed
+
+
+LAYOUT = """
+from flax import nnx
+import src.sharding as devices
+from src.training.events import EpochEnd
+from src.training.loop import fit
+from tests.helpers.device_runs import COMMON, prepared_run
+devices.DIVIDED_FROM = 64
+params, *_ = prepared_run({"epochs": 1})
+with devices.on_all_devices(params):
+    params, data, graph, state = prepared_run({"epochs": 1})
+    for event in fit(state, graph, data, params):
+        if hasattr(event, "state"):
+            state = event.state
+            for path, leaf in nnx.to_flat_state(state):
+                array = leaf[...]
+                here = array.addressable_shards[0].data.size
+                divided = path[0] == "optimizer" and array.size >= 64
+                assert here * (2 if divided else 1) == array.size, path
+                print("divided" if divided else "whole")
+"""
+
+
+def test_each_device_keeps_its_part_of_the_optimizer_while_training(run_source):
+    result = run_source(LAYOUT, **shown(2))
+    assert result.returncode == 0, result.stderr
+    assert set(result.stdout.split()) == {"divided", "whole"}

@@ -1,0 +1,141 @@
+"""Signals: an end within five seconds, whatever the process is doing."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.helpers.imports import ROOT
+from tests.helpers.running import run_stage
+from tests.storage.test_atomic import OUTPUTS
+
+# In C for minutes, where Python's own handlers are never run.
+STUCK = """
+import hashlib, signal
+from src import signals
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where the tests run under nohup
+signals.install_handlers()
+signals.defer()
+print("ready", flush=True)
+hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000_000)
+"""
+SAVING = """
+import time
+from src import signals
+signals.install_handlers()
+signals.defer()
+print("ready", flush=True)
+while not signals.pending_signal():
+    time.sleep(0.01)
+time.sleep(1)
+print("saved", flush=True)
+"""
+
+
+def started(source):
+    process = subprocess.Popen(
+        [sys.executable, "-c", source],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+# The same while what libraries write to stderr is kept.
+QUIET = STUCK.replace(
+    "hashlib.pbkdf2", "from src.export.quiet import quiet\nwith quiet(): hashlib.pbkdf2"
+)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "source"),
+    [
+        (signal.SIGINT, 130, STUCK),
+        (signal.SIGTERM, 143, STUCK),
+        (signal.SIGHUP, 129, STUCK),
+        (signal.SIGINT, 130, QUIET),
+    ],
+    ids=["SIGINT", "SIGTERM", "SIGHUP", "SIGINT where stderr is kept"],
+)
+def test_signal_ends_a_process_that_is_stuck_in_a_library(number, code, source):
+    process = started(source)
+    process.send_signal(number)
+    try:
+        _, error = process.communicate(timeout=7)
+    finally:
+        process.kill()
+    assert process.returncode == code
+    assert error.count("\n") == 1
+
+
+def test_second_signal_ends_it_at_once(tmp_path):
+    process = started(STUCK)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.6)
+    process.send_signal(signal.SIGINT)
+    try:
+        process.communicate(timeout=2)  # the first alone would need four seconds
+    finally:
+        process.kill()
+    assert process.returncode == 143
+
+
+def test_signal_that_is_sent_to_process_and_group_is_one_signal():
+    """GNU timeout and some supervisors do so."""
+    process = started(SAVING)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)
+    try:
+        output, _ = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert output == "saved\n"
+    assert process.returncode == 0
+
+
+def test_closed_terminal_is_ignored_where_nohup_says_so():
+    source = SAVING.replace("from src", "import signal\nfrom src").replace(
+        "signals.install_handlers()",
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\ninterrupt.listen()",
+    )
+    process = started(source)
+    process.send_signal(signal.SIGHUP)
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert output == "saved\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["evaluate", "export"])
+def test_stage_that_is_stopped_leaves_what_was_there(prepared, write_params, stage):
+    write_params(model="mlp")
+    for before in ("train", "evaluate", "export"):
+        assert run_stage(before, prepared).returncode == 0
+
+    outputs, codes = [prepared / name for name in OUTPUTS[stage]], set()
+    for tenths in range(8, 52, 4):
+        for path in outputs:
+            path.write_bytes(b"old")
+        process = subprocess.Popen(
+            [sys.executable, "-m", f"stages.{stage}"],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(tenths / 10)
+        process.send_signal(signal.SIGTERM)
+        codes.add(process.wait(10))
+        old = [path.read_bytes() == b"old" for path in outputs]
+        assert all(old) or not any(old), "some of both"
+        assert any(old) == (process.returncode != 0)
+    assert codes - {0} == {143}

@@ -1,0 +1,232 @@
+"""Batches from disk against batches that lie on the device: the same bits."""
+
+import os
+
+import numpy as np
+import pytest
+
+from src.data.examples import Examples
+from src.data.lazy_images import LazyImages
+from src.data.prepared import load_manifest, open_split
+from src.errors import DataError
+from src.experiments.lr_range import find_range
+from src.storage.lazy_npz import locate_arrays
+from src.training import batches as feeding
+from src.training.batches import DeviceBatches, StreamedBatches, build_batches
+from src.training.data import epoch_order
+from tests.helpers.chaos import OUTPUTS
+from tests.helpers.examples import patterned
+from tests.helpers.running import run_stage
+from tests.training.test_loop import SMALL, run
+
+SPLIT = patterned(60, seed=0)
+IMAGE = 8 * 8  # bytes
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """`SPLIT`, its images in a file."""
+    np.savez(tmp_path / "split.npz", images=SPLIT.images)
+    images = locate_arrays(tmp_path / "split.npz", "Mend it.")["images"]
+    return Examples(LazyImages([images]), SPLIT.labels)
+
+
+def batches(source, order, first=0):
+    """Each batch of a feed, looked up as the compiled chunk does."""
+    found, expected = [], first
+    for block in source.blocks(order, first):
+        assert block.start == expected, "a block begins where the last one ended"
+        expected = block.stop
+        images, labels = map(np.asarray, block.examples)
+        rows = np.asarray(block.rows)
+        assert len(rows) == len(order)
+        found += [
+            (images[rows[number]], labels[rows[number]])
+            for number in range(block.start, block.stop)
+        ]
+    assert expected == len(order)
+    return found
+
+
+def assert_same(found, expected):
+    assert len(found) == len(expected)
+    for ours, theirs in zip(found, expected, strict=True):
+        for one, other in zip(ours, theirs, strict=True):
+            assert one.dtype == other.dtype
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("first", range(7))
+@pytest.mark.parametrize(
+    "ahead",
+    [
+        pytest.param(1, id="a batch is larger"),
+        pytest.param(8 * IMAGE, id="one batch"),
+        pytest.param(3 * 8 * IMAGE - 1, id="nearly three batches"),
+        pytest.param(4 * 8 * IMAGE, id="ends within the second block"),
+        pytest.param(7 * 8 * IMAGE, id="exactly all batches"),
+        pytest.param(1 << 20, id="more than all"),
+    ],
+)
+def test_blocks_from_disk_give_the_batches_of_the_device(
+    stored, monkeypatch, ahead, first
+):
+    monkeypatch.setattr(feeding, "PREFETCH_BYTES", ahead)
+    order = epoch_order(60, 8, seed=0, epoch=1)
+    expected = [(SPLIT.images[rows], SPLIT.labels[rows]) for rows in order[first:]]
+    assert_same(batches(StreamedBatches(stored), order, first), expected)
+    assert_same(batches(DeviceBatches(SPLIT), order, first), expected)
+
+
+def test_order_may_name_an_example_twice(stored, monkeypatch):
+    monkeypatch.setattr(feeding, "PREFETCH_BYTES", 2 * 8 * IMAGE)
+    order = np.minimum(np.arange(64, dtype=np.int32), 59).reshape(8, 8)
+    expected = batches(DeviceBatches(SPLIT), order)
+    assert_same(batches(StreamedBatches(stored), order), expected)
+
+
+def test_all_blocks_are_of_one_size_so_that_one_compilation_serves_all(
+    stored, monkeypatch
+):
+    monkeypatch.setattr(feeding, "PREFETCH_BYTES", 3 * 8 * IMAGE)
+    blocks = list(StreamedBatches(stored).blocks(epoch_order(60, 8, seed=0, epoch=1)))
+    assert [(block.start, block.stop) for block in blocks] == [(0, 3), (3, 6), (6, 7)]
+    assert {block.examples.images.shape for block in blocks} == {(3, 8, 8, 8, 1)}
+
+
+def test_file_that_is_cut_short_reaches_the_caller_from_the_thread(
+    stored, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(feeding, "PREFETCH_BYTES", 8 * IMAGE)
+    blocks = StreamedBatches(stored).blocks(np.arange(56, dtype=np.int32).reshape(7, 8))
+    next(blocks)
+    os.truncate(tmp_path / "split.npz", 1000)
+    with pytest.raises(DataError, match=r"cut short meanwhile. Mend it\."):
+        list(blocks)
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "size", "kind"),
+    [
+        (0, 1, StreamedBatches),
+        (1, 10**6, DeviceBatches),
+        (1, 10**6 + 1, StreamedBatches),
+        (3, 3 * 10**6, DeviceBatches),
+        (None, 5000, DeviceBatches),
+        (None, 5001, StreamedBatches),
+    ],
+)
+def test_split_lies_on_the_device_where_it_fits(
+    params, monkeypatch, megabytes, size, kind
+):
+    monkeypatch.setattr(feeding, "room", lambda: 5000)
+    params = params.model_copy(update={"resident_megabytes": megabytes})
+    # One image of one row, whose pixels are the bytes that count.
+    split = Examples(np.zeros((1, 1, size, 1), np.uint8), np.zeros(1, np.int32))
+    assert type(build_batches(split, params)) is kind
+
+
+def test_split_stays_on_disk_where_another_process_needs_its_share(params, monkeypatch):
+    monkeypatch.setattr("src.runtime.processes._place", (0, 2))
+    assert type(build_batches(SPLIT, params)) is StreamedBatches
+
+
+class Device:
+    """What is asked of a device."""
+
+    def __init__(self, platform, memory):
+        self.platform, self.memory = platform, memory
+
+    def memory_stats(self):
+        return self.memory
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [
+        (Device("cpu", {"bytes_limit": 10}), 256 << 20),
+        (Device("gpu", {"bytes_limit": 1000}), 250),
+        (Device("gpu", None), 256 << 20),
+    ],
+)
+def test_room_is_a_quarter_of_a_devices_own_memory(monkeypatch, device, expected):
+    monkeypatch.setattr("jax.devices", lambda: [device])
+    assert feeding.room() == expected
+
+
+def test_training_from_disk_gives_the_numbers_and_weights_of_the_device(
+    params, monkeypatch
+):
+    changes = {"augment": ("shift",), "log_every": 4}
+    steps, epochs = run(params, **changes)
+    monkeypatch.setattr(feeding, "PREFETCH_BYTES", 4 * 16 * IMAGE)
+    monkeypatch.setattr("tests.training.test_loop.DeviceBatches", StreamedBatches)
+    streamed_steps, streamed = run(params, **changes)
+    assert streamed_steps == steps
+    for (result, weights), (other, others) in zip(epochs, streamed, strict=True):
+        assert result == other
+        for name, array in weights.items():
+            np.testing.assert_array_equal(others[name], array)
+
+
+SHORT = {"model": "mlp", "hidden": 16, "batch_size": 8, "epochs": 3, "log_every": 5}
+# The train stage whose blocks hold three batches.
+STREAMED = """
+import runpy
+import src.training.batches as feed
+feed.PREFETCH_BYTES = 3 * 8 * 64
+"""
+STOPPED = """
+import os, signal
+import src.training.pacing as pace
+original = pace.ChunkSizer.stop
+def stop(self, start, end):
+    self.steps = 1
+    if start == 7: os.kill(os.getpid(), signal.SIGTERM)
+    return original(self, start, end)
+pace.ChunkSizer.stop = stop
+"""
+
+
+def outputs(folder):
+    return {name: (folder / name).read_bytes() for name in OUTPUTS}
+
+
+@pytest.mark.slow
+def test_run_from_disk_resumed_within_an_epoch_ends_with_the_bits_of_the_device(
+    prepared, write_params, run_source
+):
+    write_params(**SHORT, limit_examples=90)
+    assert run_stage("train", prepared).returncode == 0
+    expected = outputs(prepared)
+    write_params(**SHORT, limit_examples=90, resident_megabytes=0)
+    run_train = "runpy.run_module('stages.train', run_name='__main__')\n"
+    stopped = run_source(STREAMED + STOPPED + run_train)
+    assert stopped.returncode == 143, stopped.stderr
+    resumed = run_source(STREAMED + run_train)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "going on in epoch 1, after 8 of its steps" in resumed.stdout
+    found = outputs(prepared)
+    for name in ("models/model.npz", OUTPUTS[3], OUTPUTS[4]):
+        assert found[name] == expected[name]
+
+
+def test_range_test_from_disk_gives_the_rates_and_losses_of_the_device(
+    params, stored, monkeypatch
+):
+    """Its order is several epochs long, and ends within a block."""
+    monkeypatch.setattr(feeding, "PREFETCH_BYTES", 3 * 16 * IMAGE)
+    params = params.model_copy(update={"lr_range_steps": 20, "augment": ("shift",)})
+    found = [
+        find_range(split, SMALL, params)
+        for split in (DeviceBatches(SPLIT), StreamedBatches(stored))
+    ]
+    for one, other in zip(*found, strict=True):
+        assert len(one) == 20
+        np.testing.assert_array_equal(one, other)
+
+
+def test_prepared_split_stays_in_its_file(prepared, params):
+    split = open_split("train", load_manifest())
+    limit = params.model_copy(update={"resident_megabytes": 0})
+    assert isinstance(build_batches(split, limit).images, LazyImages)

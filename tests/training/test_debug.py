@@ -1,0 +1,136 @@
+"""What `debug: true` finds, in networks that were broken on purpose."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from src.data.examples import Batch, Examples
+from src.errors import DivergedError
+from src.models.architecture import Architecture
+from src.models.mlp import MLP
+from src.training.chunk import run_chunk
+from src.training.debug import described_health, described_layers, run_chunk_watched
+from src.training.losses import cross_entropy
+from src.training.state import STEPS, build_state, seed_key
+from tests.helpers.examples import patterned
+
+TINY = Architecture("mlp", hidden=5, dropout=0.0, image_shape=(8, 8, 1), classes=3)
+KEY = seed_key(0, STEPS)
+SPLIT = Examples(*map(jnp.asarray, patterned(64, seed=0)))
+ROWS = jnp.arange(64, dtype=jnp.int32).reshape(4, 16)
+
+
+def watch(params, **changes):
+    changes |= {"schedule": "constant", "batch_size": 16}
+    params = params.model_copy(update=changes)
+    graph, state = build_state(params, TINY, steps_per_epoch=4)
+    return run_chunk_watched(
+        state, SPLIT, ROWS, 0, 4, 0, KEY, graph=graph, params=params
+    )
+
+
+def test_first_operation_without_a_finite_result_is_named_with_its_line(params):
+    with pytest.raises(DivergedError) as caught:
+        watch(params, optimizer="sgd", lr=1e36)
+    message = str(caught.value)
+    assert message.startswith("step 2: expected finite numbers, found the first NaN")
+    assert "src/models/mlp.py, line " in message
+    assert "in __call__: return self.output(hidden): invalid" in message
+
+
+def test_nan_of_the_backward_pass_is_found_where_the_forward_operation_stands(
+    params, monkeypatch
+):
+    def broken(self, images, rngs=None):
+        logits = original(self, images, rngs)
+        # The root's own value is finite, its slope at 0 is not.
+        return logits + jnp.sqrt(jnp.abs(0 * logits))
+
+    original = MLP.__call__
+    monkeypatch.setattr(MLP, "__call__", broken)
+    with pytest.raises(DivergedError) as caught:
+        watch(params, optimizer="sgd", lr=0.123)
+    message = str(caught.value)
+    assert message.startswith("step 1: expected finite numbers, found the first NaN in")
+    assert "invalid value (nan) encountered in mul" in message
+
+
+@pytest.mark.parametrize("stop", [1, 4])
+def test_overflow_of_a_loss_scale_is_no_fault(params, stop):
+    changes = {"precision": "float16", "schedule": "constant", "batch_size": 16}
+    params = params.model_copy(update=changes)
+    graph, state = build_state(params, TINY, steps_per_epoch=4)
+    parts = nnx.merge(graph, state)
+    parts.guard.scale[...] = jnp.float32(2.0**60)
+    found = [
+        run(
+            jax.tree.map(jnp.copy, nnx.state(parts)),
+            *(SPLIT, ROWS, 0, stop, 0, KEY),
+            graph=graph,
+            params=params,
+        )
+        for run in (run_chunk, run_chunk_watched)
+    ]
+    assert int(found[0][1].skips.total) == stop
+    jax.tree.map(np.testing.assert_array_equal, *map(jax.device_get, found))
+
+
+def test_what_overflows_without_a_nan_is_left_to_the_caller(params, monkeypatch):
+    def steep(logits, batch, smoothing):
+        del smoothing
+        return cross_entropy(logits, batch.labels, 0.0) * 1e25
+
+    monkeypatch.setattr("src.training.chunk.batch_losses", steep)
+    changes = {"on_nan": "skip", "optimizer": "sgd", "lr": 0.0123}
+    params = params.model_copy(update={**changes, "schedule": "constant"})
+    found = []
+    for run in (run_chunk, run_chunk_watched):
+        graph, state = build_state(params, TINY, steps_per_epoch=4)
+        found.append(run(state, SPLIT, ROWS, 0, 4, 0, KEY, graph=graph, params=params))
+    assert int(found[0][1].skips.total) == 4
+    jax.tree.map(np.testing.assert_array_equal, *map(jax.device_get, found))
+
+
+def test_skipped_step_is_explained_too(params):
+    with pytest.raises(DivergedError, match=r"found the first NaN in src/"):
+        watch(params, optimizer="sgd", lr=1e36, on_nan="skip")
+
+
+def test_layers_are_listed_with_their_shapes(params):
+    graph, state = build_state(params, TINY, steps_per_epoch=4)
+    table = described_layers(nnx.merge(graph, state).model, SPLIT)
+    for expected in ("dense", "kernel: float32[64,5]", "float32[1,3]", "343"):
+        assert expected in table
+
+
+def test_health_gives_norms_by_numpy_and_counts_dead_units(params):
+    graph, state = build_state(params, TINY, steps_per_epoch=4)
+    model = nnx.merge(graph, state).model
+    # Two units that no image can switch on.
+    bias = jnp.array([0.0, -1e6, 0.0, -1e6, 0.0])
+    model.dense.bias[...] = bias
+    lines = described_health(model, Batch(*SPLIT)).splitlines()
+    rows = {line.split()[0]: line for line in lines[1:]}
+    assert rows["dense.bias"].endswith("2 of 5")
+    assert f"{np.linalg.norm(bias):.4g}" in rows["dense.bias"]
+    kernel = np.asarray(model.output.kernel[...])
+    assert f"{np.linalg.norm(kernel):.4g}" in rows["output.kernel"]
+    losses = jax.grad(
+        lambda kernel: (
+            -jnp.mean(
+                jax.nn.log_softmax(hidden(model, SPLIT.images) @ kernel)[
+                    jnp.arange(64), SPLIT.labels
+                ]
+            )
+        )
+    )(jnp.asarray(kernel))
+    assert f"{np.linalg.norm(losses):.3g}" in rows["output.kernel"]
+
+
+def hidden(model, images):
+    """The dense layer by hand; the output's bias is 0 in a new network."""
+    pixels = images.reshape(len(images), -1) / 255.0
+    before = pixels @ model.dense.kernel[...] + model.dense.bias[...][None]
+    return jnp.maximum(before, 0)

@@ -1,0 +1,88 @@
+"""What a person sees while training, on a terminal and elsewhere."""
+
+import io
+import json
+from dataclasses import replace
+
+import pytest
+
+from src import paths
+from src.training.events import (
+    EpochEnd,
+    EpochResult,
+    LogRow,
+    TrainMetrics,
+    ValidationMetrics,
+)
+from src.training.history import History, log_row
+from src.training.progress import ProgressBar
+
+STEPS = LogRow(
+    1, 5, TrainMetrics(0.5, 0.75), 1.5e-7, 2.0, 0, skipped_steps=(), loss_scale=1.0
+)
+SCORES = ValidationMetrics(0.3, 0.9, precision=0.7, recall=0.6, f1=0.65, top_k=0.95)
+RESULT = EpochResult(1, 10, TrainMetrics(0.4, 0.8), SCORES, 0.001, skipped=2)
+EPOCH = EpochEnd(RESULT, model=None, end=None)
+LINE = (
+    "epoch  1/12  loss 0.4000  accuracy 0.8000  validation loss 0.3000  accuracy 0.9000"
+    "  lr 1.00e-03\n"
+)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("stream", [Terminal, io.StringIO])
+def test_bar_is_drawn_on_a_terminal_alone(monkeypatch, capsys, stream):
+    stderr = stream()
+    monkeypatch.setattr("sys.stderr", stderr)
+    with ProgressBar(epochs=12, steps_per_epoch=10) as progress:
+        progress.show(STEPS)
+        progress.show(EPOCH)
+    assert ("/120 [" in stderr.getvalue()) == (stream is Terminal)
+    assert capsys.readouterr().out == LINE
+
+
+def test_tiny_learning_rate_is_not_rounded_away(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    history = History()
+    history.add(STEPS)
+    history.add(EPOCH)
+    history.write(RESULT, RESULT)
+    assert paths.STEPS.read_text().splitlines()[1] == "5,1,0.5,0.75,1.5e-07,2.0,0,1"
+    row = "1,0.4,0.8,0.3,0.9,0.7,0.6,0.65,0.95,0.001"
+    assert paths.HISTORY.read_text().splitlines()[1] == row
+    assert json.loads((paths.METRICS / "train.json").read_text()) == {
+        "best_epoch": 1,
+        "epochs": 1,
+        "skipped": 2,
+        "steps": 10,
+        "train": {"accuracy": 0.8, "loss": 0.4},
+        "validation": {
+            "accuracy": 0.9,
+            "f1": 0.65,
+            "loss": 0.3,
+            "precision": 0.7,
+            "recall": 0.6,
+            "top_k": 0.95,
+        },
+    }
+
+
+def test_skipped_steps_are_named_and_a_halved_scale_with_them(capsys):
+    wrong = replace(STEPS, skipped=2, skipped_steps=(3, 4), loss_scale=8192.0)
+    with ProgressBar(epochs=1, steps_per_epoch=10) as progress:
+        progress.show(replace(STEPS, loss_scale=32768.0))
+        progress.show(wrong)
+        progress.show(replace(wrong, skipped=1, skipped_steps=(7,)))
+    assert capsys.readouterr().out == (
+        "not finite, skipped: step 3, 4; each halved the loss scale, now 8192\n"
+        "not finite, skipped: step 7\n"
+    )
+
+
+def test_what_is_not_finite_stays_out_of_the_table():
+    row = log_row(replace(STEPS, train=None, gradient_norm=float("nan")))
+    assert row == (5, 1, "", "", "1.5e-07", "", 0, "1")

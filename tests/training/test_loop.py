@@ -1,0 +1,123 @@
+"""Epochs: their order, their rows, and when they go wrong."""
+
+import numpy as np
+import pytest
+
+from src.errors import DivergedError, ParameterError
+from src.models.architecture import Architecture
+from src.models.checkpoint import weights_of
+from src.training.batches import DeviceBatches
+from src.training.data import TrainData, count_steps, epoch_order
+from src.training.events import EpochEnd, LogRow
+from src.training.loop import fit
+from src.training.state import build_state
+from tests.helpers.examples import patterned
+
+SMALL = Architecture("mlp", hidden=16, dropout=0.3, image_shape=(8, 8, 1), classes=3)
+
+
+def data():
+    splits = patterned(100, seed=1), patterned(30, seed=2)
+    return TrainData(*map(DeviceBatches, splits), classes=3)
+
+
+def run(params, **changes):
+    """All events, the epochs with their weights in place of the model."""
+    params = params.model_copy(update=changes)
+    graph, state = build_state(params, SMALL, count_steps(100, params.batch_size))
+    events = list(fit_with_weights(state, graph, params))
+    steps = [event for event in events if isinstance(event, LogRow)]
+    return steps, [event for event in events if isinstance(event, tuple)]
+
+
+def fit_with_weights(state, graph, params):
+    for event in fit(state, graph, data(), params):
+        is_epoch = isinstance(event, EpochEnd)
+        yield (event.result, weights_of(event.model)) if is_epoch else event
+
+
+def test_order_visits_no_example_twice():
+    order = epoch_order(examples=103, batch_size=10, seed=0, epoch=1)
+    assert order.shape == (10, 10)
+    assert len(np.unique(order)) == 100
+    assert set(order.flat) <= set(range(103))
+
+
+def test_two_epochs_have_different_orders():
+    first, second = (epoch_order(100, 10, seed=0, epoch=epoch) for epoch in (1, 2))
+    assert np.any(first != second)
+
+
+def test_two_runs_have_the_same_order():
+    first, second = (epoch_order(100, 10, seed=3, epoch=7) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_another_seed_gives_another_order():
+    assert np.any(epoch_order(100, 10, 0, 1) != epoch_order(100, 10, 1, 1))
+
+
+def test_left_out_examples_differ_from_epoch_to_epoch():
+    left_out = [
+        frozenset(range(15)) - set(epoch_order(15, 10, 0, epoch).flat)
+        for epoch in range(1, 9)
+    ]
+    assert len(set(left_out)) > 1
+
+
+def test_two_runs_give_the_same_numbers_to_the_last_bit(params):
+    one, other = (run(params) for _ in range(2))
+    assert one[0] == other[0]
+    for (first, weights), (second, again) in zip(one[1], other[1], strict=True):
+        assert (first.train, first.validation) == (second.train, second.validation)
+        for name, array in weights.items():
+            np.testing.assert_array_equal(array, again[name])
+
+
+@pytest.mark.parametrize("log_every", [1, 4, 1000])
+def test_logging_more_often_changes_no_bit(params, log_every):
+    _, expected = run(params, log_every=5)
+    _, found = run(params, log_every=log_every)
+    for (first, weights), (second, again) in zip(expected, found, strict=True):
+        assert (first.train, first.validation) == (second.train, second.validation)
+        for name, array in weights.items():
+            np.testing.assert_array_equal(array, again[name])
+
+
+def test_rows_of_steps_add_up_to_their_epoch(params):
+    steps, epochs = run(params, log_every=4, batch_size=10)
+    for epoch, _ in epochs:
+        rows = [row for row in steps if row.epoch == epoch.epoch]
+        assert [row.step - (epoch.epoch - 1) * 10 for row in rows] == [4, 8, 10]
+        sizes = np.array([40, 40, 20])
+        losses = np.array([row.train.loss for row in rows])
+        assert losses @ sizes / 100 == pytest.approx(epoch.train.loss, rel=1e-6)
+
+
+def test_learning_rate_in_the_rows_is_the_schedules(params):
+    changes = {"schedule": "warmup_cosine", "warmup_epochs": 1, "lr": 0.5}
+    steps, _ = run(params, log_every=1, batch_size=10, **changes)
+    warmup = [0.5 * step / 10 for step in range(10)]
+    cosine = [0.25 * (1 + np.cos(np.pi * step / 20)) for step in range(20)]
+    np.testing.assert_allclose(
+        [row.lr for row in steps], warmup + cosine, rtol=1e-5, atol=1e-7
+    )
+
+
+def test_training_learns_the_stripes(params):
+    _, epochs = run(params, epochs=12)
+    assert epochs[-1][0].validation.accuracy > 0.9
+
+
+def test_divergence_names_step_learning_rate_and_gradient_norm(params):
+    with pytest.raises(
+        DivergedError,
+        match=r"step \d+ \(epoch 1\): expected finite numbers, found loss (nan|inf) "
+        r"and gradient norm (nan|inf) at learning rate 1e\+30\.",
+    ):
+        run(params, optimizer="sgd", schedule="constant", lr=1e30)
+
+
+def test_batch_larger_than_the_split_is_refused_with_the_largest_possible():
+    with pytest.raises(ParameterError, match=r"at most the 100 .*got 101. Use 100"):
+        count_steps(examples=100, batch_size=101)

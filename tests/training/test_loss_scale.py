@@ -1,0 +1,210 @@
+"""Steps that go wrong: a reference in plain Python, and whole chunks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from src.config.load import load_params
+from src.data.examples import Batch, Examples
+from src.models.architecture import Architecture
+from src.models.checkpoint import weights_of
+from src.training.chunk import run_chunk
+from src.training.loss_scale import (
+    DOUBLE_AFTER,
+    FIRST_SCALE,
+    REMEMBERED,
+    LossScaler,
+    build_loss_scaler,
+)
+from src.training.losses import cross_entropy
+from src.training.state import STEPS, build_state, seed_key
+from src.training.step import train_step
+from tests.helpers.examples import patterned
+from tests.helpers.imports import ROOT
+
+TINY = Architecture("mlp", hidden=5, dropout=0.0, image_shape=(8, 8, 1), classes=3)
+KEY = seed_key(0, STEPS)
+PARAMS = load_params(ROOT / "params.yaml").model_copy(
+    update={"schedule": "constant", "batch_size": 16, "weight_decay": 0.0}
+)
+
+
+def guarded(**changes):
+    return LossScaler(PARAMS.model_copy(update=changes))
+
+
+def follow(guard, flags):
+    note = nnx.jit(lambda guard, finite, step: guard.note(finite, step))
+    for step, finite in enumerate(flags, start=1):
+        note(guard, jnp.bool(finite), jnp.int32(step))
+    return guard
+
+
+def by_hand(flags):
+    """Scale, skipped steps and failures in a row with float16, as the paper has it."""
+    scale, good, row, skipped = FIRST_SCALE, 0, 0, []
+    for step, finite in enumerate(flags, start=1):
+        if finite:
+            good, row = good + 1, 0
+            if good == DOUBLE_AFTER:
+                scale, good = min(2 * scale, FIRST_SCALE), 0
+        else:
+            skipped.append(step)
+            row = row + 1 if scale == 1 else 0
+            scale, good = max(scale / 2, 1), 0
+    return scale, row, skipped
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [True] * 3,
+        [False] * 3,
+        [True, False, True, False, False, True],
+        [False] * 17,
+        [False] * 18 + [True],
+        [False, *[True] * DOUBLE_AFTER, True],
+        [False, *[True] * (DOUBLE_AFTER - 1), False],
+        [*[True] * DOUBLE_AFTER],
+    ],
+)
+def test_loss_scale_halves_on_overflow_and_doubles_after_many_good_steps(flags):
+    guard = follow(guarded(precision="float16"), flags)
+    scale, row, skipped = by_hand(flags)
+    assert float(guard.scale[...]) == scale
+    assert int(guard.in_a_row[...]) == row
+    assert int(guard.skipped[...]) == len(skipped)
+    assert guard.steps[: len(skipped)].tolist() == skipped
+
+
+def test_more_skipped_steps_than_are_remembered_keep_the_latest():
+    guard = follow(guarded(on_nan="skip"), [False] * (REMEMBERED + 3))
+    latest = {REMEMBERED + 1, REMEMBERED + 2, REMEMBERED + 3}
+    assert set(guard.steps[:3].tolist()) == latest
+
+
+@pytest.mark.parametrize(("on_nan", "lost_after"), [("skip", 5), ("stop", 1)])
+def test_five_in_a_row_are_too_many_with_skip_and_one_with_stop(on_nan, lost_after):
+    guard = guarded(on_nan=on_nan)
+    for step in range(1, lost_after + 1):
+        assert not guard.lost
+        guard.note(jnp.bool(False), jnp.int32(step))
+    assert guard.lost
+
+
+def test_a_good_step_forgives_the_bad_ones_before_it():
+    guard = follow(guarded(on_nan="skip"), [False] * 4 + [True] + [False] * 4)
+    assert not guard.lost
+    assert int(guard.skipped[...]) == 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({}, False),
+        ({"on_nan": "skip"}, True),
+        ({"precision": "float16"}, True),
+        ({"precision": "bfloat16"}, False),
+    ],
+)
+def test_there_is_a_guard_only_where_one_was_asked_for(changes, wanted):
+    assert (build_loss_scaler(PARAMS.model_copy(update=changes)) is not None) == wanted
+
+
+def chunk_of(stop, **changes):
+    params = PARAMS.model_copy(update=changes)
+    graph, state = build_state(params, TINY, steps_per_epoch=8)
+    split = Examples(*map(jnp.asarray, patterned(128, seed=0)))
+    rows = jnp.arange(128, dtype=jnp.int32).reshape(8, 16)
+    return graph, *run_chunk(
+        state, split, rows, 0, stop, 0, KEY, graph=graph, params=params
+    )
+
+
+# After one step at this rate the weights are so large that the next loss is not finite.
+WILD = {"optimizer": "momentum", "lr": 1e38}
+
+
+def test_skipped_steps_leave_weights_and_optimizer_as_they_were():
+    graph, before, first = chunk_of(1, on_nan="skip", **WILD)
+    _, after, chunk = chunk_of(4, on_nan="skip", **WILD)
+    assert int(first.skips.total) == 0
+    assert int(chunk.skips.total) == 3
+    assert chunk.skips.steps[:3].tolist() == [2, 3, 4]
+    assert not chunk.lost
+    old, new = nnx.merge(graph, before), nnx.merge(graph, after)
+    for part in ("model", "optimizer", "metrics"):
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            jax.device_get(nnx.state(getattr(new, part))),
+            jax.device_get(nnx.state(getattr(old, part))),
+        )
+
+
+def test_chunk_ends_with_the_fifth_skipped_step_in_a_row():
+    _, _, chunk = chunk_of(8, on_nan="skip", **WILD)
+    assert chunk.lost
+    assert int(chunk.steps) == 6
+
+
+def test_guard_changes_no_bit_of_a_healthy_run():
+    found = []
+    for on_nan in ("stop", "skip"):
+        graph, state, _ = chunk_of(8, on_nan=on_nan)
+        found.append(weights_of(nnx.merge(graph, state).model))
+    for name, array in found[0].items():
+        np.testing.assert_array_equal(array, found[1][name])
+
+
+def test_loss_scale_leaves_gradient_and_loss_as_they_are():
+    found = []
+    for scale in (1.0, 1024.0):
+        params = PARAMS.model_copy(update={"on_nan": "skip"})
+        parts = nnx.merge(*build_state(params, TINY, steps_per_epoch=8))
+        parts.guard.scale[...] = jnp.float32(scale)
+        batch = Batch(*map(jnp.asarray, patterned(16, seed=0)))
+        found.append(train_step(parts, batch, KEY, params))
+    # A power of two changes exponents alone.
+    jax.tree.map(np.testing.assert_array_equal, *map(jax.device_get, found))
+
+
+def test_float16_finds_a_scale_at_which_nothing_overflows():
+    params = PARAMS.model_copy(update={"precision": "float16", "lr": 0.01})
+    graph, state = build_state(params, TINY, steps_per_epoch=60)
+    parts = nnx.merge(graph, state)
+    parts.guard.scale[...] = jnp.float32(2.0**40)
+    split = Examples(*map(jnp.asarray, patterned(128, seed=0)))
+    rows = jnp.tile(jnp.arange(16, dtype=jnp.int32), (60, 1))
+    _, chunk = run_chunk(
+        nnx.state(parts), split, rows, 0, 60, 8, KEY, graph=graph, params=params
+    )
+    halvings = int(chunk.skips.total)
+    assert float(chunk.skips.scale) == 2.0 ** (40 - halvings)
+    assert 0 < halvings < 40
+    # The first steps were those that overflowed; they carry their numbers.
+    assert chunk.skips.steps[:halvings].tolist() == list(range(9, 9 + halvings))
+    assert np.isfinite(chunk.loss)
+
+
+def test_average_of_the_weights_skips_what_the_weights_skip():
+    averages = []
+    for stop in (1, 4):
+        graph, state, _ = chunk_of(stop, on_nan="skip", ema_decay=0.5, **WILD)
+        averages.append(weights_of(nnx.merge(graph, state).average))
+    for name, array in averages[0].items():
+        np.testing.assert_array_equal(array, averages[1][name])
+
+
+@pytest.mark.parametrize("clip", [{"clip_norm": 1.0}, {"clip_value": 1.0}])
+def test_gradient_that_clipping_would_hide_ends_the_chunk(monkeypatch, clip):
+    def steep(logits, batch, smoothing):
+        del smoothing
+        # Finite, as its gradient is; the norm of that is not.
+        return cross_entropy(logits, batch.labels, 0.0) * 1e25
+
+    monkeypatch.setattr("src.training.chunk.batch_losses", steep)
+    _, _, chunk = chunk_of(8, lr=0.0312, **clip)
+    assert chunk.lost
+    assert int(chunk.steps) == 1

@@ -1,0 +1,410 @@
+"""Every parameter of training: what changing it changes, and that it is nothing else.
+
+A small run on stripes, compared with the same run after one change. The parameters of
+prepare, evaluate and export have their tests in those stages' files.
+"""
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from flax import nnx
+
+from src.config.load import load_params
+from src.config.params import TRAINING
+from src.data.prepared import Manifest
+from src.models.checkpoint import weights_of
+from src.training.chunk import run_chunk
+from src.training.data import count_steps, load_train_data
+from src.training.early_stopping import build_early_stopping
+from src.training.events import EpochEnd, LogRow, TrainMetrics, ValidationMetrics
+from src.training.loop import fit
+from src.training.state import build_state, choose_architecture
+from tests.helpers.examples import patterned
+from tests.helpers.imports import ROOT
+
+BASE = load_params(ROOT / "params.yaml").model_copy(
+    update={
+        "model": "mlp",
+        "hidden": 16,
+        "epochs": 3,
+        "batch_size": 16,
+        "log_every": 4,
+        "lr": 0.01,
+    }
+)
+SPLITS = {"train": patterned(100, seed=1), "validation": patterned(30, seed=2)}
+MANIFEST = Manifest.model_construct(image_shape=(8, 8, 1), class_names=["a", "b", "c"])
+
+
+class Run(NamedTuple):
+    """All that a run gives."""
+
+    steps: list[int]
+    rates: list[float]
+    losses: list[float]
+    weights: list[dict[str, np.ndarray]]  # after each epoch
+    train: list[TrainMetrics]
+    validation: list[ValidationMetrics]
+    best: int
+    stopped: str
+
+
+def run(monkeypatch, **changes: Any) -> Run:
+    """Trains as the train stage does."""
+    params = BASE.model_copy(update=changes)
+    monkeypatch.setattr("src.training.data.open_split", lambda name, _: SPLITS[name])
+    data = load_train_data(MANIFEST, params)
+    architecture = choose_architecture(params, MANIFEST)
+    steps = count_steps(len(data.train), params.batch_size)
+    graph, state = build_state(params, architecture, steps)
+    monitor = build_early_stopping(params)
+    found = Run([], [], [], [], [], [], 0, "")
+    for event in fit(state, graph, data, params):
+        if isinstance(event, EpochEnd):
+            found.weights.append(weights_of(event.model))
+            result = event.result
+            found.train.append(result.train)
+            found.validation.append(result.validation)
+            monitor.improves(result.epoch, result.value(params.monitor))
+            found = found._replace(best=monitor.best.epoch)
+            if stopped := monitor.reason or event.end:
+                found = found._replace(stopped=stopped.split(":")[0])
+                break
+        elif isinstance(event, LogRow):
+            found.steps.append(event.step)
+            found.rates.append(event.lr)
+            found.losses.append(event.train.loss if event.train else np.nan)
+    return found
+
+
+@pytest.fixture(scope="module")
+def base():
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        return run(monkeypatch)
+
+
+def same_weights(one: Run, other: Run) -> bool:
+    return len(one.weights) == len(other.weights) and all(
+        first.keys() == second.keys()
+        and all(np.array_equal(first[name], second[name]) for name in first)
+        for first, second in zip(one.weights, other.weights, strict=True)
+    )
+
+
+# Without the feature that it belongs to, a parameter changes no bit of anything.
+ALONE_WITHOUT_EFFECT = {
+    "shift_pixels": 1,
+    "rotation_degrees": 45.0,
+    "cutout_pixels": 1,
+    "mixup_alpha": 0.9,
+    "momentum": 0.1,
+    "lr_milestones": (1.0,),
+    "lr_factor": 0.1,
+    "lr_patience": 1,
+    "lr_cooldown": 9,
+    "start_from_epoch": 2,
+    "patience": 3,
+    "stop_at": 0.0,
+    "stop_if_worse_than": 99.0,
+    "max_minutes": 60.0,
+    "save_minutes": 0.1,
+    "resident_megabytes": 0,
+    "on_nan": "skip",
+    "max_steps": 18,
+    "limit_examples": 100,
+}
+# What changes every number, from the first loss or the first step on.
+CHANGES_THE_WEIGHTS = [
+    {"seed": 1},
+    {"model": "cnn"},
+    {"hidden": 17},
+    {"precision": "bfloat16"},
+    {"precision": "float16"},
+    {"dropout": 0.0},
+    {"label_smoothing": 0.1},
+    {"ema_decay": 0.9},
+    *(
+        {"augment": (name,)}
+        for name in ("shift", "flip", "rotation", "cutout", "mixup")
+    ),
+    *(
+        {"optimizer": name}
+        for name in ("sgd", "nesterov", "adam", "rmsprop", "lion", "lamb", "muon")
+    ),
+    {"lr": 0.02},
+    {"weight_decay": 0.5},
+    {"clip_norm": 0.01},
+    {"clip_value": 0.001},
+    *(
+        {"schedule": name}
+        for name in ("constant", "cosine", "linear", "one_cycle", "plateau")
+    ),
+    {"warmup_epochs": 2.0},
+    {"lr_end": 0.005},
+    {"batch_size": 20},
+    {"epochs": 4},
+    {"limit_examples": 60},
+    {"overfit_batches": 1},
+]
+# A parameter that belongs to a feature, where the feature is on.
+WITH_ITS_FEATURE = [
+    ({"augment": ("shift",)}, {"shift_pixels": 1}),
+    ({"augment": ("rotation",)}, {"rotation_degrees": 45.0}),
+    ({"augment": ("cutout",)}, {"cutout_pixels": 5}),
+    ({"augment": ("mixup",)}, {"mixup_alpha": 0.9}),
+    ({"optimizer": "momentum"}, {"momentum": 0.5}),
+    ({"optimizer": "muon"}, {"momentum": 0.5}),
+    (
+        {"schedule": "piecewise", "lr_milestones": (1.0,)},
+        {"lr_milestones": (2.0,)},
+    ),
+    ({"schedule": "piecewise", "lr_milestones": (1.0,)}, {"lr_factor": 0.1}),
+    ({"schedule": "exponential", "lr_end": 0.001}, {"lr_end": 0.002}),
+    # With no change large enough to count, every epoch is one without improvement.
+    (
+        {"schedule": "plateau", "min_delta": 9.0, "lr_patience": 1},
+        {"lr_factor": 0.1},
+    ),
+    (
+        {"schedule": "plateau", "min_delta": 9.0, "lr_patience": 1, "epochs": 4},
+        {"lr_patience": 2},
+    ),
+    (
+        {"schedule": "plateau", "min_delta": 9.0, "lr_patience": 1, "epochs": 4},
+        {"lr_cooldown": 1},
+    ),
+    (
+        {"schedule": "plateau", "min_delta": 9.0, "lr_patience": 1, "epochs": 4},
+        {"lr_end": 0.009},
+    ),
+    (
+        {"schedule": "plateau", "lr_patience": 1, "epochs": 4},
+        {"min_delta": 9.0},
+    ),
+    (
+        {"schedule": "plateau", "lr_patience": 1, "epochs": 4},
+        {"monitor_mode": "max"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), ALONE_WITHOUT_EFFECT.items())
+def test_parameter_of_a_feature_that_is_off_changes_no_bit(
+    monkeypatch, base, key, value
+):
+    found = run(monkeypatch, **{key: value})
+    assert same_weights(found, base)
+    assert found._replace(weights=[], stopped="") == base._replace(
+        weights=[], stopped=""
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", CHANGES_THE_WEIGHTS, ids=str)
+def test_parameter_of_training_changes_the_weights(monkeypatch, base, changes):
+    assert not same_weights(run(monkeypatch, **changes), base)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("feature", "changes"), WITH_ITS_FEATURE, ids=str)
+def test_parameter_of_a_feature_changes_the_weights_where_it_is_on(
+    monkeypatch, feature, changes
+):
+    without = run(monkeypatch, **feature)
+    assert not same_weights(run(monkeypatch, **{**feature, **changes}), without)
+
+
+def test_log_every_changes_the_rows_alone(monkeypatch, base):
+    found = run(monkeypatch, log_every=3)
+    assert found.steps == [3, 6, 9, 12, 15, 18]
+    assert base.steps == [4, 6, 10, 12, 16, 18]
+    assert same_weights(found, base)
+    assert found.validation == base.validation
+
+
+def test_top_k_changes_its_own_metric_alone(monkeypatch, base):
+    found = run(monkeypatch, top_k=1)
+    assert same_weights(found, base)
+    for mine, other in zip(found.validation, base.validation, strict=True):
+        assert mine.top_k == mine.accuracy
+        assert other.top_k == 1.0
+        assert replace(mine, top_k=1.0) == other
+
+
+def test_debug_changes_no_bit(monkeypatch, base, capsys):
+    found = run(monkeypatch, debug=True)
+    assert same_weights(found, base)
+    assert found._replace(weights=[]) == base._replace(weights=[])
+    assert "dead" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("monitor", "train_accuracy"), ("monitor_mode", "max")]
+)
+def test_what_is_monitored_changes_the_choice_of_the_epoch_alone(
+    monkeypatch, base, key, value
+):
+    found = run(monkeypatch, **{key: value})
+    assert same_weights(found, base)
+    assert found.validation == base.validation
+    assert base.best == 3
+    values = [score.loss for score in base.validation]
+    if key == "monitor":
+        values = [means.accuracy for means in base.train]
+    assert found.best == 1 + int(np.argmax(values))
+
+
+def test_min_delta_lets_the_first_of_nearly_equal_epochs_be_the_best(monkeypatch, base):
+    found = run(monkeypatch, min_delta=9.0)
+    assert same_weights(found, base)
+    assert (found.best, base.best) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "epochs"),
+    [
+        ({"patience": 1, "min_delta": 9.0}, "patience", 2),
+        ({"patience": 1, "min_delta": 9.0, "start_from_epoch": 3}, "patience", 3),
+        ({"stop_at": 5.0}, "stop_at", 1),
+        ({"stop_if_worse_than": 0.001}, "stop_if_worse_than", 1),
+        ({"max_steps": 12}, "max_steps", 2),
+        ({"max_minutes": 1e-9}, "max_minutes", 1),
+        ({}, "epochs", 3),
+    ],
+    ids=str,
+)
+def test_training_says_why_it_stopped(monkeypatch, base, changes, reason, epochs):
+    found = run(monkeypatch, **changes)
+    assert found.stopped == reason
+    assert len(found.train) == epochs
+    if reason != "max_minutes":  # it ends within an epoch, after the first chunk
+        assert found.validation == base.validation[:epochs]
+
+
+def test_max_steps_takes_the_first_steps_of_the_same_run(monkeypatch, base):
+    found = run(monkeypatch, max_steps=8, log_every=1)
+    whole = run(monkeypatch, log_every=1)
+    assert found.steps == list(range(1, 9))
+    assert found.rates == whole.rates[:8]
+    assert found.losses == whole.losses[:8]
+
+
+def test_max_minutes_ends_within_the_epoch_and_still_validates(monkeypatch, base):
+    found = run(monkeypatch, max_minutes=1e-9)
+    assert found.steps == [4]
+    assert len(found.validation) == 1
+
+
+def test_accumulate_changes_nothing_but_the_last_digits(monkeypatch):
+    whole, sliced = (run(monkeypatch, dropout=0.0, accumulate=n) for n in (1, 4))
+    for first, second in zip(whole.weights, sliced.weights, strict=True):
+        for name, array in first.items():
+            # Adam divides by the square root of tiny second moments.
+            np.testing.assert_allclose(second[name], array, atol=2e-4)
+    assert sliced.rates == whole.rates
+
+
+def test_plateau_lowers_the_rate_between_epochs_without_compiling_anew(monkeypatch):
+    before = run_chunk._cache_size()
+    changes = {"schedule": "plateau", "min_delta": 9.0, "lr_patience": 1, "epochs": 4}
+    found = run(monkeypatch, lr_factor=0.25, **changes)
+    expected = [0.01] * 4 + [0.0025] * 2 + [0.000625] * 2
+    np.testing.assert_allclose(found.rates, expected, rtol=1e-6)
+    assert run_chunk._cache_size() - before == 1
+
+
+def test_average_is_what_is_validated_and_saved(monkeypatch, base):
+    decay = 0.8
+    changes = {"log_every": 1, "batch_size": 50, "dropout": 0.0, "epochs": 1}
+    found = run(monkeypatch, ema_decay=decay, **changes)
+    # The weights after 0, 1 and 2 steps, from runs without an average.
+    params = BASE.model_copy(update=changes)
+    architecture = choose_architecture(params, MANIFEST)
+    first = weights_of(nnx.merge(*build_state(params, architecture, 2)).model)
+    later = [run(monkeypatch, max_steps=n, **changes).weights[-1] for n in (1, 2)]
+    for name, mean in first.items():
+        expected = mean.astype(np.float64)
+        for step, weights in enumerate(later, start=1):
+            share = min(decay, (1 + step) / (10 + step))
+            expected = share * expected + (1 - share) * weights[name]
+        np.testing.assert_allclose(found.weights[-1][name], expected, atol=1e-6)
+
+
+def test_limited_examples_are_some_of_all_and_validation_stays(monkeypatch):
+    monkeypatch.setattr("src.training.data.open_split", lambda name, _: SPLITS[name])
+    data = load_train_data(MANIFEST, BASE.model_copy(update={"limit_examples": 40}))
+    images = {image.tobytes() for image in SPLITS["train"].images}
+    train, validation = data.train.examples, data.validation.examples
+    assert len(data.train) == 40
+    assert {np.asarray(image).tobytes() for image in train.images} <= images
+    assert len(set(np.asarray(train.labels).tolist())) == 3
+    np.testing.assert_array_equal(validation.images, SPLITS["validation"].images)
+
+
+@pytest.mark.parametrize("model", ["mlp", "cnn", "cnn_max"])
+def test_every_network_learns_one_batch_by_heart_in_200_steps(monkeypatch, model):
+    changes = {"overfit_batches": 1, "batch_size": 32, "epochs": 200, "hidden": None}
+    found = run(monkeypatch, model=model, lr=0.002, **changes)
+    assert found.steps[-1] == 200
+    assert found.validation[-1].accuracy == 1.0
+
+
+def test_every_parameter_of_training_is_tested_here():
+    tested = {
+        *ALONE_WITHOUT_EFFECT,
+        *(key for changes in CHANGES_THE_WEIGHTS for key in changes),
+        *(key for _, changes in WITH_ITS_FEATURE for key in changes),
+        *(
+            "log_every",
+            "top_k",
+            "debug",
+            "deterministic",
+            "monitor",
+            "monitor_mode",
+            "accumulate",
+        ),
+    }
+    assert tested == set(TRAINING)
+
+
+# Features that meet in the compiled step. Float16's first scale overflows nothing here.
+TOGETHER = [
+    {"precision": "float16", "accumulate": 4},
+    {"precision": "float16", "overfit_batches": 1, "batch_size": 1},
+    {"on_nan": "skip", "ema_decay": 0.9, "accumulate": 2, "augment": ("mixup",)},
+    {
+        "model": "cnn",
+        "precision": "bfloat16",
+        "accumulate": 2,
+        "augment": ("rotation",),
+    },
+    {"model": "cnn_max", "optimizer": "muon", "schedule": "plateau", "clip_norm": 0.1},
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", TOGETHER, ids=str)
+def test_features_work_together_whatever_the_chunk_and_with_debug(monkeypatch, changes):
+    whole = run(monkeypatch, **changes)
+    assert all(np.isfinite(score.loss) for score in whole.validation)
+    for other in ({"log_every": 1}, {"debug": True}):
+        again = run(monkeypatch, **changes, **other)
+        assert same_weights(again, whole)
+        assert again.validation == whole.validation
+        assert again.train == whole.train
+
+
+def test_epoch_of_one_step_that_is_skipped_is_no_end(monkeypatch):
+    monkeypatch.setattr("src.training.loss_scale.FIRST_SCALE", 2.0**40)
+    found = run(
+        monkeypatch,
+        precision="float16",
+        overfit_batches=1,
+        epochs=40,
+        max_steps=40,
+        lr=0.0111,
+    )
+    assert found.train[0] is None
+    assert found.train[-1].loss < 1

@@ -1,0 +1,250 @@
+"""The four beats against numpy by hand, and the compiled chunk against them."""
+
+from typing import get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from sklearn.metrics import confusion_matrix, top_k_accuracy_score
+
+from src.config.names import OptimizerName
+from src.data.examples import Batch, Examples
+from src.models.architecture import Architecture
+from src.models.checkpoint import weights_of
+from src.training.augment import augment
+from src.training.batches import DeviceBatches
+from src.training.chunk import run_chunk
+from src.training.state import STEPS, build_state, seed_key, with_empty_metrics
+from src.training.step import AUGMENT, train_step
+from src.training.validation import score
+from tests.helpers.examples import patterned
+
+TINY = Architecture("mlp", hidden=5, dropout=0.0, image_shape=(8, 8, 1), classes=3)
+DROPPING = Architecture("mlp", hidden=64, dropout=0.5, image_shape=(8, 8, 1), classes=3)
+CONVOLUTIONAL = Architecture("cnn", 8, 0.0, image_shape=(8, 8, 1), classes=3)
+OPTIMIZERS = get_args(OptimizerName)
+KEY = seed_key(0, STEPS)
+
+
+def on_device(split):
+    return Examples(jnp.asarray(split.images), jnp.asarray(split.labels))
+
+
+def network(graph, state):
+    return nnx.merge(graph, state).model
+
+
+def take_steps(state, split, rows, start, stop, done=0, **run):
+    """`run_chunk` with the key of these tests."""
+    return run_chunk(state, split, rows, start, stop, done, KEY, **run)
+
+
+def batch_of(split):
+    return Batch(*on_device(split))
+
+
+def start(params, architecture=TINY, **changes):
+    params = params.model_copy(update={"schedule": "constant", **changes})
+    return build_state(params, architecture, steps_per_epoch=4)
+
+
+def numpy_loss_and_gradients(weights, images, labels):
+    """The network, its loss and the chain rule, in double precision."""
+    pixels = images.reshape(len(images), -1) / 255.0
+    before = pixels @ weights["dense.kernel"] + weights["dense.bias"]
+    hidden = np.maximum(before, 0)
+    logits = hidden @ weights["output.kernel"] + weights["output.bias"]
+    odds = np.exp(logits - logits.max(1, keepdims=True))
+    probabilities = odds / odds.sum(1, keepdims=True)
+    losses = -np.log(probabilities[np.arange(len(labels)), labels])
+    slope = (probabilities - np.eye(logits.shape[1])[labels]) / len(labels)
+    hidden_slope = (slope @ weights["output.kernel"].T) * (before > 0)
+    gradients = {
+        "output.kernel": hidden.T @ slope,
+        "output.bias": slope.sum(0),
+        "dense.kernel": pixels.T @ hidden_slope,
+        "dense.bias": hidden_slope.sum(0),
+    }
+    return losses.mean(), gradients
+
+
+def doubles(model):
+    return {name: array.astype(np.float64) for name, array in weights_of(model).items()}
+
+
+def test_loss_and_gradients_are_those_of_the_chain_rule_by_hand(params):
+    graph, state = start(params)
+    parts = nnx.merge(graph, state)
+    batch = patterned(7, seed=0)
+    expected_loss, expected = numpy_loss_and_gradients(doubles(parts.model), *batch)
+
+    loss, gradient = train_step(parts, batch_of(batch), KEY, params)
+
+    assert loss == pytest.approx(expected_loss, rel=1e-6)
+    found = {
+        ".".join(path): np.asarray(leaf[...])
+        for path, leaf in nnx.to_flat_state(gradient)
+    }
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_allclose(found[name], array, rtol=1e-4, atol=1e-7)
+
+
+def test_three_steps_of_plain_descent_match_numpy(params):
+    graph, state = start(params, optimizer="sgd", lr=0.1, weight_decay=0.0)
+    parts = nnx.merge(graph, state)
+    expected = doubles(parts.model)
+    for seed in range(3):
+        batch = patterned(7, seed=seed)
+        _, gradients = numpy_loss_and_gradients(expected, *batch)
+        expected = {name: expected[name] - 0.1 * gradients[name] for name in expected}
+        train_step(parts, batch_of(batch), KEY, params)
+    for name, array in weights_of(parts.model).items():
+        np.testing.assert_allclose(array, expected[name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer_moves_every_parameter(params, optimizer):
+    graph, state = start(params, CONVOLUTIONAL, optimizer=optimizer, lr=0.01)
+    before = weights_of(network(graph, state))
+    split = on_device(patterned(64, seed=0))
+    rows = jnp.arange(64, dtype=jnp.int32).reshape(4, 16)
+
+    state, _ = take_steps(state, split, rows, 0, 4, graph=graph, params=params)
+
+    for name, array in weights_of(network(graph, state)).items():
+        assert np.all(np.isfinite(array))
+        assert np.any(array != before[name]), name
+
+
+def test_scoring_moves_nothing(params):
+    graph, state = start(params, DROPPING)
+    before = jax.device_get(state)
+    score(state, DeviceBatches(patterned(50, seed=0)), 3, graph=graph, top_k=2)
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), before)
+
+
+def test_chunk_gives_the_weights_of_its_steps_taken_one_by_one(params):
+    split = on_device(patterned(64, seed=0))
+    rows = jnp.arange(64, dtype=jnp.int32)[::-1].reshape(4, 16)
+    graph, state = start(params, DROPPING)
+    parts = nnx.merge(graph, jax.tree.map(jnp.copy, state))
+    for index in range(4):
+        batch = Batch(split.images[rows[index]], split.labels[rows[index]])
+        train_step(parts, batch, jax.random.fold_in(KEY, index), params)
+
+    state, chunk = take_steps(state, split, rows, 0, 4, graph=graph, params=params)
+
+    expected = weights_of(parts.model)
+    for name, array in weights_of(network(graph, state)).items():
+        np.testing.assert_allclose(array, expected[name], rtol=1e-4, atol=1e-6)
+    assert chunk.sums.examples == 64
+    assert chunk.sums.loss == pytest.approx(
+        float(parts.metrics.loss.total[...]), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("stops", [[1, 2, 3, 4], [3, 4], [4]])
+def test_where_a_chunk_ends_changes_no_bit(params, stops):
+    split = on_device(patterned(64, seed=0))
+    rows = jnp.arange(64, dtype=jnp.int32).reshape(4, 16)
+    graph, state = start(params, DROPPING)
+    expected, _ = take_steps(
+        jax.tree.map(jnp.copy, state),
+        split,
+        rows,
+        0,
+        4,
+        graph=graph,
+        params=params,
+    )
+    for begin, end in zip([0, *stops], stops, strict=False):
+        state, _ = take_steps(
+            state, split, rows, begin, end, graph=graph, params=params
+        )
+    jax.tree.map(
+        np.testing.assert_array_equal, jax.device_get(state), jax.device_get(expected)
+    )
+
+
+def test_chunks_of_every_length_share_one_compilation(params):
+    split = on_device(patterned(64, seed=0))
+    rows = jnp.arange(64, dtype=jnp.int32).reshape(4, 16)
+    graph, state = start(params, TINY, lr=0.0123)
+    before = run_chunk._cache_size()
+    for begin, end in [(0, 1), (1, 4), (0, 3)]:
+        state, _ = take_steps(
+            state, split, rows, begin, end, graph=graph, params=params
+        )
+        state = with_empty_metrics(state, graph)
+    assert run_chunk._cache_size() - before == 1
+
+
+def test_dropout_draws_anew_at_every_step(params):
+    batch = on_device(patterned(16, seed=0))
+    graph, state = start(params, DROPPING, optimizer="sgd", lr=1e-12, weight_decay=0.0)
+    rows = jnp.tile(jnp.arange(16, dtype=jnp.int32), (2, 1))
+    state, first = take_steps(state, batch, rows, 0, 1, graph=graph, params=params)
+    _, second = take_steps(state, batch, rows, 1, 2, graph=graph, params=params)
+    assert first.loss != second.loss
+
+
+def test_chunk_ends_after_the_step_whose_loss_is_not_finite(params):
+    split = on_device(patterned(64, seed=0))
+    rows = jnp.arange(64, dtype=jnp.int32).reshape(4, 16)
+    graph, state = start(params, TINY, optimizer="sgd", lr=1e38)
+    _, chunk = take_steps(state, split, rows, 0, 4, graph=graph, params=params)
+    assert not np.isfinite(chunk.loss)
+    assert 1 < chunk.steps < 4
+
+
+@pytest.mark.parametrize("count", [1, 255, 256, 257, 600])
+def test_score_counts_each_example_once_whatever_the_last_batch(params, count):
+    graph, state = start(params, TINY)
+    split = patterned(count, seed=5)
+    weights = doubles(network(graph, state))
+    loss, _ = numpy_loss_and_gradients(weights, *split)
+
+    tally = score(state, DeviceBatches(split), 3, graph=graph, top_k=2)
+
+    assert float(tally.loss) / count == pytest.approx(loss, rel=1e-5)
+    logits = np.asarray(network(graph, state)(jnp.asarray(split.images)))
+    expected = confusion_matrix(split.labels, logits.argmax(1), labels=range(3))
+    np.testing.assert_array_equal(tally.confusion, expected)
+    within = top_k_accuracy_score(split.labels, logits, k=2, labels=range(3))
+    assert float(tally.top_k) / count == pytest.approx(within, abs=1e-9)
+
+
+def test_augmented_images_are_what_the_step_learns_from(params):
+    split = on_device(patterned(16, seed=0))
+    rows = jnp.arange(16, dtype=jnp.int32).reshape(1, 16)
+    graph, state = start(params, TINY)
+    weights = doubles(network(graph, state))
+    flipping = params.model_copy(update={"augment": ("flip",)})
+    key = jax.random.fold_in(jax.random.fold_in(KEY, 0), AUGMENT)
+    images = np.asarray(augment(split, key, flipping).images)
+    expected, _ = numpy_loss_and_gradients(weights, images, np.asarray(split.labels))
+    _, chunk = take_steps(state, split, rows, 0, 1, graph=graph, params=flipping)
+    assert float(chunk.loss) == pytest.approx(expected, rel=1e-6)
+    plain, _ = numpy_loss_and_gradients(weights, *patterned(16, seed=0))
+    assert float(chunk.loss) != pytest.approx(plain, rel=1e-4)
+
+
+def test_training_smooths_its_labels_and_scoring_does_not(params):
+    split = on_device(patterned(16, seed=0))
+    rows = jnp.arange(16, dtype=jnp.int32).reshape(1, 16)
+    graph, state = start(params, TINY)
+    logits = np.asarray(network(graph, state)(split.images), np.float64)
+    log_probabilities = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    target = 0.7 * np.eye(3)[np.asarray(split.labels)] + 0.3 / 3
+    smoothed = -(target * log_probabilities).sum(1).mean()
+    plain, _ = numpy_loss_and_gradients(
+        doubles(network(graph, state)), *patterned(16, seed=0)
+    )
+    scored = score(state, DeviceBatches(split), 3, graph=graph, top_k=2)
+    smoothing = params.model_copy(update={"label_smoothing": 0.3})
+    _, chunk = take_steps(state, split, rows, 0, 1, graph=graph, params=smoothing)
+    assert float(chunk.loss) == pytest.approx(smoothed, rel=1e-5)
+    assert float(scored.loss) / 16 == pytest.approx(plain, rel=1e-5)
