@@ -59,8 +59,8 @@ def start(params: Params) -> Turns:
     architecture = choose_architecture(params, manifest)
     data = load_train_data(manifest, params)
     steps = count_steps(len(data.train), params.batch_size)
-    graph, state = build_state(params, architecture, steps)
-    return Turns(fit(broadcast_arrays(state), graph, data, params))
+    graphdef, state = build_state(params, architecture, steps)
+    return Turns(fit(broadcast_arrays(state), graphdef, data, params))
 
 
 def main() -> None:

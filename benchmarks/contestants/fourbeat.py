@@ -12,8 +12,8 @@ from src.config.load import load_params
 from src.data.examples import Examples
 from src.models.architecture import Architecture
 from src.models.checkpoint import with_weights
-from src.training.chunk import run_chunk
-from src.training.state import STEPS, build_state, seed_key, with_empty_metrics
+from src.training.chunk import ChunkSpan, run_chunk
+from src.training.state import STEP_STREAM, build_state, seed_key, with_empty_metrics
 
 
 def build(task: Task, log_every: int = 100) -> Prepare:
@@ -36,11 +36,13 @@ def build(task: Task, log_every: int = 100) -> Prepare:
     architecture = Architecture(
         task.model, HIDDEN[task.model], 0.0, image_shape=(28, 28, 1), classes=10
     )
-    graph, state = build_state(params, architecture, steps_per_epoch=1)
-    parts = nnx.merge(graph, state)
-    state = nnx.state(parts._replace(model=with_weights(parts.model, task.weights())))
+    graphdef, state = build_state(params, architecture, steps_per_epoch=1)
+    train_state = nnx.merge(graphdef, state)
+    state = nnx.state(
+        train_state._replace(model=with_weights(train_state.model, task.weights()))
+    )
     split = Examples(*map(jnp.asarray, task.split()))
-    key = seed_key(0, STEPS)
+    key = seed_key(0, STEP_STREAM)
 
     per_epoch = len(split.labels) // task.batch
 
@@ -52,18 +54,24 @@ def build(task: Task, log_every: int = 100) -> Prepare:
         def run() -> list[float]:
             nonlocal state
             losses = []
-            for epoch, rows in enumerate(map(jnp.asarray, order)):
+            for epoch, indices in enumerate(map(jnp.asarray, order)):
                 last = min(per_epoch, steps - epoch * per_epoch)
                 for start in range(0, last, log_every):
                     stop = min(start + log_every, last)
                     done = epoch * per_epoch
                     state, chunk = run_chunk(
-                        *(state, split, rows, start, stop, done, key),
-                        graph=graph,
+                        *(
+                            state,
+                            split,
+                            indices,
+                            ChunkSpan(start, stop, per_epoch, done),
+                            key,
+                        ),
+                        graphdef=graphdef,
                         params=params,
                     )
                     losses.append(float(jax.device_get(chunk).loss))
-                state = with_empty_metrics(state, graph)
+                state = with_empty_metrics(state, graphdef)
             return losses
 
         return run

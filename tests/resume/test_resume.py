@@ -94,12 +94,12 @@ def test_signal_within_an_epoch_saves_within_it(prepared, write_params):
     source = (
         "import os, signal, src.training.pacing as pace\n"
         "import runpy\n"
-        "original = pace.ChunkSizer.stop\n"
+        "original = pace.ChunkSizer.chunk_end\n"
         "def stop(self, start, end):\n"
         "    self.steps = 3\n"
         "    if start == 31: os.kill(os.getpid(), signal.SIGTERM)\n"
         "    return original(self, start, end)\n"
-        "pace.ChunkSizer.stop = stop\n"
+        "pace.ChunkSizer.chunk_end = stop\n"
         "runpy.run_module('stages.train', run_name='__main__')\n"
     )
     stopped = subprocess.run(
@@ -114,7 +114,7 @@ def test_signal_within_an_epoch_saves_within_it(prepared, write_params):
     with np.load(unsealed(folder / "state-1.npz")) as saved:
         record = json.loads(saved["record"].tobytes())
     # A row of steps.csv is under way: 28 to 35.
-    assert (record["position"]["epoch"], record["position"]["taken"]) == (1, 34)
+    assert (record["position"]["epoch"], record["position"]["step_in_epoch"]) == (1, 34)
     assert run_stage("train", prepared).returncode == 0
     assert outputs(prepared) == expected
 
@@ -138,7 +138,7 @@ def progress_of(params: Params) -> Progress:
     best = EpochResult(2, 8, TrainMetrics(0.4, 0.8), scores, lr=0.001, skipped=1)
     progress = Progress(build_early_stopping(params), best=best)
     progress.history.steps.append([1, 1, 0.1, 0.2, "0.001", "", 0, "1"])
-    progress.monitor.best.improves(2, 0.1 + 0.2)
+    progress.monitor.best.update(2, 0.1 + 0.2)
     return progress
 
 
@@ -546,18 +546,19 @@ def test_how_often_is_saved_is_no_part_of_the_fingerprint(prepared, params):
 @pytest.mark.parametrize(("shift", "equal"), [(0, True), (1, False)])
 def test_only_the_right_position_gives_the_right_bits(params, shift, equal):
     """Off by one is the negative control: what the tests above would notice."""
-    graph, state = build_state(params, TINY, steps_per_epoch=6)
+    graphdef, state = build_state(params, TINY, steps_per_epoch=6)
     points, weights = [], []
-    for event in fit(state, graph, data(), params):
+    for event in fit(state, graphdef, data(), params):
         if isinstance(event, SavePoint):
             points.append(replace(event, state=jax.tree.map(jnp.copy, event.state)))
         elif isinstance(event, EpochEnd):
             weights.append(weights_of(event.model))
     begin = points[1]
-    position = replace(begin.position, taken=begin.position.taken + shift)
+    step = begin.position.step_in_epoch + shift
+    position = replace(begin.position, step_in_epoch=step)
     again = [
         weights_of(event.model)
-        for event in fit(begin.state, graph, data(), params, position)
+        for event in fit(begin.state, graphdef, data(), params, position)
         if isinstance(event, EpochEnd)
     ]
     same = [
