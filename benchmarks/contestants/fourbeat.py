@@ -64,7 +64,7 @@ def build(task: Task, log_every: int = 100) -> Prepare:
                             state,
                             split,
                             indices,
-                            ChunkSpan(start, stop, per_epoch, done),
+                            ChunkSpan(start, stop, stop, done),
                             key,
                         ),
                         graphdef=graphdef,
