@@ -12,23 +12,23 @@ from src.runtime.processes import (
     check_same,
     init_distributed,
     is_main_process,
-    losses_reported,
+    peer_errors,
 )
-from src.runtime.stage import run_stage
+from src.runtime.stage import StageContext, run_stage
 
 
-def main(params: Params) -> str:
+def main(params: Params, context: StageContext) -> str:
     """Joins the other processes, if there are any, and trains on all devices."""
     pin_arithmetic(params)
     init_distributed()
     # Here, not above: JAX takes a second, and a wrong parameter was answered before.
     from src.sharding import on_all_devices
 
-    with losses_reported(), on_all_devices(params):
-        return train(params)
+    with peer_errors(), on_all_devices(params):
+        return train(params, context)
 
 
-def train(params: Params) -> str:
+def train(params: Params, context: StageContext) -> str:
     """Trains; writes the best weights, what they are, the history and the metrics."""
     from src import signals
     from src.data.prepared import load_manifest
@@ -36,7 +36,7 @@ def train(params: Params) -> str:
     from src.resume.fingerprint import fingerprint
     from src.resume.resume import Resume
     from src.resume.snapshots import Progress, Saved
-    from src.storage.lineage import check_unchanged, outputs
+    from src.storage.reading import digest
     from src.training.data import count_steps, load_train_data
     from src.training.early_stopping import build_early_stopping
     from src.training.events import EpochEnd, SavePoint
@@ -52,7 +52,7 @@ def train(params: Params) -> str:
     graph, state = build_state(params, architecture, steps_per_epoch)
     name = fingerprint(params, manifest)
     check_same("".join(name))
-    check_unchanged()  # the sources that are named there are those that were imported
+    context.check_inputs()  # the fingerprint names the sources that were imported
     with Resume(name, params.save_minutes) as resume:
         state, run, weights = resume.load(state) or Saved(
             broadcast_arrays(state), Progress(build_early_stopping(params)), weights={}
@@ -78,9 +78,11 @@ def train(params: Params) -> str:
         best = run.best or last
         record = training_record(params, manifest, best.epoch, stopped)
         if is_main_process():
-            with outputs():
-                record["history_sha256"] = run.history.write(best, last)
-                save_trained(weights, architecture, record)
+            files = run.history.files(best, last)
+            record["history_sha256"] = digest(files[paths.HISTORY])
+            with context.outputs() as outputs:
+                outputs.write_all(files)
+                save_trained(weights, architecture, record, outputs)
         broadcast(b"written")  # else the others would end well, whatever happened here
     why = "" if stopped == "epochs" else f" (stopped by {stopped})"
     why += " on the very batches it learned from" if params.overfit_batches else ""
