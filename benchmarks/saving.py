@@ -28,6 +28,7 @@ def measure() -> dict[str, float]:
     params = load_params(paths.PARAMS)
     pin_arithmetic(params)
     from src.resume.resume import Resume
+    from src.runtime.stage import StageContext
     from stages import train
 
     times: list[float] = []
@@ -40,7 +41,7 @@ def measure() -> dict[str, float]:
 
     Resume.save = clocked  # type: ignore[method-assign]
     began = time.perf_counter()
-    train.main(params)
+    train.main(params, StageContext())
     seconds = time.perf_counter() - began
     return {
         "saves": len(times),

@@ -30,9 +30,10 @@ def main() -> None:
             "dvc exp run --queue -S 'lr=1e-3,3e-3', then dvc queue start."
         )
     from src.experiments.sweep_plot import draw_sweep
+    from src.storage.atomic import replace_file
 
     picture = paths.PLOTS / "sweep.png"
-    draw_sweep(drawn, by, picture)
+    replace_file(picture, draw_sweep(drawn, by))
     print(table(experiments, by))  # noqa: T201
     best = drawn[0]
     print(  # noqa: T201

@@ -3,6 +3,10 @@
 Run by `dvc repro train`; every number it uses comes from params.yaml.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from src import paths
 from src.config.params import Params
 from src.runtime.determinism import pin_arithmetic
@@ -12,23 +16,27 @@ from src.runtime.processes import (
     check_same,
     init_distributed,
     is_main_process,
-    losses_reported,
+    peer_errors,
 )
-from src.runtime.stage import run_stage
+from src.runtime.stage import StageContext, run_stage
+
+if TYPE_CHECKING:
+    from src.resume.snapshots import Progress
+    from src.training.events import EpochResult
 
 
-def main(params: Params) -> str:
+def main(params: Params, context: StageContext) -> str:
     """Joins the other processes, if there are any, and trains on all devices."""
     pin_arithmetic(params)
     init_distributed()
-    # Imported here: JAX takes a second, and a wrong parameter is reported before.
+    # Imported late, as in every stage: wrong parameters are reported before JAX loads.
     from src.sharding import on_all_devices
 
-    with losses_reported(), on_all_devices(params):
-        return train(params)
+    with peer_errors(), on_all_devices(params):
+        return train(params, context)
 
 
-def train(params: Params) -> str:
+def train(params: Params, context: StageContext) -> str:
     """Trains; writes the best weights, their record, the history and the metrics."""
     from src import signals
     from src.data.prepared import load_manifest
@@ -36,7 +44,7 @@ def train(params: Params) -> str:
     from src.resume.fingerprint import fingerprint
     from src.resume.resume import Resume
     from src.resume.snapshots import Progress, Saved
-    from src.storage.lineage import check_unchanged, outputs
+    from src.storage.reading import digest
     from src.training.data import count_steps, load_train_data
     from src.training.early_stopping import build_early_stopping
     from src.training.events import EpochEnd, SavePoint
@@ -52,7 +60,7 @@ def train(params: Params) -> str:
     graphdef, state = build_state(params, architecture, steps_per_epoch)
     name = fingerprint(params, manifest)
     check_same("".join(name))
-    check_unchanged()  # the fingerprint names the sources that were imported
+    context.check_inputs()  # the fingerprint names the sources that were imported
     with Resume(name, params.save_minutes) as resume:
         state, run, weights = resume.load(state) or Saved(
             broadcast_arrays(state), Progress(build_early_stopping(params)), weights={}
@@ -78,17 +86,24 @@ def train(params: Params) -> str:
         best = run.best or last
         record = training_record(params, manifest, best.epoch, stopped)
         if is_main_process():
-            with outputs():
-                record["history_sha256"] = run.history.write(best, last)
-                save_trained(weights, architecture, record)
+            files = run.history.files(best, last)
+            record["history_sha256"] = digest(files[paths.HISTORY])
+            with context.outputs() as outputs:
+                outputs.write_all(files)
+                save_trained(weights, architecture, record, outputs)
         # Barrier: otherwise the others would exit 0 even if this write failed.
         broadcast(b"written")
-    why = "" if stopped == "epochs" else f" (stopped by {stopped})"
-    why += " on the very batches it learned from" if params.overfit_batches else ""
-    why += ", begun on another machine" if run.mixed else ""
+    return summary(params, run, best, stopped)
+
+
+def summary(params: Params, run: Progress, best: EpochResult, stopped: str) -> str:
+    """The line that the stage prints at its end."""
+    remarks = "" if stopped == "epochs" else f" (stopped by {stopped})"
+    remarks += " on the batches it trained on" if params.overfit_batches else ""
+    remarks += ", begun on another machine" if run.mixed else ""
     return (
-        f"{params.model}: best epoch {best.epoch} of {len(run.history.epochs)}{why}, "
-        f"validation accuracy {best.validation.accuracy:.4f}, loss "
+        f"{params.model}: best epoch {best.epoch} of {len(run.history.epochs)}{remarks}"
+        f", validation accuracy {best.validation.accuracy:.4f}, loss "
         f"{best.validation.loss:.4f} -> {paths.WEIGHTS}"
     )
 

@@ -1,7 +1,6 @@
 """Experiments in parallel coordinates: a line for each, an axis for a parameter."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -9,15 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from src.experiments.sweep import Axis, Experiment, axis, varying
-from src.reporting.plots import save
+from src.reporting.plots import png_bytes
 
 COLOURS = "viridis"
 INCHES = 1.9  # between two axes
 
 
-def draw_sweep(experiments: Sequence[Experiment], by: str, picture: Path) -> None:
-    """Writes `sweep_figure` as a PNG file."""
-    save(sweep_figure(experiments, by), picture)
+def draw_sweep(experiments: Sequence[Experiment], by: str) -> bytes:
+    """`sweep_figure` as a PNG file."""
+    return png_bytes(sweep_figure(experiments, by))
 
 
 def sweep_figure(experiments: Sequence[Experiment], by: str) -> Figure:

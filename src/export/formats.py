@@ -18,8 +18,8 @@ from src.export.quiet import quiet
 from src.export.shipped import run
 from src.models.checkpoint import Trained
 from src.signals import raise_if_stopped
-from src.storage.atomic import remove, write_bytes
-from src.storage.json_files import json_bytes, sealed
+from src.storage.atomic import AtomicCommit
+from src.storage.json_files import record_bytes
 from src.storage.npz import pack_arrays
 from src.storage.reading import digest
 
@@ -138,7 +138,7 @@ def convert_all(
     manifest = manifest_of(trained, background, formats, digest(files["weights.npz"]))
     if layers_agree:
         manifest["layers"] = [layer._asdict() for layer in trained.model.layers()]
-    return Export(files | {"manifest.json": json_bytes(sealed(manifest))}, manifest)
+    return Export(files | {"manifest.json": record_bytes(manifest)}, manifest)
 
 
 def manifest_of(
@@ -165,7 +165,7 @@ def manifest_of(
     }
 
 
-def write_files(files: Files) -> None:
+def write_files(files: Files, outputs: AtomicCommit) -> None:
     """Writes `models/export` anew: these files, and no others.
 
     Raises:
@@ -175,6 +175,6 @@ def write_files(files: Files) -> None:
     kept |= {folder for path in kept for folder in path.parents}
     for old in paths.EXPORT.rglob("*"):
         if old not in kept:
-            remove(old)
+            outputs.remove(old)
     for name, content in files.items():
-        write_bytes(paths.EXPORT / name, content)
+        outputs.write(paths.EXPORT / name, content)

@@ -15,8 +15,10 @@ from src.data.prepared import Manifest
 from src.errors import DataError, DivergedError
 from src.models.architecture import Architecture
 from src.models.build import Model, build_model
-from src.storage.json_files import read_record, write_record
-from src.storage.npz import read_arrays, write_arrays
+from src.storage.atomic import AtomicCommit
+from src.storage.json_files import read_record, record_bytes
+from src.storage.npz import pack_arrays, read_arrays
+from src.storage.reading import digest
 
 REPAIR = "Train it anew: dvc repro train"
 
@@ -61,14 +63,18 @@ def dotted(path: tuple[Any, ...]) -> str:
 
 
 def save_trained(
-    weights: Weights, architecture: Architecture, record: Mapping[str, Any]
+    weights: Weights,
+    architecture: Architecture,
+    record: Mapping[str, Any],
+    outputs: AtomicCommit,
 ) -> None:
-    """Writes the weights, then what they are: the digest comes last.
+    """Writes the weights and their record.
 
     Args:
         weights: of the network, by name.
         architecture: of the network.
         record: what else to say of it, such as the digests of its data.
+        outputs: of the stage.
 
     Raises:
         DivergedError: a weight is not finite.
@@ -79,11 +85,14 @@ def save_trained(
                 f"{paths.WEIGHTS}: {name}: expected finite weights, found others; "
                 "nothing was written. Train anew with a lower lr."
             )
-    sha256 = write_arrays(paths.WEIGHTS, weights)
-    write_record(
-        paths.MODEL,
-        {**record, "architecture": asdict(architecture), "sha256": sha256},
-    )
+    content = pack_arrays(weights)
+    record = {
+        **record,
+        "architecture": asdict(architecture),
+        "sha256": digest(content),
+    }
+    outputs.write(paths.WEIGHTS, content)
+    outputs.write(paths.MODEL, record_bytes(record))
 
 
 def load_trained(manifest: Manifest) -> Trained:

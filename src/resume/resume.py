@@ -32,7 +32,7 @@ from src.resume.snapshots import Progress, Saved, Saves, unpack_saved
 from src.runtime.processes import all_max, broadcast, is_main_process
 from src.sharding import gather
 from src.signals import Stopped, pending_signal, record
-from src.storage.atomic import make_folder, remove_now, storage_errors
+from src.storage.atomic import make_folder, remove_path, storage_errors
 from src.training.events import SavePoint
 
 SECONDS = 1.0  # between two saves at ends of epochs: where these are short
@@ -91,7 +91,7 @@ class Resume:
             )
         make_folder(self.folder)
         for unfinished in self.folder.glob(".state-*.tmp"):
-            remove_now(unfinished)
+            remove_path(unfinished)
 
     def __exit__(
         self,

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from src.errors import DataError
 from src.models.checkpoint import Weights, with_arrays
-from src.storage.atomic import remove_now, replace_file
+from src.storage.atomic import remove_path, replace_file
 from src.storage.npz import pack_arrays, read_packed, unpack_arrays
 from src.storage.reading import digest
 from src.training.early_stopping import EarlyStopping
@@ -82,7 +82,7 @@ class Saves:
         header = f"{digest(content)}\n".encode()
         replace_file(self.path(max(numbers, default=0) + 1), header + content)
         for old in numbers[: 1 - GENERATIONS]:
-            remove_now(self.path(old))
+            remove_path(self.path(old))
 
     def latest(self, template: nnx.State) -> tuple[bytes, Saved | None]:
         """The latest generation that is whole, as its bytes and unpacked.

@@ -48,6 +48,7 @@ from src.models.build import build_model
 from src.models.checkpoint import Record, Trained, weights_of
 from src.models.layer_list import Layer
 from tests.helpers.examples import patterned
+from tests.helpers.files import committed
 from tests.helpers.imports import ROOT
 from tests.helpers.running import exit_code
 
@@ -292,8 +293,11 @@ def test_exported_files_name_no_path_of_this_machine(shipped):
 
 
 def test_export_folder_holds_these_files_and_no_older_ones(prepared):
-    write_files({"a.txt": b"old", "b/c.txt": b"old", "d/e/f": b"old", "d/g": b"old"})
-    write_files({"a.txt": b"new", "d/g": b"new"})
+    committed(
+        write_files,
+        {"a.txt": b"old", "b/c.txt": b"old", "d/e/f": b"old", "d/g": b"old"},
+    )
+    committed(write_files, {"a.txt": b"new", "d/g": b"new"})
     found = {str(path.relative_to(paths.EXPORT)) for path in files_in(paths.EXPORT)}
     assert found == {"a.txt", "d/g"}
     assert (paths.EXPORT / "a.txt").read_bytes() == b"new"
@@ -434,7 +438,7 @@ def test_proof_is_run_on_a_test_split_in_several_files(prepared, monkeypatch):
     monkeypatch.setattr("src.data.prepared.SHARD_BYTES", 10 * 64)
     splits = {name: load_split(name, load_manifest()) for name in SPLITS}
     names = load_manifest().class_names
-    save_prepared(Source("stripes", "1", names, *splits.values()), splits)
+    committed(save_prepared, Source("stripes", "1", names, *splits.values()), splits)
     trained, test = untrained("mlp"), load_split("test", load_manifest())
     assert len(load_manifest().shards["test"]) == 3
     assert len(test.labels) == 37

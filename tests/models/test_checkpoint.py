@@ -13,10 +13,10 @@ from src.errors import DataError, DivergedError
 from src.models.architecture import Architecture
 from src.models.build import build_model
 from src.models.checkpoint import load_trained, save_trained, weights_of
-from src.storage.json_files import SEAL, write_record
-from src.storage.npz import write_arrays
+from src.storage.json_files import SEAL
 from src.storage.reading import digest
 from tests.helpers.examples import patterned
+from tests.helpers.files import committed, write_arrays, write_record
 
 SMALL = Architecture("mlp", hidden=6, dropout=0.1, image_shape=(8, 8, 1), classes=3)
 NAMES = {"class_names": ["low", "middle", "high"], "history_sha256": "0"}
@@ -25,7 +25,7 @@ NAMES = {"class_names": ["low", "middle", "high"], "history_sha256": "0"}
 @pytest.fixture
 def saved(prepared):
     model = build_model(SMALL, nnx.Rngs(params=0))
-    save_trained(weights_of(model), SMALL, NAMES)
+    committed(save_trained, weights_of(model), SMALL, NAMES)
     return model
 
 
@@ -51,7 +51,7 @@ def test_network_read_back_gives_the_same_logits_to_the_bit(saved):
 
 def test_same_weights_give_the_same_file_to_the_byte(saved):
     before = paths.WEIGHTS.read_bytes()
-    save_trained(weights_of(saved), SMALL, NAMES)
+    committed(save_trained, weights_of(saved), SMALL, NAMES)
     assert paths.WEIGHTS.read_bytes() == before
 
 
@@ -93,7 +93,9 @@ def test_changed_weights_are_refused_by_their_digest(saved):
 
 def test_network_for_other_data_is_refused(saved):
     other = Architecture("mlp", 6, 0.1, image_shape=(9, 8, 1), classes=3)
-    save_trained(weights_of(build_model(other, nnx.Rngs(params=0))), other, NAMES)
+    committed(
+        save_trained, weights_of(build_model(other, nnx.Rngs(params=0))), other, NAMES
+    )
     with pytest.raises(
         DataError, match=r"\(8, 8, 1\), .*found one for \(\(9, 8, 1\), "
     ):
@@ -114,7 +116,9 @@ def test_missing_network_says_how_to_make_it(prepared):
 
 def test_network_for_classes_of_other_names_is_refused(saved):
     weights = weights_of(saved)
-    save_trained(weights, SMALL, NAMES | {"class_names": ["high", "middle", "low"]})
+    committed(
+        save_trained, weights, SMALL, NAMES | {"class_names": ["high", "middle", "low"]}
+    )
     with pytest.raises(DataError, match=r"found one for \(\(8, 8, 1\), \['high'"):
         load_trained(load_manifest())
 
@@ -123,5 +127,5 @@ def test_network_for_classes_of_other_names_is_refused(saved):
 def test_weights_that_are_not_finite_are_never_saved(prepared, value):
     weights = {"dense.kernel": np.array([[1.0, value]], np.float32)}
     with pytest.raises(DivergedError, match=r"dense\.kernel: expected finite weights"):
-        save_trained(weights, SMALL, NAMES)
+        committed(save_trained, weights, SMALL, NAMES)
     assert not paths.WEIGHTS.exists()

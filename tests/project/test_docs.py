@@ -9,7 +9,7 @@ import yaml
 
 from src.config.load import load_params
 from src.config.params import Params
-from src.runtime.processes import read_environment
+from src.runtime.launch import read_environment
 from tests.helpers.document import commented, tabulated
 from tests.helpers.imports import ROOT
 

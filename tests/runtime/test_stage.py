@@ -22,7 +22,7 @@ import sys
 from src.errors import {error}
 from src.runtime.stage import run_stage
 
-def main(params):
+def main(params, context):
     raise {error}("here: expected this,\\nfound that. Mend it.")
 
 run_stage("train", main)

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from src import paths
-from src.storage.json_files import SEAL, write_record
-from src.storage.npz import write_arrays
+from src.storage.json_files import SEAL
 from tests.helpers.examples import patterned
+from tests.helpers.files import write_arrays, write_record
 from tests.helpers.imports import ROOT
 from tests.helpers.running import exit_code, run_python, run_stage
 

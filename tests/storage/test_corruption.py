@@ -11,13 +11,14 @@ from src.data.prepared import load_manifest, load_split, open_split, save_prepar
 from src.errors import DataError
 from src.models.checkpoint import Record, arrays_of
 from src.resume.snapshots import Progress, Saves, read_saved, unpack_saved
-from src.storage.json_files import read_record, write_record
-from src.storage.npz import read_arrays, unpack_arrays, write_arrays
+from src.storage.json_files import read_record
+from src.storage.npz import read_arrays, unpack_arrays
 from src.storage.reading import digest
 from src.training.early_stopping import build_early_stopping, build_plateau
 from src.training.events import LoopPosition
 from src.training.state import build_state
 from tests.helpers.examples import patterned
+from tests.helpers.files import committed, write_arrays, write_record
 from tests.resume.test_resume import TINY
 
 FLIPS, CUTS = 1000, 200
@@ -60,7 +61,9 @@ def test_no_spoiled_shard_is_accepted(prepared, monkeypatch):
     monkeypatch.setattr("src.data.prepared.SHARD_BYTES", 50 * 64)
     split = patterned(100, seed=1)
     splits = dict.fromkeys(("train", "validation", "test"), split)
-    save_prepared(Source("stripes", "1", ["a", "b", "c"], *splits.values()), splits)
+    committed(
+        save_prepared, Source("stripes", "1", ["a", "b", "c"], *splits.values()), splits
+    )
     manifest = load_manifest()
     path = paths.SHARDS / "train/00001.npz"
     assert accepted(path, lambda: open_split("train", manifest), seed=6) == 0

@@ -10,6 +10,7 @@ from src.data.lazy_images import LazyImages
 from src.data.prepared import load_manifest, open_split
 from src.errors import DataError
 from src.experiments.lr_range import find_range
+from src.runtime.processes import ProcessGroup
 from src.storage.lazy_npz import locate_arrays
 from src.training import batches as feeding
 from src.training.batches import DeviceBatches, StreamedBatches, build_batches
@@ -127,7 +128,7 @@ def test_split_lies_on_the_device_where_it_fits(
 
 
 def test_split_stays_on_disk_where_another_process_needs_its_share(params, monkeypatch):
-    monkeypatch.setattr("src.runtime.processes._place", (0, 2))
+    monkeypatch.setattr("src.runtime.processes.GROUP", ProcessGroup(0, 2))
     assert type(build_batches(SPLIT, params)) is StreamedBatches
 
 

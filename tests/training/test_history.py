@@ -45,16 +45,15 @@ def test_bar_is_drawn_on_a_terminal_alone(monkeypatch, capsys, stream):
     assert capsys.readouterr().out == LINE
 
 
-def test_tiny_learning_rate_is_not_rounded_away(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_tiny_learning_rate_is_not_rounded_away():
     history = History()
     history.add(STEPS)
     history.add(EPOCH)
-    history.write(RESULT, RESULT)
-    assert paths.STEPS.read_text().splitlines()[1] == "5,1,0.5,0.75,1.5e-07,2.0,0,1"
-    row = "1,0.4,0.8,0.3,0.9,0.7,0.6,0.65,0.95,0.001"
-    assert paths.HISTORY.read_text().splitlines()[1] == row
-    assert json.loads((paths.METRICS / "train.json").read_text()) == {
+    files = history.files(RESULT, RESULT)
+    assert files[paths.STEPS].splitlines()[1] == b"5,1,0.5,0.75,1.5e-07,2.0,0,1"
+    row = b"1,0.4,0.8,0.3,0.9,0.7,0.6,0.65,0.95,0.001"
+    assert files[paths.HISTORY].splitlines()[1] == row
+    assert json.loads(files[paths.METRICS / "train.json"]) == {
         "best_epoch": 1,
         "epochs": 1,
         "skipped": 2,
