@@ -204,7 +204,7 @@ params, *_ = prepared_run(changes)
 with on_all_devices(params):
     params, data, graphdef, state = prepared_run(changes)
     (block,) = data.train.blocks(epoch_order(480, params.batch_size, 0, 1))
-    arguments = state, *block[:2], ChunkSpan(0, 3, 10, 0), seed_key(0, STEP_STREAM)
+    arguments = state, block, ChunkSpan(0, 3, 10, 0), seed_key(0, STEP_STREAM)
     lowered = run_chunk.lower(*arguments, graphdef=graphdef, params=params)
     text = lowered.compile().as_text()
 words = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-[a-z]+"

@@ -12,6 +12,7 @@ from src.config.load import load_params
 from src.data.examples import Examples
 from src.models.architecture import Architecture
 from src.models.checkpoint import with_weights
+from src.training.batches import BatchBlock
 from src.training.chunk import ChunkSpan, run_chunk
 from src.training.state import STEP_STREAM, build_state, seed_key, with_empty_metrics
 
@@ -55,6 +56,7 @@ def build(task: Task, log_every: int = 100) -> Prepare:
             nonlocal state
             losses = []
             for epoch, indices in enumerate(map(jnp.asarray, order)):
+                block = BatchBlock(split, indices, 0, per_epoch)
                 last = min(per_epoch, steps - epoch * per_epoch)
                 for start in range(0, last, log_every):
                     stop = min(start + log_every, last)
@@ -62,8 +64,7 @@ def build(task: Task, log_every: int = 100) -> Prepare:
                     state, chunk = run_chunk(
                         *(
                             state,
-                            split,
-                            indices,
+                            block,
                             ChunkSpan(start, stop, stop, done),
                             key,
                         ),
