@@ -1,7 +1,7 @@
 """Repeats the run with other seeds: mean, standard deviation, confidence interval.
 
 `python -m stages.repeat --seeds 5` trains in temporary folders and writes only
-metrics/repeat.json. The files of the current run stay as they are.
+metrics/repeat.json. The files of the current run do not change.
 """
 
 import argparse

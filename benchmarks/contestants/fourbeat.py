@@ -1,4 +1,4 @@
-"""Fourbeat's own loop, as the train stage runs it."""
+"""Fourbeat's loop, as the train stage runs it."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from src.training.state import STEPS, build_state, seed_key, with_empty_metrics
 
 
 def build(task: Task, log_every: int = 100) -> Prepare:
-    """Trains chunk by chunk; the last step's loss of each chunk is read."""
+    """Trains chunk by chunk and reads the last loss of each chunk."""
     recipe = {
         "optimizer": "adamw",
         "schedule": "constant",
@@ -46,7 +46,7 @@ def build(task: Task, log_every: int = 100) -> Prepare:
 
     def prepare(steps: int) -> Run:
         epochs = -(-steps // per_epoch)
-        # Whole epochs, as in training: one shape of `rows`, one compilation.
+        # Whole epochs, as in training: `rows` has one shape, so one compilation.
         order = task.rows(epochs * per_epoch).reshape(epochs, per_epoch, task.batch)
 
         def run() -> list[float]:

@@ -43,6 +43,17 @@ def test_locks_agree_on_the_packages_that_they_share(name):
     assert {key: other[key] for key in shared} == {key: pipeline[key] for key in shared}
 
 
+def test_benchmarks_use_the_locked_versions():
+    pins = dict(
+        re.findall(r"^(\S+)==(\S+)$", read("benchmarks/requirements.txt"), re.M)
+    )
+    locked = versions(LOCKS[0])
+    shared = {name for name in pins if name.replace(".", "-") in locked}
+    assert {"jax", "flax", "optax", "numpy", "safetensors"} <= shared
+    for name in shared:
+        assert {pins[name]} == locked[name.replace(".", "-")], name
+
+
 def test_gpu_lock_adds_cuda_alone():
     added = versions("requirements-gpu.lock").keys() - versions(LOCKS[0]).keys()
     assert {re.split("[-_]", package)[0] for package in added} == {"jax", "nvidia"}
