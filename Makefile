@@ -43,7 +43,7 @@ setup:  ## create the environment from requirements.lock; does nothing if it is 
 	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	    || { echo "setup: expected Python 3.11 or newer, found $$($(PYTHON) -V)." \
 	         "Choose another: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }; \
-	  echo "setup: creating $(VENV), about half a minute"; \
+	  echo "setup: creating $(VENV), takes about a minute"; \
 	  $(PYTHON) -m venv --clear $(VENV); \
 	  awk '/^[^ #]/ { keep = /^uv==/ } keep' requirements.lock > $(VENV)/uv.lock; \
 	  pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock; }
