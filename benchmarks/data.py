@@ -1,7 +1,7 @@
-"""Makes what the contestants share: Fashion-MNIST and first weights, in a folder.
+"""Prepares the data that the contestants share: Fashion-MNIST and initial weights.
 
-Runs in the project's own environment: `python -m benchmarks.data FOLDER`. With a number
-behind it, arrays of so many training examples: those there are, over and over.
+Runs in the project's environment. `python -m benchmarks.data FOLDER` writes the data;
+`... FOLDER TARGET COUNT` repeats its training examples until there are COUNT.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ SHARD = 300_000  # examples in a file
 
 
 def prepare(folder: Path) -> None:
-    """Writes data/prepared as the prepare stage would, and first weights per model."""
+    """Writes data/prepared like the prepare stage, and each model's initial weights."""
     if not (folder / PREPARED / "manifest.json").exists():
         manual = Path(os.environ.get("FOURBEAT_MANUAL_DIR", paths.MANUAL)).resolve()
         source = load_builder("fashion_mnist", manual)
@@ -42,9 +42,9 @@ def prepare(folder: Path) -> None:
 
 
 def tile(folder: Path, target: Path, count: int) -> None:
-    """Writes arrays for `dataset: npz` into `target`, with `count` training examples.
+    """Writes `count` training examples for `dataset: npz` into `target`.
 
-    They are those of `folder` over and over, a shard at a time: never all in memory.
+    They repeat those of `folder`. One shard is in memory at a time.
     """
     with contextlib.chdir(folder):
         manifest = load_manifest()
@@ -63,7 +63,7 @@ def tile(folder: Path, target: Path, count: int) -> None:
 
 
 def main() -> None:
-    """Makes the shared folder, or a tiled data set from it."""
+    """Writes the shared folder, or a larger data set from it."""
     match sys.argv[1:]:
         case [folder]:
             prepare(Path(folder))

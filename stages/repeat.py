@@ -1,7 +1,7 @@
-"""The run of params.yaml again with other seeds: mean, spread and interval.
+"""Repeats the run with other seeds: mean, standard deviation, confidence interval.
 
-`python -m stages.repeat --seeds 5` changes nothing of the run that lies here: it works
-in folders that are gone afterwards, and writes metrics/repeat.json.
+`python -m stages.repeat --seeds 5` trains in temporary folders and writes only
+metrics/repeat.json. The files of the current run do not change.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def main(params: Params, context: StageContext) -> str:
     count = parser.parse_args().seeds
     if count < 2:
         raise ParameterError(
-            f"--seeds: expected 2 or more, got {count}: one run has no spread. Say 5."
+            f"--seeds: expected an integer >= 2, found {count}. Use --seeds 5."
         )
     seeds = range(params.seed, params.seed + count)
     os.environ.setdefault("FOURBEAT_MANUAL_DIR", str(paths.MANUAL.resolve()))
@@ -43,9 +43,9 @@ def main(params: Params, context: StageContext) -> str:
         with TemporaryDirectory() as folder, chdir(folder):
             with redirect_stdout(StringIO()):
                 for stage in (prepare, train, evaluate):
-                    said = stage.main(run, context)
+                    message = stage.main(run, context)
             found.append(read_json(paths.METRICS / "test.json", "")["test"])
-        print(f"seed {seed}: {said.rpartition(' -> ')[0]}", flush=True)  # noqa: T201
+        print(f"seed {seed}: {message.rpartition(' -> ')[0]}", flush=True)  # noqa: T201
     over = {name: summarize([run[name] for run in found]) for name in REPORTED}
     table = {name: summary._asdict() for name, summary in over.items()}
     path = paths.METRICS / "repeat.json"

@@ -1,4 +1,4 @@
-"""Fourbeat's own loop, as the train stage runs it."""
+"""Fourbeat's loop, as the train stage runs it."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from src.training.state import STEP_STREAM, build_state, seed_key, with_empty_me
 
 
 def build(task: Task, log_every: int = 100) -> Prepare:
-    """Trains chunk by chunk; the last step's loss of each chunk is read."""
+    """Trains chunk by chunk and reads the last loss of each chunk."""
     recipe = {
         "optimizer": "adamw",
         "schedule": "constant",
@@ -49,7 +49,7 @@ def build(task: Task, log_every: int = 100) -> Prepare:
 
     def prepare(steps: int) -> Run:
         epochs = -(-steps // per_epoch)
-        # Whole epochs, as in training: one shape of `rows`, one compilation.
+        # Whole epochs, as in training: `rows` has one shape, so one compilation.
         order = task.rows(epochs * per_epoch).reshape(epochs, per_epoch, task.batch)
 
         def run() -> list[float]:
@@ -60,16 +60,9 @@ def build(task: Task, log_every: int = 100) -> Prepare:
                 last = min(per_epoch, steps - epoch * per_epoch)
                 for start in range(0, last, log_every):
                     stop = min(start + log_every, last)
-                    done = epoch * per_epoch
+                    span = ChunkSpan(start, stop, stop, epoch * per_epoch)
                     state, chunk = run_chunk(
-                        *(
-                            state,
-                            block,
-                            ChunkSpan(start, stop, stop, done),
-                            key,
-                        ),
-                        graphdef=graphdef,
-                        params=params,
+                        state, block, span, key, graphdef=graphdef, params=params
                     )
                     losses.append(float(jax.device_get(chunk).loss))
                 state = with_empty_metrics(state, graphdef)
