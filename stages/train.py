@@ -35,7 +35,7 @@ def train(params: Params) -> str:
     from src.models.checkpoint import save_trained, weights_of
     from src.resume.fingerprint import fingerprint
     from src.resume.resume import Resume
-    from src.resume.snapshots import Progress, Saved
+    from src.resume.snapshots import Snapshot, TrainingProgress
     from src.storage.lineage import check_unchanged, outputs
     from src.training.data import count_steps, load_train_data
     from src.training.early_stopping import build_early_stopping
@@ -54,14 +54,16 @@ def train(params: Params) -> str:
     check_same("".join(name))
     check_unchanged()  # the sources that are named there are those that were imported
     with Resume(name, params.save_minutes) as resume:
-        state, run, weights = resume.load(state) or Saved(
-            broadcast_arrays(state), Progress(build_early_stopping(params)), weights={}
+        state, run, weights = resume.load(state) or Snapshot(
+            broadcast_arrays(state),
+            TrainingProgress(build_early_stopping(params)),
+            weights={},
         )
         with ProgressBar(params.epochs, steps_per_epoch) as bar:
             for event in fit(state, graph, data, params, run.position):
                 signals.defer()
                 if isinstance(event, SavePoint):
-                    resume.keep(event, run, weights)
+                    resume.maybe_save(event, run, weights)
                     continue
                 bar.show(event)
                 run.history.add(event)
@@ -84,7 +86,7 @@ def train(params: Params) -> str:
         broadcast(b"written")  # else the others would end well, whatever happened here
     why = "" if stopped == "epochs" else f" (stopped by {stopped})"
     why += " on the very batches it learned from" if params.overfit_batches else ""
-    why += ", begun on another machine" if run.mixed else ""
+    why += ", begun on another machine" if run.from_other_machine else ""
     return (
         f"{params.model}: best epoch {best.epoch} of {len(run.history.epochs)}{why}, "
         f"validation accuracy {best.validation.accuracy:.4f}, loss "
