@@ -12,6 +12,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from src.errors import ParameterError
 from src.sharding import check_batch
@@ -275,20 +276,19 @@ def test_large_arrays_of_the_optimizer_are_divided_and_nothing_changes(
     write_params(model="mlp", hidden=16, batch_size=16, epochs=3, log_every=1)
     whole = run_stage("train", prepared, **shown(2))
     assert whole.returncode == 0, whole.stderr
-    with np.load(prepared / "models/model.npz") as model:
-        weights = dict(model)
+    weights = load_file(prepared / "models/model.safetensors")
     result = run_source(DIVIDED + RUN, **shown(2))
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "parts [(32, 16), (64, 16)]"
     undisturbed = outputs(prepared)
-    with np.load(prepared / "models/model.npz") as model:
-        for name, array in weights.items():
-            np.testing.assert_allclose(model[name], array, atol=1e-6, rtol=0)
+    divided = load_file(prepared / "models/model.safetensors")
+    for name, array in weights.items():
+        np.testing.assert_allclose(divided[name], array, atol=1e-6, rtol=0)
     stopped = run_source(DIVIDED + STOPPED + RUN, **shown(2))
     assert stopped.returncode == 143, stopped.stderr
     resumed = run_source(DIVIDED + RUN, **shown(2))
     assert resumed.returncode == 0, resumed.stderr
-    assert "going on in epoch 1, after 4 of its steps" in resumed.stdout
+    assert "resuming in epoch 1, after 4 of its steps" in resumed.stdout
     assert outputs(prepared) == undisturbed
 
 

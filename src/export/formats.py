@@ -16,7 +16,7 @@ from src.export import numpy, onnx, saved_model, stablehlo, tflite, tflite_int8
 from src.export.load import digest_of_files
 from src.export.quiet import quiet
 from src.export.shipped import run
-from src.models.checkpoint import Trained
+from src.models.checkpoint import TrainedModel
 from src.signals import raise_if_stopped
 from src.storage.atomic import AtomicCommit
 from src.storage.json_files import record_bytes
@@ -36,7 +36,7 @@ class Format(Protocol):
     PACKAGES: tuple[str, ...]  # that are imported to make and to run it
     EXACT: bool  # whether its probabilities are the network's but for rounding
 
-    def convert(self, trained: Trained, calibration: np.ndarray) -> Files:
+    def convert(self, trained: TrainedModel, calibration: np.ndarray) -> Files:
         """The files that run the network: preprocessing and softmax are inside.
 
         Args:
@@ -99,7 +99,7 @@ class Export(NamedTuple):
 
 def convert_all(
     names: Sequence[FormatName],
-    trained: Trained,
+    trained: TrainedModel,
     train_images: Images,
     *,
     layers_agree: bool,
@@ -142,7 +142,7 @@ def convert_all(
 
 
 def manifest_of(
-    trained: Trained, background: float, formats: dict[str, Any], weights: str
+    trained: TrainedModel, background: float, formats: dict[str, Any], weights: str
 ) -> dict[str, Any]:
     """What `manifest.json` says: all that one must know to use the files."""
     architecture = trained.record.architecture

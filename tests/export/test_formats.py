@@ -45,7 +45,7 @@ from src.export.verify import (
 )
 from src.models.architecture import Architecture
 from src.models.build import build_model
-from src.models.checkpoint import Record, Trained, weights_of
+from src.models.checkpoint import ModelRecord, TrainedModel, weights_of
 from src.models.layer_list import Layer
 from tests.helpers.examples import patterned
 from tests.helpers.files import committed
@@ -66,14 +66,14 @@ SHIPPED = ROOT / "src/export/shipped"
 def untrained(name, shape=(8, 8, 1)):
     architecture = Architecture(name, 8, 0.3, image_shape=shape, classes=3)
     model = build_model(architecture, nnx.Rngs(params=1))
-    record = Record(
+    record = ModelRecord(
         architecture=architecture,
         class_names=["low", "middle", "high"],
         sha256="",
         history_sha256="",
         parameters={"top_k": 2},
     )
-    return Trained(model, weights_of(model), record)
+    return TrainedModel(model, weights_of(model), record)
 
 
 def probabilities(trained, images):
@@ -199,7 +199,7 @@ def test_int8_file_is_a_quarter_of_the_float_file(tmp_path):
     architecture = Architecture("mlp", 256, 0.0, image_shape=(28, 28, 1), classes=3)
     model = build_model(architecture, nnx.Rngs(params=1))
     record = untrained("mlp").record.model_copy(update={"architecture": architecture})
-    trained = Trained(model, weights_of(model), record)
+    trained = TrainedModel(model, weights_of(model), record)
     export = exported(tmp_path, ["tflite", "tflite_int8"], trained, (28, 28, 1))
     sizes = {name: entry["bytes"] for name, entry in export.manifest["formats"].items()}
     assert sizes["tflite_int8"] == pytest.approx(sizes["tflite"] / 4, rel=0.03)

@@ -1,4 +1,4 @@
-"""A trained network on disk, and what is refused there."""
+"""A trained model on disk: read back to the bit, or refused."""
 
 import json
 
@@ -15,8 +15,9 @@ from src.models.build import build_model
 from src.models.checkpoint import load_trained, save_trained, weights_of
 from src.storage.json_files import SEAL
 from src.storage.reading import digest
+from src.storage.tensors import pack_tensors
 from tests.helpers.examples import patterned
-from tests.helpers.files import committed, write_arrays, write_record
+from tests.helpers.files import committed, write_record
 
 SMALL = Architecture("mlp", hidden=6, dropout=0.1, image_shape=(8, 8, 1), classes=3)
 NAMES = {"class_names": ["low", "middle", "high"], "history_sha256": "0"}
@@ -30,15 +31,15 @@ def saved(prepared):
 
 
 def save_as_if_right(weights):
-    """Other weights, with a digest that fits them."""
-    write_arrays(paths.WEIGHTS, weights)
+    """Replaces the weights and records their digest, so that it matches."""
+    paths.WEIGHTS.write_bytes(pack_tensors(weights))
     record = json.loads(paths.MODEL.read_text())
     record["sha256"] = digest(paths.WEIGHTS.read_bytes())
     rewrite(record)
 
 
 def rewrite(record):
-    """Another model.json, with a digest that fits it."""
+    """Replaces model.json; its own digest matches."""
     write_record(paths.MODEL, {key: record[key] for key in record if key != SEAL})
 
 
@@ -60,7 +61,7 @@ def test_weights_of_another_network_are_refused_by_the_first_name(saved):
     save_as_if_right(weights_of(build_model(other, nnx.Rngs(params=0))))
     with pytest.raises(
         DataError,
-        match=r"model\.npz: dense\.bias: expected float32 \[6\], found float32 \[7\]",
+        match=r"safetensors: dense\.bias: expected float32 \[6\], found float32 \[7\]",
     ):
         load_trained(load_manifest())
 
@@ -87,7 +88,9 @@ def test_changed_weights_are_refused_by_their_digest(saved):
     content = bytearray(paths.WEIGHTS.read_bytes())
     content[len(content) // 2] ^= 1
     paths.WEIGHTS.write_bytes(content)
-    with pytest.raises(DataError, match=r"model\.npz: expected SHA-256 .* dvc repro"):
+    with pytest.raises(
+        DataError, match=r"model\.safetensors: expected SHA-256 .* dvc repro"
+    ):
         load_trained(load_manifest())
 
 

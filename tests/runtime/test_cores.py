@@ -187,7 +187,7 @@ def test_share_changes_no_bit_and_the_number_of_threads_does(write_params, tmp_p
     def weights(**environment):
         result = run_stage("train", tmp_path, TMPDIR=str(tmp_path), **environment)
         assert result.returncode == 0, result.stderr
-        return (tmp_path / "models/model.npz").read_bytes()
+        return (tmp_path / "models/model.safetensors").read_bytes()
 
     # Two threads, however many cores there are: one is the negative control.
     alone = weights(NPROC="2")

@@ -150,7 +150,7 @@ def losses(folder, table="steps", column="train_loss"):
 
 
 def states(folder):
-    return sorted((folder / ".resume").glob("*/state-*.npz"))
+    return sorted((folder / ".resume").glob("*/state-*.snapshot"))
 
 
 def test_two_processes_learn_as_one_and_write_once(prepared, write_params):
@@ -223,7 +223,7 @@ def test_signal_to_either_process_saves_and_stops_both(prepared, write_params):
         assert states(prepared)
         assert no_outputs(prepared)
     group = trained(prepared)
-    assert group.out(0)[0].startswith("train: going on in epoch")
+    assert group.out(0)[0].startswith("train: resuming in epoch")
     assert digests(prepared) == expected
 
 
@@ -260,7 +260,7 @@ def test_processes_killed_ten_times_end_with_the_bits_of_undisturbed_ones(
         assert 0 not in codes
         assert no_outputs(prepared)
         if saved:
-            assert group.out(0)[0].startswith("train: going on in epoch")
+            assert group.out(0)[0].startswith("train: resuming in epoch")
             went_on += 1
     trained(prepared)
     assert went_on, "no start went on from a saved state"
@@ -369,7 +369,7 @@ def test_save_is_gone_on_with_by_another_number_of_processes(
         assert group.wait(GIVEN_UP) == [143] * first, group.err(0)
     group = trained(prepared, 3 - first)
     line = group.out(0)[0]
-    found = re.match(r"train: going on in epoch (\d+).*, from \.resume/", line)
+    found = re.match(r"train: resuming in epoch (\d+).*, from \.resume/", line)
     assert found, line
     steps = len(undisturbed) // 60
     here = (int(found[1]) - 1) * steps

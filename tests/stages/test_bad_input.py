@@ -438,14 +438,14 @@ WRONG_ARTIFACTS = {  # stage, code, what is done, what stands in the message
         "evaluate",
         3,
         lambda: paths.MODEL.unlink(),
-        "model.json: expected a file, found none. Train it anew",
+        "model.json: expected a file, found none. Train again",
     ),
     "no weights": ("export", 3, lambda: paths.WEIGHTS.unlink(), "dvc repro train"),
     "flipped weights": (
         "evaluate",
         3,
         lambda: flip(paths.WEIGHTS, 300),
-        "model.npz: expected SHA-256",
+        "model.safetensors: expected SHA-256",
     ),
     "flipped record": (
         "export",

@@ -14,7 +14,7 @@ import pytest
 from src.errors import FourbeatError, StorageError
 from src.resume.fingerprint import Fingerprint
 from src.resume.resume import Resume
-from src.resume.snapshots import Progress
+from src.resume.snapshots import TrainingProgress
 from src.storage.atomic import atomic_commit, replace_file
 from src.training.early_stopping import build_early_stopping, build_plateau
 from src.training.events import LoopPosition
@@ -36,7 +36,9 @@ def run(params):
     plateau, monitor = build_plateau(params), build_early_stopping(params)
 
     def progress(epoch):
-        return Progress(monitor, position=LoopPosition(epoch, 0, None, 0, plateau))
+        return TrainingProgress(
+            monitor, position=LoopPosition(epoch, 0, None, 0, plateau)
+        )
 
     return state, progress
 

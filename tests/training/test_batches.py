@@ -206,9 +206,9 @@ def test_run_from_disk_resumed_within_an_epoch_ends_with_the_bits_of_the_device(
     assert stopped.returncode == 143, stopped.stderr
     resumed = run_source(STREAMED + run_train)
     assert resumed.returncode == 0, resumed.stderr
-    assert "going on in epoch 1, after 8 of its steps" in resumed.stdout
+    assert "resuming in epoch 1, after 8 of its steps" in resumed.stdout
     found = outputs(prepared)
-    for name in ("models/model.npz", OUTPUTS[3], OUTPUTS[4]):
+    for name in ("models/model.safetensors", OUTPUTS[3], OUTPUTS[4]):
         assert found[name] == expected[name]
 
 
