@@ -13,6 +13,7 @@ from src.config.load import load_params
 from src.config.params import Params
 from src.data.examples import Source
 from src.data.prepared import save_prepared
+from src.runtime import processes
 from src.storage.json_files import write_metrics
 from tests.helpers.examples import patterned
 from tests.helpers.imports import ROOT
@@ -73,3 +74,22 @@ def run_source(tmp_path):
         return run_python(["-c", source], tmp_path, **environment)
 
     return run
+
+
+@pytest.fixture
+def become_process(monkeypatch):
+    """Makes this process one of several, of which there are no others."""
+
+    def become(number: int, count: int) -> None:
+        monkeypatch.setattr("jax.process_index", lambda: number)
+        monkeypatch.setattr("jax.process_count", lambda: count)
+        processes.init_distributed()
+
+    told = {"COORDINATOR": "localhost:1", "PROCESSES": "2", "PROCESS_ID": "0"}
+    with monkeypatch.context() as patch:
+        for name, value in told.items():
+            patch.setenv(f"FOURBEAT_{name}", value)
+        patch.setattr("jax.distributed.initialize", lambda *_, **__: None)
+        patch.setattr("src.runtime.processes.share_threads", lambda *_: None)
+        yield become
+        become(0, 1)

@@ -18,8 +18,8 @@ from src.export.fit_picture import resized, to_input
 from src.export.formats import convert_all, write_files
 from src.export.load import ExportManifest, load_exported, quickest
 from src.storage.json_files import write_record
-from tests.export.test_formats import FORMATS, probabilities, untrained
 from tests.helpers.examples import patterned
+from tests.helpers.formats import FORMATS, probabilities, untrained
 from tests.helpers.imports import ROOT
 from tests.helpers.running import run_stage
 

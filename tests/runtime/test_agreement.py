@@ -8,14 +8,14 @@ from src.errors import ParameterError, StorageError
 from src.runtime import processes
 from src.runtime.processes import broadcast, check_alone, check_same, losses_reported
 from src.sharding import on_all_devices
+from tests.helpers.groups import SHORT, Group, patched
 from tests.helpers.running import run_stage
-from tests.runtime.test_processes import SHORT, Group, patched
 
 
 @pytest.fixture
-def second_of_two(monkeypatch):
+def second_of_two(become_process, monkeypatch):
     """This process is number 1; what process 0 says is what the test has it say."""
-    monkeypatch.setattr(processes, "_place", (1, 2))
+    become_process(1, 2)
     said = {}
     monkeypatch.setattr(
         "jax.experimental.multihost_utils.process_allgather",
@@ -35,16 +35,18 @@ def test_shared_content_is_that_of_process_0(second_of_two, content):
     assert broadcast(b"mine") == content
 
 
-def test_size_of_what_is_shared_may_be_more_than_a_message_can_say(monkeypatch):
-    monkeypatch.setattr(processes, "_place", (0, 2))
+def test_size_of_what_is_shared_may_be_more_than_a_message_can_say(
+    become_process, monkeypatch
+):
+    become_process(0, 2)
     sizes = []
 
-    def agree(*numbers):
+    def all_max(*numbers):
         sizes.extend(numbers)
         assert max(numbers) < 1 << 31
         raise KeyboardInterrupt  # before three gigabytes are asked for
 
-    monkeypatch.setattr(processes, "agree", agree)
+    monkeypatch.setattr(processes, "all_max", all_max)
 
     class Large(bytes):
         def __len__(self):
@@ -93,8 +95,8 @@ class JaxRuntimeError(RuntimeError):
         ValueError("UNKNOWN: Gloo AllGather failed: timed out"),
     ],
 )
-def test_message_that_was_lost_is_said_in_one_line(monkeypatch, error):
-    monkeypatch.setattr(processes, "_place", (1, 2))
+def test_message_that_was_lost_is_said_in_one_line(become_process, error):
+    become_process(1, 2)
     with pytest.raises(StorageError, match="found one gone"), losses_reported():
         raise error
 
@@ -107,8 +109,8 @@ def test_message_that_was_lost_is_said_in_one_line(monkeypatch, error):
         ValueError("too many values to unpack"),
     ],
 )
-def test_other_faults_are_not_called_a_lost_process(monkeypatch, error):
-    monkeypatch.setattr(processes, "_place", (1, 2))
+def test_other_faults_are_not_called_a_lost_process(become_process, error):
+    become_process(1, 2)
     with pytest.raises(type(error)), losses_reported():
         raise error
 

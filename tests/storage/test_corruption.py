@@ -18,7 +18,7 @@ from src.training.early_stopping import build_early_stopping, build_plateau
 from src.training.events import LoopPosition
 from src.training.state import build_state
 from tests.helpers.examples import patterned
-from tests.resume.test_resume import TINY
+from tests.helpers.training import TINY
 
 FLIPS, CUTS = 1000, 200
 

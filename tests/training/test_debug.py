@@ -8,15 +8,14 @@ from flax import nnx
 
 from src.data.examples import Batch, Examples
 from src.errors import DivergedError
-from src.models.architecture import Architecture
 from src.models.mlp import MLP
 from src.training.chunk import run_chunk
 from src.training.debug import described_health, described_layers, run_chunk_watched
 from src.training.losses import cross_entropy
 from src.training.state import STEPS, build_state, seed_key
 from tests.helpers.examples import patterned
+from tests.helpers.training import TINY
 
-TINY = Architecture("mlp", hidden=5, dropout=0.0, image_shape=(8, 8, 1), classes=3)
 KEY = seed_key(0, STEPS)
 SPLIT = Examples(*map(jnp.asarray, patterned(64, seed=0)))
 ROWS = jnp.arange(64, dtype=jnp.int32).reshape(4, 16)

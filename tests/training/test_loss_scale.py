@@ -8,7 +8,6 @@ from flax import nnx
 
 from src.config.load import load_params
 from src.data.examples import Batch, Examples
-from src.models.architecture import Architecture
 from src.models.checkpoint import weights_of
 from src.training.chunk import run_chunk
 from src.training.loss_scale import (
@@ -23,8 +22,8 @@ from src.training.state import STEPS, build_state, seed_key
 from src.training.step import train_step
 from tests.helpers.examples import patterned
 from tests.helpers.imports import ROOT
+from tests.helpers.training import TINY
 
-TINY = Architecture("mlp", hidden=5, dropout=0.0, image_shape=(8, 8, 1), classes=3)
 KEY = seed_key(0, STEPS)
 PARAMS = load_params(ROOT / "params.yaml").model_copy(
     update={"schedule": "constant", "batch_size": 16, "weight_decay": 0.0}

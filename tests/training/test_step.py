@@ -20,8 +20,8 @@ from src.training.state import STEPS, build_state, seed_key, with_empty_metrics
 from src.training.step import AUGMENT, train_step
 from src.training.validation import score
 from tests.helpers.examples import patterned
+from tests.helpers.training import TINY
 
-TINY = Architecture("mlp", hidden=5, dropout=0.0, image_shape=(8, 8, 1), classes=3)
 DROPPING = Architecture("mlp", hidden=64, dropout=0.5, image_shape=(8, 8, 1), classes=3)
 CONVOLUTIONAL = Architecture("cnn", 8, 0.0, image_shape=(8, 8, 1), classes=3)
 OPTIMIZERS = get_args(OptimizerName)
