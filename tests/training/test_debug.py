@@ -81,7 +81,7 @@ def test_what_overflows_without_a_nan_is_left_to_the_caller(params, monkeypatch)
         del smoothing
         return cross_entropy(logits, batch.labels, 0.0) * 1e25
 
-    monkeypatch.setattr("src.training.chunk.batch_losses", steep)
+    monkeypatch.setattr("src.training.step.batch_losses", steep)
     changes = {"on_nan": "skip", "optimizer": "sgd", "lr": 0.0123}
     params = params.model_copy(update={**changes, "schedule": "constant"})
     found = []

@@ -46,14 +46,14 @@ def test_two_runs_give_the_same_numbers_to_the_last_bit(params):
             np.testing.assert_array_equal(array, again[name])
 
 
-@pytest.mark.parametrize("log_every", [1, 4, 1000])
-def test_logging_more_often_changes_no_bit(params, log_every):
+def test_logging_more_often_changes_no_bit(params):
     _, expected = run(params, log_every=5)
-    _, found = run(params, log_every=log_every)
-    for (first, weights), (second, again) in zip(expected, found, strict=True):
-        assert (first.train, first.validation) == (second.train, second.validation)
-        for name, array in weights.items():
-            np.testing.assert_array_equal(array, again[name])
+    for log_every in (1, 1000):
+        _, found = run(params, log_every=log_every)
+        for (first, weights), (second, again) in zip(expected, found, strict=True):
+            assert (first.train, first.validation) == (second.train, second.validation)
+            for name, array in weights.items():
+                np.testing.assert_array_equal(array, again[name])
 
 
 def test_rows_of_steps_add_up_to_their_epoch(params):

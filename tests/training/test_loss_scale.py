@@ -34,10 +34,12 @@ def guarded(**changes):
     return LossScaler(PARAMS.model_copy(update=changes))
 
 
+NOTE = nnx.jit(lambda guard, finite, step: guard.note(finite, step))
+
+
 def follow(guard, flags):
-    note = nnx.jit(lambda guard, finite, step: guard.note(finite, step))
     for step, finite in enumerate(flags, start=1):
-        note(guard, jnp.bool(finite), jnp.int32(step))
+        NOTE(guard, jnp.bool(finite), jnp.int32(step))
     return guard
 
 
@@ -203,7 +205,7 @@ def test_gradient_that_clipping_would_hide_ends_the_chunk(monkeypatch, clip):
         # Finite, as its gradient is; the norm of that is not.
         return cross_entropy(logits, batch.labels, 0.0) * 1e25
 
-    monkeypatch.setattr("src.training.chunk.batch_losses", steep)
+    monkeypatch.setattr("src.training.step.batch_losses", steep)
     _, _, chunk = chunk_of(8, lr=0.0312, **clip)
     assert chunk.lost
     assert int(chunk.steps) == 1
