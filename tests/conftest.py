@@ -13,6 +13,7 @@ from src.config.load import load_params
 from src.config.params import Params
 from src.data.examples import Source
 from src.data.prepared import save_prepared
+from src.runtime import processes
 from tests.helpers.examples import patterned
 from tests.helpers.files import committed, write_metrics
 from tests.helpers.imports import ROOT
@@ -73,3 +74,13 @@ def run_source(tmp_path):
         return run_python(["-c", source], tmp_path, **environment)
 
     return run
+
+
+@pytest.fixture
+def become_process(monkeypatch):
+    """Makes this process believe that it is one of several."""
+
+    def become(number: int, count: int) -> None:
+        monkeypatch.setattr(processes, "GROUP", processes.ProcessGroup(number, count))
+
+    return become

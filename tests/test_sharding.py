@@ -16,10 +16,10 @@ from safetensors.numpy import load_file
 
 from src.errors import ParameterError
 from src.sharding import check_batch
+from tests.helpers.chaos import outputs
 from tests.helpers.device_runs import RUNS, splits
 from tests.helpers.imports import ROOT
 from tests.helpers.running import run_stage
-from tests.training.test_batches import outputs
 
 
 def shown(devices: int) -> dict[str, str]:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.helpers.imports import ROOT
 from tests.helpers.running import run_stage
-from tests.storage.test_atomic import OUTPUTS
+from tests.helpers.stage_outputs import STAGE_OUTPUTS
 
 # In C for minutes, where Python's own handlers are never run.
 STUCK = """
@@ -123,7 +123,7 @@ def test_stage_that_is_stopped_leaves_what_was_there(prepared, write_params, sta
     for before in ("train", "evaluate", "export"):
         assert run_stage(before, prepared).returncode == 0
 
-    outputs, codes = [prepared / name for name in OUTPUTS[stage]], set()
+    outputs, codes = [prepared / name for name in STAGE_OUTPUTS[stage]], set()
     for tenths in range(8, 52, 4):
         for path in outputs:
             path.write_bytes(b"old")

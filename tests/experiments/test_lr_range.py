@@ -5,12 +5,11 @@ import pytest
 
 from src.errors import DivergedError
 from src.experiments.lr_range import LRRange, find_range
-from src.models.architecture import Architecture
 from src.training.batches import DeviceBatches
 from tests.helpers.examples import patterned
 from tests.helpers.running import run_stage
+from tests.helpers.training import TINY
 
-TINY = Architecture("mlp", hidden=5, dropout=0.0, image_shape=(8, 8, 1), classes=3)
 SPLIT = DeviceBatches(patterned(100, seed=0))
 
 

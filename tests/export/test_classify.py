@@ -17,9 +17,9 @@ from src.export.classify import parse, read_inputs
 from src.export.fit_picture import resized, to_input
 from src.export.formats import convert_all, write_files
 from src.export.load import ExportManifest, load_exported, quickest
-from tests.export.test_formats import FORMATS, probabilities, untrained
 from tests.helpers.examples import patterned
 from tests.helpers.files import committed, write_record
+from tests.helpers.formats import FORMATS, probabilities, untrained
 from tests.helpers.imports import ROOT
 from tests.helpers.running import run_stage
 

@@ -10,7 +10,6 @@ import sys
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 import onnx
 import pytest
@@ -20,7 +19,6 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from src import paths
-from src.config.names import FormatName
 from src.data.examples import Examples, Source
 from src.data.prepared import load_manifest, load_split, save_prepared
 from src.errors import DataError, ParameterError
@@ -38,17 +36,17 @@ from src.export.shipped import run
 from src.export.verify import (
     check_layers,
     compare,
-    lay_out,
     layers_agree,
     prove_all,
     summary,
 )
 from src.models.architecture import Architecture
 from src.models.build import build_model
-from src.models.checkpoint import ModelRecord, TrainedModel, weights_of
+from src.models.checkpoint import TrainedModel, weights_of
 from src.models.layer_list import Layer
 from tests.helpers.examples import patterned
 from tests.helpers.files import committed
+from tests.helpers.formats import FORMATS, exported, probabilities, untrained
 from tests.helpers.imports import ROOT
 from tests.helpers.running import exit_code
 
@@ -58,35 +56,8 @@ pytestmark = pytest.mark.filterwarnings(
 )
 MODELS = ["mlp", "cnn", "cnn_max"]
 SPLITS = ["train", "validation", "test"]
-FORMATS = list(FormatName.__args__)
 EXACT = [name for name in FORMATS if name != "tflite_int8"]
 SHIPPED = ROOT / "src/export/shipped"
-
-
-def untrained(name, shape=(8, 8, 1)):
-    architecture = Architecture(name, 8, 0.3, image_shape=shape, classes=3)
-    model = build_model(architecture, nnx.Rngs(params=1))
-    record = ModelRecord(
-        architecture=architecture,
-        class_names=["low", "middle", "high"],
-        sha256="",
-        history_sha256="",
-        parameters={"top_k": 2},
-    )
-    return TrainedModel(model, weights_of(model), record)
-
-
-def probabilities(trained, images):
-    return np.asarray(nnx.softmax(trained.model(jnp.asarray(images))))
-
-
-def exported(folder, names, trained, shape=(8, 8, 1)):
-    """Writes the files of these formats into a folder."""
-    export = convert_all(
-        names, trained, patterned(60, 1, shape).images, layers_agree=True
-    )
-    lay_out(export.files, folder)
-    return export
 
 
 @pytest.fixture(scope="module")
@@ -267,7 +238,7 @@ def test_background_is_the_mean_of_the_outermost_pixels():
 def test_exporting_in_another_process_and_order_gives_the_same_bytes(tmp_path):
     code = (
         "import sys; from pathlib import Path\n"
-        "from tests.export.test_formats import exported, untrained\n"
+        "from tests.helpers.formats import exported, untrained\n"
         "exported(Path(sys.argv[1]), sys.argv[2:], untrained('cnn'))"
     )
     for folder, names in (("one", FORMATS), ("other", FORMATS[::-1])):

@@ -19,8 +19,8 @@ from src.export.formats import convert_all
 from src.export.model_card import RunScores, ground, model_card, plain, read_scores
 from src.export.verify import lay_out
 from src.results.schema import PrepareMetrics, Scores, TrainMetrics
-from tests.export.test_formats import FORMATS, probabilities, untrained
 from tests.helpers.examples import patterned
+from tests.helpers.formats import FORMATS, probabilities, untrained
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning"

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -82,3 +83,10 @@ def screenshot(page: Path, picture: Path, folder: Path, size: str = "1000,900") 
 def print_to_pdf(page: Path, file: Path, folder: Path) -> None:
     """A page as it comes out of a printer."""
     run(folder, f"--print-to-pdf={file}", page.as_uri())
+
+
+def classify_in_page(page, images, folder):
+    """What `classify` says of each image."""
+    rows = images.reshape(len(images), -1).tolist()
+    script = f"return {json.dumps(rows)}.map((row) => classify(Uint8Array.from(row)))"
+    return np.array(evaluate(page, script, folder))

@@ -59,6 +59,11 @@ def start(folder: Path, output: int = subprocess.PIPE) -> subprocess.Popen[str]:
     )
 
 
+def outputs(folder: Path) -> dict[str, bytes]:
+    """The content of each output."""
+    return {name: (folder / name).read_bytes() for name in OUTPUTS}
+
+
 def digests(folder: Path) -> list[str]:
     """Of every output."""
     return [

@@ -156,3 +156,61 @@ def test_no_parameter_reaches_a_shell(name):
 def test_no_output_turns_the_run_cache_off(name):
     for out in STAGES[name].get("outs", []):
         assert not isinstance(out, dict) or "persist" not in str(out)
+
+
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+# Folders of tests that are about no room of `src`.
+OTHER_FOLDERS = {"benchmarks", "helpers", "project", "stages"}
+
+
+def imported_names(path: Path) -> set[str]:
+    """Modules and names that a file imports, inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def patched_names(path: Path) -> set[str]:
+    """The names in strings that a file hands to `setattr` and its kind."""
+    return {
+        argument.value
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and call.func.attr in ("setattr", "delattr")
+        for argument in call.args
+        if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
+    }
+
+
+def is_private(name: str) -> bool:
+    """Whether a part of a dotted name begins with a single underscore."""
+    parts = name.split(".")
+    return any(part.startswith("_") and not part.startswith("__") for part in parts)
+
+
+def test_no_test_imports_another_test():
+    for path in TESTS:
+        parts = {part for name in imported_names(path) for part in name.split(".")[:-1]}
+        tests = {part for part in parts if part.startswith("test_")}
+        assert not tests, f"{path}: move what it shares to tests/helpers"
+
+
+def test_no_private_name_is_imported_or_patched():
+    for path in TESTS:
+        names = imported_names(path) | patched_names(path)
+        assert not set(filter(is_private, names)), path
+
+
+def test_folders_of_tests_mirror_the_rooms():
+    rooms = {path.stem for path in (ROOT / "src").iterdir()}
+    folders = {path.parent for path in TESTS} - {ROOT / "tests"}
+    assert {folder.name for folder in folders} <= rooms | OTHER_FOLDERS
+    assert all(folder.parent == ROOT / "tests" for folder in folders)
+    alone = {path.stem for path in TESTS if path.parent == ROOT / "tests"}
+    tested = {name.removeprefix("test_") for name in alone - {"__init__", "conftest"}}
+    assert tested <= rooms

@@ -34,13 +34,12 @@ from src.training.events import (
 )
 from src.training.loop import fit
 from src.training.state import build_state
-from tests.helpers.chaos import OUTPUTS, campaign
+from tests.helpers.chaos import campaign, outputs
 from tests.helpers.imports import ROOT
 from tests.helpers.running import run_stage
-from tests.training.test_loop import data
+from tests.helpers.training import TINY, data
 
 NAME = Fingerprint(run="ab" * 32, machine="cd" * 32)
-TINY = Architecture("mlp", hidden=5, dropout=0.0, image_shape=(8, 8, 1), classes=3)
 # Five seconds of training, with all that is remembered from epoch to epoch.
 LONG = {
     "model": "mlp",
@@ -55,10 +54,6 @@ LONG = {
     "on_nan": "skip",
     "augment": "[shift]",
 }
-
-
-def outputs(folder):
-    return {name: (folder / name).read_bytes() for name in OUTPUTS}
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,16 @@ import pytest
 from src.errors import ParameterError, StorageError
 from src.runtime import processes
 from src.runtime.launch import check_alone
-from src.runtime.processes import ProcessGroup, broadcast, check_same, peer_errors
+from src.runtime.processes import broadcast, check_same, peer_errors
 from src.sharding import on_all_devices
+from tests.helpers.groups import SHORT, Group, patched
 from tests.helpers.running import run_stage
-from tests.runtime.test_processes import SHORT, Group, patched
 
 
 @pytest.fixture
-def second_of_two(monkeypatch):
+def second_of_two(become_process, monkeypatch):
     """This process is number 1; what process 0 says is what the test has it say."""
-    monkeypatch.setattr(processes, "GROUP", ProcessGroup(1, 2))
+    become_process(1, 2)
     said = {}
     monkeypatch.setattr(
         "jax.experimental.multihost_utils.process_allgather",
@@ -36,8 +36,10 @@ def test_shared_content_is_that_of_process_0(second_of_two, content):
     assert broadcast(b"mine") == content
 
 
-def test_size_of_what_is_shared_may_be_more_than_a_message_can_say(monkeypatch):
-    monkeypatch.setattr(processes, "GROUP", ProcessGroup(0, 2))
+def test_size_of_what_is_shared_may_be_more_than_a_message_can_say(
+    become_process, monkeypatch
+):
+    become_process(0, 2)
     sizes = []
 
     def all_max(*numbers):
@@ -100,8 +102,8 @@ class JaxRuntimeError(RuntimeError):
         ValueError("UNKNOWN: Gloo AllGather failed: timed out"),
     ],
 )
-def test_message_that_was_lost_is_said_in_one_line(monkeypatch, error):
-    monkeypatch.setattr(processes, "GROUP", ProcessGroup(1, 2))
+def test_message_that_was_lost_is_said_in_one_line(become_process, error):
+    become_process(1, 2)
     with pytest.raises(StorageError, match="found one lost"), peer_errors():
         raise error
 
@@ -114,8 +116,8 @@ def test_message_that_was_lost_is_said_in_one_line(monkeypatch, error):
         ValueError("too many values to unpack"),
     ],
 )
-def test_other_faults_are_not_called_a_lost_process(monkeypatch, error):
-    monkeypatch.setattr(processes, "GROUP", ProcessGroup(1, 2))
+def test_other_faults_are_not_called_a_lost_process(become_process, error):
+    become_process(1, 2)
     with pytest.raises(type(error)), peer_errors():
         raise error
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from src.runtime.cores import threads
-from tests.stages.test_pipeline import Clone
+from tests.helpers.clone import Clone
 
 CHANGES = ("-S", "lr=1e-3,3e-3,1e-2", "-S", "seed=0,1")
 PAIRS = {(lr, seed) for lr in (1e-3, 3e-3, 1e-2) for seed in (0, 1)}

@@ -19,11 +19,11 @@ from src.storage.atomic import atomic_commit, replace_file
 from src.training.early_stopping import build_early_stopping, build_plateau
 from src.training.events import LoopPosition
 from src.training.state import build_state
-from tests.helpers.chaos import OUTPUTS as TRAINED
 from tests.helpers.disk import Disk, crashes, lay
 from tests.helpers.imports import ROOT
 from tests.helpers.running import exit_code
-from tests.resume.test_resume import TINY
+from tests.helpers.stage_outputs import STAGE_OUTPUTS
+from tests.helpers.training import TINY
 
 NAME = Fingerprint(run="ab" * 32, machine="cd" * 32)
 SAVES = 12
@@ -199,32 +199,6 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "file"]
 
 
-OUTPUTS = {
-    "prepare": [
-        *(f"data/prepared/{name}.npz" for name in ("train", "validation", "test")),
-        *(f"data/prepared/shards/train/0000{number}.npz" for number in (1, 2)),
-        "data/prepared/manifest.json",
-        "metrics/prepare.json",
-    ],
-    "train": list(TRAINED),
-    "evaluate": [
-        "metrics/test.json",
-        "metrics/plots/predictions.csv",
-        *(f"metrics/plots/{name}.png" for name in ("learning_curves", "confusion")),
-        "metrics/plots/mistakes.png",
-    ],
-    "export": [
-        "models/export/model.stablehlo",
-        "models/export/weights.npz",
-        "models/export/run.py",
-        "models/export/manifest.json",
-        "models/export/MODEL_CARD.md",
-        "models/export/demo.html",
-        "models/export/latency.json",
-        "metrics/export.json",
-    ],
-    "report": ["metrics/report.html"],
-}
 BEFORE = {
     "evaluate": ["train"],
     "export": ["train", "evaluate"],
@@ -233,7 +207,7 @@ BEFORE = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", OUTPUTS)
+@pytest.mark.parametrize("stage", STAGE_OUTPUTS)
 def test_disk_that_fails_at_any_write_of_a_stage_is_code_five_and_changes_nothing(
     stage, prepared, write_params, monkeypatch, capsys
 ):
@@ -247,7 +221,7 @@ def test_disk_that_fails_at_any_write_of_a_stage_is_code_five_and_changes_nothin
     for before in BEFORE.get(stage, ()):
         assert exit_code(before, monkeypatch) == 0
     for number in itertools.count(1):
-        for name in OUTPUTS[stage]:
+        for name in STAGE_OUTPUTS[stage]:
             (prepared / name).parent.mkdir(parents=True, exist_ok=True)
             (prepared / name).write_bytes(b"old")
         shutil.rmtree(prepared / ".resume", ignore_errors=True)
@@ -258,7 +232,9 @@ def test_disk_that_fails_at_any_write_of_a_stage_is_code_five_and_changes_nothin
             code = exit_code(stage, monkeypatch)
         error = capsys.readouterr().err
         assert not list(prepared.rglob("*.tmp"))
-        contents = {name: (prepared / name).read_bytes() for name in OUTPUTS[stage]}
+        contents = {
+            name: (prepared / name).read_bytes() for name in STAGE_OUTPUTS[stage]
+        }
         if code == 0:
             break
         assert (code, error.count("\n")) == (5, 1), error
@@ -269,7 +245,7 @@ def test_disk_that_fails_at_any_write_of_a_stage_is_code_five_and_changes_nothin
         for name, content in contents.items():
             assert (content == b"old") == (name not in placed)
     assert b"old" not in contents.values()
-    assert number > 3 * len(OUTPUTS[stage])
+    assert number > 3 * len(STAGE_OUTPUTS[stage])
 
 
 def test_folder_in_the_way_is_found_before_anything_takes_its_place(

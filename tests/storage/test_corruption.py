@@ -25,7 +25,7 @@ from src.training.events import LoopPosition
 from src.training.state import build_state
 from tests.helpers.examples import patterned
 from tests.helpers.files import committed, write_record
-from tests.resume.test_resume import TINY
+from tests.helpers.training import TINY
 
 FLIPS, CUTS = 1000, 200
 

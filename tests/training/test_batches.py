@@ -10,15 +10,14 @@ from src.data.lazy_images import LazyImages
 from src.data.prepared import load_manifest, open_split
 from src.errors import DataError
 from src.experiments.lr_range import find_range
-from src.runtime.processes import ProcessGroup
 from src.storage.lazy_npz import locate_arrays
 from src.training import batches as feeding
 from src.training.batches import DeviceBatches, StreamedBatches, build_batches
 from src.training.data import epoch_order
-from tests.helpers.chaos import OUTPUTS
+from tests.helpers.chaos import OUTPUTS, outputs
 from tests.helpers.examples import patterned
 from tests.helpers.running import run_stage
-from tests.training.test_loop import SMALL, run
+from tests.helpers.training import SMALL, run
 
 SPLIT = patterned(60, seed=0)
 IMAGE = 8 * 8  # bytes
@@ -127,8 +126,10 @@ def test_split_lies_on_the_device_where_it_fits(
     assert type(build_batches(split, params)) is kind
 
 
-def test_split_stays_on_disk_where_another_process_needs_its_share(params, monkeypatch):
-    monkeypatch.setattr("src.runtime.processes.GROUP", ProcessGroup(0, 2))
+def test_split_stays_on_disk_where_another_process_needs_its_share(
+    params, become_process
+):
+    become_process(0, 2)
     assert type(build_batches(SPLIT, params)) is StreamedBatches
 
 
@@ -161,8 +162,7 @@ def test_training_from_disk_gives_the_numbers_and_weights_of_the_device(
     changes = {"augment": ("shift",), "log_every": 4}
     steps, epochs = run(params, **changes)
     monkeypatch.setattr(feeding, "PREFETCH_BYTES", 4 * 16 * IMAGE)
-    monkeypatch.setattr("tests.training.test_loop.DeviceBatches", StreamedBatches)
-    streamed_steps, streamed = run(params, **changes)
+    streamed_steps, streamed = run(params, StreamedBatches, **changes)
     assert streamed_steps == steps
     for (result, weights), (other, others) in zip(epochs, streamed, strict=True):
         assert result == other
@@ -187,10 +187,6 @@ def stop(self, start, end):
     return original(self, start, end)
 pace.ChunkSizer.chunk_end = stop
 """
-
-
-def outputs(folder):
-    return {name: (folder / name).read_bytes() for name in OUTPUTS}
 
 
 @pytest.mark.slow

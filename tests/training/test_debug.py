@@ -8,7 +8,6 @@ from flax import nnx
 
 from src.data.examples import Batch, Examples
 from src.errors import DivergedError
-from src.models.architecture import Architecture
 from src.models.mlp import MLP
 from src.training.chunk import run_chunk
 from src.training.debug import health_table, layer_table, run_chunk_watched
@@ -16,8 +15,8 @@ from src.training.losses import cross_entropy
 from src.training.state import build_state
 from tests.helpers.examples import patterned
 from tests.helpers.steps import run_steps
+from tests.helpers.training import TINY
 
-TINY = Architecture("mlp", hidden=5, dropout=0.0, image_shape=(8, 8, 1), classes=3)
 SPLIT = Examples(*map(jnp.asarray, patterned(64, seed=0)))
 INDICES = jnp.arange(64, dtype=jnp.int32).reshape(4, 16)
 

@@ -8,7 +8,6 @@ from flax import nnx
 
 from src.config.load import load_params
 from src.data.examples import Batch, Examples
-from src.models.architecture import Architecture
 from src.models.checkpoint import weights_of
 from src.training.loss_scale import (
     DOUBLE_AFTER,
@@ -23,8 +22,8 @@ from src.training.step import train_step
 from tests.helpers.examples import patterned
 from tests.helpers.imports import ROOT
 from tests.helpers.steps import KEY, run_steps
+from tests.helpers.training import TINY
 
-TINY = Architecture("mlp", hidden=5, dropout=0.0, image_shape=(8, 8, 1), classes=3)
 PARAMS = load_params(ROOT / "params.yaml").model_copy(
     update={"schedule": "constant", "batch_size": 16, "weight_decay": 0.0}
 )
@@ -34,10 +33,12 @@ def loss_scaler(**changes):
     return LossScaler(PARAMS.model_copy(update=changes))
 
 
+UPDATE = nnx.jit(lambda scaler, finite, step: scaler.update(finite, step))
+
+
 def follow(scaler, flags):
-    update = nnx.jit(lambda scaler, finite, step: scaler.update(finite, step))
     for step, finite in enumerate(flags, start=1):
-        update(scaler, jnp.bool(finite), jnp.int32(step))
+        UPDATE(scaler, jnp.bool(finite), jnp.int32(step))
     return scaler
 
 
