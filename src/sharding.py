@@ -1,7 +1,7 @@
-"""All devices that JAX sees, as one: a mesh whose only axis is the batch.
+"""Data parallelism over all devices: a mesh whose only axis is the batch.
 
-Images are divided along it, and everything else lies on every device. Where there is
-one device there is no mesh, and nothing here changes anything.
+Images are sharded along it; everything else is replicated. With one device there is no
+mesh, and every function here is the identity.
 """
 
 from collections.abc import Callable
@@ -24,19 +24,20 @@ from jax.sharding import (
 from src.config.params import Params
 from src.errors import ParameterError
 
-BATCH = "batch"
-EVERYWHERE = PartitionSpec()
-BY_BATCH = PartitionSpec(BATCH)
-# Numbers of an optimizer's array from which on it is divided among the devices, as in
-# ZeRO's first stage (Rajbhandari et al. 2020, arXiv:1910.02054): 64 MB of float32.
-DIVIDED_FROM = 1 << 24
+BATCH_AXIS = "batch"
+REPLICATED = PartitionSpec()
+BY_BATCH = PartitionSpec(BATCH_AXIS)
+# Optimizer arrays of at least so many numbers (64 MB of float32) are sharded, as in
+# ZeRO stage 1 (Rajbhandari et al. 2020, arXiv:1910.02054).
+SHARD_FROM = 1 << 24
 
 
 def on_all_devices(params: Params) -> AbstractContextManager[object]:
-    """Inside, what is placed is placed on all devices of all processes.
+    """A context in which arrays are placed on all devices of all processes.
 
     Raises:
-        ParameterError: a batch cannot be divided among them, or `debug` is asked for.
+        ParameterError: the batch size is no multiple of the devices, the processes have
+            different numbers of devices, or `debug` is set.
     """
     devices = sorted(jax.devices(), key=lambda each: (each.process_index, each.id))
     if len(devices) == 1:
@@ -45,25 +46,25 @@ def on_all_devices(params: Params) -> AbstractContextManager[object]:
     own = jax.local_device_count()
     if own * jax.process_count() != len(devices):
         raise ParameterError(
-            f"expected as many devices in each process, found {own} of "
-            f"{len(devices)} in this one of {jax.process_count()}. Start the processes "
-            "so that each sees as many."
+            f"devices: expected the same number in each of {jax.process_count()} "
+            f"processes, found {own} of {len(devices)} in this one. Give every "
+            "process the same number of devices."
         )
     if params.debug:
         raise ParameterError(
             f"params.yaml: debug: expected one device for debug: true, found "
-            f"{len(devices)}. Set debug: false, or show JAX one device."
+            f"{len(devices)}. Set debug: false, or give JAX one device."
         )
-    return on_mesh(Mesh(np.array(devices), (BATCH,), axis_types=(AxisType.Auto,)))
+    return on_mesh(Mesh(np.array(devices), (BATCH_AXIS,), axis_types=(AxisType.Auto,)))
 
 
 def on_mesh(mesh: Mesh) -> AbstractContextManager[object]:
-    """Inside, that mesh is the one: another thread has none of its own."""
+    """A context with this mesh; every thread needs its own."""
     return nullcontext() if mesh.empty else jax.set_mesh(mesh)
 
 
 def check_batch(params: Params, devices: int) -> None:
-    """Raises ParameterError where a slice of a batch has no equal part for each."""
+    """Raises ParameterError where a microbatch does not divide among the devices."""
     unit, size = devices * params.accumulate, params.batch_size
     if size % unit == 0:
         return
@@ -72,22 +73,22 @@ def check_batch(params: Params, devices: int) -> None:
     slices = f" times accumulate ({params.accumulate})" if params.accumulate > 1 else ""
     raise ParameterError(
         f"params.yaml: batch_size: expected a multiple of the {devices} devices"
-        f"{slices}, got {size}. The nearest: {nearest}."
+        f"{slices}, found {size}. Use {nearest}."
     )
 
 
 def device_count() -> int:
-    """Among how many devices a batch is divided."""
+    """The number of devices that share a batch."""
     return get_abstract_mesh().size or 1
 
 
 def within_device() -> bool:
-    """Whether what is traced here is one device's part of `data_parallel`."""
-    return BATCH in get_abstract_mesh().manual_axes
+    """Whether the code being traced is one device's part of `data_parallel`."""
+    return BATCH_AXIS in get_abstract_mesh().manual_axes
 
 
-def device_put(array: Any, spec: PartitionSpec = EVERYWHERE) -> jax.Array:  # noqa: ANN401
-    """An array of the host, the same in every process, on the devices."""
+def device_put(array: Any, spec: PartitionSpec = REPLICATED) -> jax.Array:  # noqa: ANN401
+    """Puts a host array, the same in every process, on the devices."""
     mesh = get_mesh()
     if mesh.empty:
         return jnp.asarray(array)
@@ -98,21 +99,21 @@ def device_put(array: Any, spec: PartitionSpec = EVERYWHERE) -> jax.Array:  # no
     return jax.make_array_from_callback(host.shape, target, lambda index: host[index])
 
 
-def place_batches(share: np.ndarray) -> jax.Array:
-    """Batches on the devices: `[batches, batch, ...]`.
+def put_batches(own: np.ndarray) -> jax.Array:
+    """Puts batches on the devices: `[batches, batch, ...]`.
 
     Args:
-        share: `[batches, own, ...]`, what `local_slice` says of each.
+        own: `[batches, own rows, ...]`, the rows of `local_slice` of each batch.
     """
     mesh = get_mesh()
     if mesh.empty:
-        return jnp.asarray(share)
-    target = NamedSharding(mesh, PartitionSpec(None, BATCH))
-    return jax.make_array_from_process_local_data(target, share)
+        return jnp.asarray(own)
+    target = NamedSharding(mesh, PartitionSpec(None, BATCH_AXIS))
+    return jax.make_array_from_process_local_data(target, own)
 
 
 def local_slice(batch: int) -> slice:
-    """Which examples of a batch this process's devices take."""
+    """The rows of a batch that belong to this process."""
     if get_mesh().empty:
         return slice(0, batch)
     number, count = jax.process_index(), jax.process_count()
@@ -120,29 +121,29 @@ def local_slice(batch: int) -> slice:
 
 
 def shard_batch(batch: jax.Array) -> jax.Array:
-    """Says to the compiler that each device has a part of the batch."""
+    """Constrains a batch to be sharded over the devices."""
     return constrain(batch, BY_BATCH)
 
 
 def replicate(array: jax.Array) -> jax.Array:
-    """Says to the compiler that each device has the whole array."""
-    return constrain(array, EVERYWHERE)
+    """Constrains an array to be replicated on every device."""
+    return constrain(array, REPLICATED)
 
 
 def shard_state(state: nnx.State) -> nnx.State:
-    """The state on all devices: large arrays of the optimizer divided, others whole."""
+    """Puts the state on all devices; only large optimizer arrays are sharded."""
     return state if get_mesh().empty else each_array(state, device_put)
 
 
 def constrain_state(state: nnx.State) -> nnx.State:
-    """Says to the compiler that the state lies as `shard_state` laid it."""
+    """Constrains the state to the layout of `shard_state`."""
     return state if device_count() == 1 else each_array(state, constrain)
 
 
 def each_array(
     state: nnx.State, put: Callable[[jax.Array, PartitionSpec], jax.Array]
 ) -> nnx.State:
-    """The state with each array put as its place in the state says."""
+    """Applies `put` to each array with the sharding of its path."""
     return nnx.from_flat_state(
         (path, leaf.replace(put(leaf[...], spec_of(path, leaf[...]))))
         for path, leaf in nnx.to_flat_state(state)
@@ -150,22 +151,22 @@ def each_array(
 
 
 def gather(state: nnx.State) -> nnx.State:
-    """The state with every array on every device: what can be read in any process."""
+    """The state with every array replicated, so that any process can read it."""
     mesh = get_mesh()
     if mesh.empty:
         return state
-    everywhere = NamedSharding(mesh, EVERYWHERE)
-    gathered: nnx.State = jax.jit(unchanged, out_shardings=everywhere)(state)
+    replicated = NamedSharding(mesh, REPLICATED)
+    gathered: nnx.State = jax.jit(identity, out_shardings=replicated)(state)
     return gathered
 
 
-def unchanged(state: nnx.State) -> nnx.State:
-    """The state; one function, so that it is compiled once."""
+def identity(state: nnx.State) -> nnx.State:
+    """Returns the state; a named function is compiled once."""
     return state
 
 
 def constrain(array: jax.Array, spec: PartitionSpec) -> jax.Array:
-    """Says to the compiler how an array is divided, where there are several devices."""
+    """Constrains the sharding of an array, where there are several devices."""
     if device_count() == 1:
         return array
     constrained: jax.Array = jax.lax.with_sharding_constraint(array, spec)
@@ -173,11 +174,11 @@ def constrain(array: jax.Array, spec: PartitionSpec) -> jax.Array:
 
 
 def spec_of(path: tuple[Any, ...], array: jax.Array) -> PartitionSpec:
-    """How an array of the state is divided."""
-    if path[0] != "optimizer" or array.size < DIVIDED_FROM:
-        return EVERYWHERE
+    """The sharding of an array of the state."""
+    if path[0] != "optimizer" or array.size < SHARD_FROM:
+        return REPLICATED
     devices = get_abstract_mesh().size
     for axis, length in enumerate(array.shape):
         if length % devices == 0:
-            return PartitionSpec(*[None] * axis, BATCH)
-    return EVERYWHERE
+            return PartitionSpec(*[None] * axis, BATCH_AXIS)
+    return REPLICATED

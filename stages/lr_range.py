@@ -1,4 +1,4 @@
-"""Tries one learning rate after the other, rising, and suggests where to begin.
+"""Runs the LR range test and suggests a learning rate.
 
 Run only on request: `dvc repro extra/dvc.yaml:lr_range`.
 """
@@ -11,11 +11,11 @@ from src.runtime.stage import run_stage
 
 
 def main(params: Params) -> str:
-    """Draws the loss over the learning rate; writes it as a table too."""
+    """Writes the loss by learning rate as a table and as a picture."""
     pin_arithmetic(params)
     check_alone()
     from src.data.prepared import load_manifest
-    from src.experiments.lr_range import Range, find_range
+    from src.experiments.lr_range import LRRange, find_range
     from src.reporting.plots import draw_lr_range
     from src.storage.lineage import outputs
     from src.storage.tables import write_csv
@@ -27,13 +27,13 @@ def main(params: Params) -> str:
     data = load_train_data(manifest, params)
     found = find_range(data.train, architecture, params)
     rows = [
-        (f"{rate:.6g}", loss, smoothed)  # six digits: rates are tiny
+        (f"{rate:.6g}", loss, smoothed)  # significant digits: rates are tiny
         for rate, loss, smoothed in zip(
             *(column.tolist() for column in found), strict=True
         )
     ]
     with outputs():
-        write_csv(paths.PLOTS / "lr_range.csv", Range._fields, rows)
+        write_csv(paths.PLOTS / "lr_range.csv", LRRange._fields, rows)
         draw_lr_range(*found, found.suggestion, paths.PLOTS / "lr_range.png")
     return (
         f"{params.model}, {params.optimizer}: the loss falls fastest at lr "

@@ -1,4 +1,4 @@
-"""Trains on data/prepared and keeps the epoch that validates best.
+"""Trains on data/prepared and saves the weights of the best validation epoch.
 
 Run by `dvc repro train`; every number it uses comes from params.yaml.
 """
@@ -21,7 +21,7 @@ def main(params: Params) -> str:
     """Joins the other processes, if there are any, and trains on all devices."""
     pin_arithmetic(params)
     init_distributed()
-    # Here, not above: JAX takes a second, and a wrong parameter was answered before.
+    # Imported here: JAX takes a second, and a wrong parameter is reported before.
     from src.sharding import on_all_devices
 
     with losses_reported(), on_all_devices(params):
@@ -29,7 +29,7 @@ def main(params: Params) -> str:
 
 
 def train(params: Params) -> str:
-    """Trains; writes the best weights, what they are, the history and the metrics."""
+    """Trains; writes the best weights, their record, the history and the metrics."""
     from src import signals
     from src.data.prepared import load_manifest
     from src.models.checkpoint import save_trained, weights_of
@@ -49,16 +49,16 @@ def train(params: Params) -> str:
     architecture = choose_architecture(params, manifest)
     data = load_train_data(manifest, params)
     steps_per_epoch = count_steps(len(data.train), params.batch_size)
-    graph, state = build_state(params, architecture, steps_per_epoch)
+    graphdef, state = build_state(params, architecture, steps_per_epoch)
     name = fingerprint(params, manifest)
     check_same("".join(name))
-    check_unchanged()  # the sources that are named there are those that were imported
+    check_unchanged()  # the fingerprint names the sources that were imported
     with Resume(name, params.save_minutes) as resume:
         state, run, weights = resume.load(state) or Saved(
             broadcast_arrays(state), Progress(build_early_stopping(params)), weights={}
         )
         with ProgressBar(params.epochs, steps_per_epoch) as bar:
-            for event in fit(state, graph, data, params, run.position):
+            for event in fit(state, graphdef, data, params, run.position):
                 signals.defer()
                 if isinstance(event, SavePoint):
                     resume.keep(event, run, weights)
@@ -68,10 +68,10 @@ def train(params: Params) -> str:
                 if not isinstance(event, EpochEnd):
                     continue
                 last = event.result
-                better = run.monitor.improves(last.epoch, last.value(params.monitor))
-                if better or run.best is None:
+                run.monitor.update(last.epoch, last.value(params.monitor))
+                if run.monitor.best.epoch == last.epoch or run.best is None:
                     run.best, weights = last, weights_of(event.model)
-                stopped = run.monitor.reason or event.end or ""
+                stopped = run.monitor.reason or event.stopped or ""
                 if stopped:
                     break
 
@@ -81,7 +81,8 @@ def train(params: Params) -> str:
             with outputs():
                 record["history_sha256"] = run.history.write(best, last)
                 save_trained(weights, architecture, record)
-        broadcast(b"written")  # else the others would end well, whatever happened here
+        # Barrier: otherwise the others would exit 0 even if this write failed.
+        broadcast(b"written")
     why = "" if stopped == "epochs" else f" (stopped by {stopped})"
     why += " on the very batches it learned from" if params.overfit_batches else ""
     why += ", begun on another machine" if run.mixed else ""

@@ -1,4 +1,4 @@
-"""What is counted on the device while batches go by: sums, divided only at the end."""
+"""Metrics accumulated on the device: sums over batches, divided once at the end."""
 
 from typing import Any
 
@@ -7,14 +7,14 @@ import jax.numpy as jnp
 from flax import nnx
 
 
-class Confusion(nnx.Metric):
-    """How often each class (row) was taken for each class (column), exactly."""
+class ConfusionCounts(nnx.Metric):
+    """Exact counts by actual class (row) and predicted class (column)."""
 
     def __init__(self, classes: int) -> None:
         self.counts = nnx.metrics.MetricState(jnp.zeros((classes, classes), jnp.int32))
 
     def reset(self) -> None:
-        """Forgets what was counted."""
+        """Sets the counts to 0."""
         self.counts[...] = jnp.zeros_like(self.counts[...])
 
     def update(  # type: ignore[override]
@@ -23,14 +23,14 @@ class Confusion(nnx.Metric):
         logits: jax.Array,
         labels: jax.Array,
         mask: jax.Array,
-        **_: Any,  # noqa: ANN401 - what other metrics take
+        **_: Any,  # noqa: ANN401 - arguments of other metrics
     ) -> None:
-        """Counts a batch.
+        """Adds a batch.
 
         Args:
             logits: `[batch, classes]`.
             labels: int32 `[batch]`.
-            mask: bool `[batch]`, which examples count.
+            mask: bool `[batch]`, False for padding.
         """
         places = self.counts[...].at[labels, logits.argmax(-1)]
         self.counts[...] = places.add(mask.astype(jnp.int32))
@@ -41,7 +41,7 @@ class Confusion(nnx.Metric):
 
 
 class TopK(nnx.metrics.Average):
-    """The share of labels that are among the `k` most likely classes."""
+    """Top-k accuracy: the share of labels among the `k` most likely classes."""
 
     def __init__(self, k: int) -> None:
         super().__init__()
@@ -53,49 +53,49 @@ class TopK(nnx.metrics.Average):
         logits: jax.Array,
         labels: jax.Array,
         mask: jax.Array,
-        **_: Any,  # noqa: ANN401 - what other metrics take
+        **_: Any,  # noqa: ANN401 - arguments of other metrics
     ) -> None:
-        """Counts a batch; arguments as in `Confusion`."""
+        """Adds a batch; arguments as in `ConfusionCounts`."""
         chosen = jnp.take_along_axis(logits, labels[:, None], axis=1)
-        # Of equal ones the first counts as higher, as with `argmax`.
+        # Among equal logits the first class ranks higher, as with `argmax`.
         first = jnp.arange(logits.shape[1])[None] < labels[:, None]
         above = ((logits > chosen) | ((logits == chosen) & first)).sum(1)
         super().update(values=above < self.k, mask=mask)
 
 
 class KahanAverage(nnx.metrics.Average):
-    """An average whose float32 sum remembers what rounding took from it.
+    """A mean with Kahan summation in float32.
 
-    Without it, a small loss added to a large sum would be lost: the rows of steps.csv
-    are differences of sums. The sum is `total - rest`, in double precision.
+    The exact sum is `total - compensation`, in double precision. Rows of steps.csv are
+    differences of two sums, so rounding errors of the sums would show in them.
 
     Source: Kahan 1965, Comm. ACM 8, p. 40.
     """
 
     def __init__(self, argname: str) -> None:
         super().__init__(argname)
-        self.rest = nnx.metrics.MetricState(jnp.float32(0))
+        self.compensation = nnx.metrics.MetricState(jnp.float32(0))
 
     def reset(self) -> None:
-        """Forgets what was added."""
+        """Sets the sum to 0."""
         super().reset()
-        self.rest[...] = jnp.float32(0)
+        self.compensation[...] = jnp.float32(0)
 
     def update(  # type: ignore[override]
         self,
-        **values: Any,  # noqa: ANN401 - what other metrics take
+        **values: Any,  # noqa: ANN401 - arguments of other metrics
     ) -> None:
-        """Adds a batch: the array that the argument's name says."""
+        """Adds the array of the argument `argname`."""
         added = values[self.argname]
-        amount = added.sum() - self.rest[...]
+        amount = added.sum() - self.compensation[...]
         total = self.total[...] + amount
-        self.rest[...] = (total - self.total[...]) - amount
+        self.compensation[...] = (total - self.total[...]) - amount
         self.total[...] = total
         self.count[...] += added.size
 
 
-class TrainingMetrics(nnx.MultiMetric):
-    """Sums of loss and of right answers, with the number of examples in them."""
+class TrainAccumulators(nnx.MultiMetric):
+    """Sums of loss and of correct answers over training examples."""
 
     loss: KahanAverage
     accuracy: nnx.metrics.Accuracy
@@ -106,16 +106,16 @@ class TrainingMetrics(nnx.MultiMetric):
         )
 
 
-class ValidationMetrics(nnx.MultiMetric):
-    """All that `monitor` may name is computed from these."""
+class ValidationAccumulators(nnx.MultiMetric):
+    """Sums for every metric that `monitor` can name."""
 
     loss: nnx.metrics.Average
-    confusion: Confusion
+    confusion: ConfusionCounts
     top_k: TopK
 
     def __init__(self, classes: int, top_k: int) -> None:
         super().__init__(  # type: ignore[no-untyped-call]
             loss=nnx.metrics.Average("loss"),
-            confusion=Confusion(classes),
+            confusion=ConfusionCounts(classes),
             top_k=TopK(top_k),
         )

@@ -1,4 +1,4 @@
-"""What is said of a model: counts first, divided once, in double precision."""
+"""Metrics of a split: counts, divided once, in double precision."""
 
 import math
 from typing import Any
@@ -15,7 +15,7 @@ def test_metrics(
     class_names: list[str],
     top_k: int,
 ) -> dict[str, Any]:
-    """Everything that `metrics/test.json` says, each example counted once.
+    """All test metrics; every example counts exactly once.
 
     Args:
         log_probabilities: `[examples, classes]`.
@@ -54,15 +54,15 @@ def test_metrics(
 def confusion_matrix(
     labels: np.ndarray, predicted: np.ndarray, classes: int
 ) -> np.ndarray:
-    """How often each class (row) was taken for each class (column): int64, square."""
+    """Counts by actual class (row) and predicted class (column): int64, square."""
     pairs = labels.astype(np.int64) * classes + predicted
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
 def class_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
-    """Precision, recall and F1 of each class, 0 where they are 0 / 0.
+    """Precision, recall and F1 per class; 0 where the denominator is 0.
 
-    F1 is their harmonic mean, 2 tp / (2 tp + fp + fn).
+    F1 = 2 tp / (2 tp + fp + fn).
     """
     true = np.diag(confusion)
     predicted, actual = confusion.sum(0), confusion.sum(1)
@@ -74,9 +74,9 @@ def class_scores(confusion: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def macro_averages(confusion: np.ndarray) -> dict[str, float]:
-    """The mean over classes of precision, recall and F1: each class counts the same.
+    """Macro averages of precision, recall and F1 over classes.
 
-    A class that is neither there nor ever predicted has no score to average.
+    A class without examples and without predictions is left out.
     """
     seen = (confusion.sum(0) + confusion.sum(1)) > 0
     scores = class_scores(confusion)
@@ -84,16 +84,16 @@ def macro_averages(confusion: np.ndarray) -> dict[str, float]:
 
 
 def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
-    """The share of labels that are among the `k` classes with the highest scores."""
+    """The share of labels among the `k` classes with the highest scores."""
     chosen = scores[np.arange(len(labels)), labels]
-    # Of equal ones the first counts as higher, as with `argmax`.
+    # Among equal scores the first class ranks higher, as with `argmax`.
     first = np.arange(scores.shape[1]) < labels[:, None]
     above = ((scores > chosen[:, None]) | ((scores == chosen[:, None]) & first)).sum(1)
     return int((above < k).sum()) / len(labels)
 
 
 def wilson_interval(correct: int, count: int) -> tuple[float, float]:
-    """95 % interval of a share, honest near 0 and 1 too.
+    """95 % confidence interval of a proportion; also valid near 0 and 1.
 
     Source: Wilson 1927, J. Am. Stat. Assoc. 22, pp. 209-212.
     """
@@ -115,7 +115,7 @@ def expected_calibration_error(
         bins: equal-width bins of confidence over (0, 1].
 
     Returns:
-        A number in [0, 1], a fraction, not a percentage.
+        A fraction in [0, 1], not a percentage.
 
     Source: Guo et al. 2017, arXiv:1706.04599, eq. 3.
     """
@@ -127,5 +127,5 @@ def expected_calibration_error(
 
 
 def confidence_bins(confidence: np.ndarray, bins: int) -> np.ndarray:
-    """Which of the equal-width bins over (0, 1] each confidence lies in, from 0."""
+    """The index of each confidence among equal-width bins over (0, 1]."""
     return np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)

@@ -1,4 +1,4 @@
-"""Forward passes over a whole split, and their table."""
+"""Predictions for a whole split, and predictions.csv."""
 
 from collections.abc import Sequence
 
@@ -13,12 +13,12 @@ from src.models.build import Model
 from src.signals import raise_if_stopped
 from src.storage.tables import write_csv
 
-PREDICTIONS = ("index", "actual", "predicted", "confidence")
-BATCH = 256  # examples per forward pass: memory, not results
+PREDICTION_COLUMNS = ("index", "actual", "predicted", "confidence")
+FORWARD_BATCH = 256  # examples per forward pass; affects memory, not results
 
 
 def predict(model: Model, images: np.ndarray) -> np.ndarray:
-    """Log-probabilities, float32 `[examples, classes]`, an image a row, in order.
+    """Log-probabilities, float32 `[examples, classes]`, in the order of the images.
 
     Args:
         model: the network.
@@ -28,18 +28,19 @@ def predict(model: Model, images: np.ndarray) -> np.ndarray:
         DivergedError: a number is not finite.
     """
     batches = []
-    for start in range(0, len(images), BATCH):
+    for start in range(0, len(images), FORWARD_BATCH):
         raise_if_stopped()
-        batch = images[start : start + BATCH]
-        # Filled up, so that one compilation serves all; the filling is cut off again.
-        full = np.zeros((BATCH, *images.shape[1:]), np.uint8)
-        full[: len(batch)] = batch
-        batches.append(np.asarray(forward(model, jnp.asarray(full)))[: len(batch)])
+        batch = images[start : start + FORWARD_BATCH]
+        # Padded to one size, so that it compiles once.
+        padded = np.zeros((FORWARD_BATCH, *images.shape[1:]), np.uint8)
+        padded[: len(batch)] = batch
+        batches.append(np.asarray(forward(model, jnp.asarray(padded)))[: len(batch)])
     log_probabilities = np.concatenate(batches)
-    if not np.isfinite(log_probabilities).all():
+    invalid = np.count_nonzero(~np.isfinite(log_probabilities))
+    if invalid:
         raise DivergedError(
-            "expected finite log-probabilities, found others: the weights are useless. "
-            "Train the network anew with a lower lr."
+            f"log-probabilities: expected finite numbers, found {invalid} that are "
+            "not. Train again with a lower lr."
         )
     return log_probabilities
 
@@ -61,4 +62,4 @@ def write_predictions(
             zip(labels, predicted, probabilities, strict=True)
         )
     ]
-    write_csv(paths.PREDICTIONS, PREDICTIONS, rows)
+    write_csv(paths.PREDICTIONS, PREDICTION_COLUMNS, rows)

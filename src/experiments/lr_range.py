@@ -1,7 +1,7 @@
-"""The LR range test: how the loss goes while the learning rate grows at every step.
+"""The LR range test: the loss while the learning rate grows at every step.
 
 Source: Smith 2017, arXiv:1506.01186, section 3.3; exponential growth and the smoothed
-loss as Howard and Gugger have them (fastai, `lr_find`).
+loss as in fastai's `lr_find`.
 """
 
 import math
@@ -16,16 +16,16 @@ from src.errors import DivergedError
 from src.models.architecture import Architecture
 from src.signals import raise_if_stopped
 from src.training.batches import BatchSource
-from src.training.chunk import ChunkResult, run_chunk
+from src.training.chunk import ChunkResult, ChunkSpan, run_chunk
 from src.training.data import count_steps, epoch_order
-from src.training.state import STEPS, build_state, seed_key
+from src.training.state import STEP_STREAM, build_state, seed_key
 
-SMOOTHING = 0.9  # share of the running mean of the losses that a step keeps
-TOO_FAR = 4  # times the lowest loss: there is nothing more to learn
+SMOOTHING = 0.9  # decay of the running mean of the losses
+STOP_RATIO = 4  # stops once the loss is this many times the lowest
 
 
-class Range(NamedTuple):
-    """A value for each step that was taken."""
+class LRRange(NamedTuple):
+    """The curve: a value per step."""
 
     rates: np.ndarray
     losses: np.ndarray  # of the batches, nats
@@ -33,29 +33,31 @@ class Range(NamedTuple):
 
     @property
     def suggestion(self) -> float:
-        """The rate at which the smoothed loss falls fastest, before it is lowest.
+        """The rate at which the smoothed loss falls fastest on a log scale.
 
-        Fastest per factor of the rate, not per difference. A peak of a schedule can be
-        two or three times higher.
+        Rates beyond the lowest loss are ignored. The peak of a schedule can be two or
+        three times higher.
         """
         lowest = max(int(self.smoothed.argmin()), 1)
         slopes = np.gradient(self.smoothed, np.log(self.rates))
         return float(self.rates[int(slopes[: lowest + 1].argmin())])
 
 
-def find_range(split: BatchSource, architecture: Architecture, params: Params) -> Range:
+def find_range(
+    split: BatchSource, architecture: Architecture, params: Params
+) -> LRRange:
     """Trains on `lr_range_steps` batches, from `lr_range_low` up to `lr_range_high`.
 
-    Ends early where the loss has left all hope. Like training but for the schedule,
-    and in float32 throughout.
+    Stops early where the loss explodes. Trains as the pipeline does, except for the
+    schedule, and always in float32.
 
     Args:
         split: the training examples.
-        architecture: of the network.
-        params: the run's.
+        architecture: of the model.
+        params: the parameters of the run.
 
     Raises:
-        ParameterError: a batch is larger than the split.
+        ParameterError: the batch size is larger than the split.
         DivergedError: the first losses are not finite.
     """
     rates: list[float] = []
@@ -69,23 +71,23 @@ def find_range(split: BatchSource, architecture: Architecture, params: Params) -
         rates.append(rate)
         losses.append(loss)
         smoothed.append(mean / (1 - SMOOTHING ** len(losses)))
-        if smoothed[-1] > TOO_FAR * min(smoothed):
+        if smoothed[-1] > STOP_RATIO * min(smoothed):
             break
     if len(rates) < 3:
         raise DivergedError(
             f"step {len(rates) + 1}: expected finite losses at the lowest rates, found "
-            f"others at {params.lr_range_low:g}. Lower lr_range_low."
+            f"{loss:g} at {rate:g}. Lower lr_range_low."
         )
-    return Range(np.array(rates), np.array(losses), np.array(smoothed))
+    return LRRange(np.array(rates), np.array(losses), np.array(smoothed))
 
 
 def rising_losses(
     split: BatchSource, architecture: Architecture, params: Params
 ) -> Iterator[tuple[float, float]]:
-    """Trains a step at a time; the rate and the loss of each.
+    """Trains step by step; yields the learning rate and the loss of each.
 
     Raises:
-        ParameterError: a batch is larger than the split.
+        ParameterError: the batch size is larger than the split.
     """
     growing = {
         "schedule": "exponential",
@@ -98,7 +100,7 @@ def rising_losses(
     }
     steps = params.lr_range_steps
     rising = params.model_copy(update=growing)
-    graph, state = build_state(rising, architecture, steps - 1)
+    graphdef, state = build_state(rising, architecture, steps - 1)
     count = len(split)
     epochs = -(-steps // count_steps(count, params.batch_size))
     orders = [
@@ -107,13 +109,17 @@ def rising_losses(
     ]
     blocks = split.blocks(np.concatenate(orders)[:steps])
     block = next(blocks)
-    key = seed_key(params.seed, STEPS)
+    key = seed_key(params.seed, STEP_STREAM)
     for step in range(steps):
         if step == block.stop:
             block = next(blocks)
         state, result = run_chunk(
-            *(state, block.examples, block.rows, step, step + 1, 0, key),
-            graph=graph,
+            state,
+            block.examples,
+            block.batch_indices,
+            ChunkSpan(step, step + 1, row_end=steps, steps_before=0),
+            key,
+            graphdef=graphdef,
             params=rising,
         )
         chunk: ChunkResult = jax.device_get(result)

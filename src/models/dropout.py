@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from src.sharding import BATCH, within_device
+from src.sharding import BATCH_AXIS, within_device
 
 
 class Dropout(nnx.Dropout):
@@ -22,9 +22,11 @@ class Dropout(nnx.Dropout):
         if deterministic or not within_device():
             return super().__call__(inputs, deterministic=deterministic, rngs=rngs)
         own = inputs.shape[0]
-        ones = jnp.ones((own * lax.axis_size(BATCH), *inputs.shape[1:]), inputs.dtype)
+        ones = jnp.ones(
+            (own * lax.axis_size(BATCH_AXIS), *inputs.shape[1:]), inputs.dtype
+        )
         factors = super().__call__(ones, deterministic=deterministic, rngs=rngs)
-        start = lax.axis_index(BATCH) * own
+        start = lax.axis_index(BATCH_AXIS) * own
         factors = lax.dynamic_slice_in_dim(factors, start, own)
         # Not the product alone: an infinity that is dropped becomes 0 too.
         return jnp.where(factors == 0, 0, inputs * factors)

@@ -140,7 +140,7 @@ class Resume:
         now = arrays_of(state)  # in each: it may be computed by all
         if not is_main_process():
             return
-        trained = (now[name] for name in now if name.startswith(("model.", "average.")))
+        trained = (now[name] for name in now if name.startswith(("model.", "ema.")))
         if all(np.isfinite(array).all() for array in trained):
             self.saves.add(now, progress, weights)
 
@@ -165,7 +165,11 @@ class Resume:
         if not saved:
             folder, content, saved = self.latest_elsewhere(template)
         if saved and (where := saved.progress.position):
-            after = f", after {where.taken} of its steps" if where.taken else ""
+            after = (
+                f", after {where.step_in_epoch} of its steps"
+                if where.step_in_epoch
+                else ""
+            )
             mixed = (
                 f", from {folder}: begun on another machine, or with other devices, "
                 "processes or threads, so the last bits will be others. To train anew, "

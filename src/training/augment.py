@@ -1,4 +1,4 @@
-"""Training images, changed at random: a pure function of the images and a key."""
+"""Data augmentation: a pure function of the images and a key."""
 
 import jax
 import jax.numpy as jnp
@@ -9,18 +9,18 @@ from src.data.examples import Batch, Examples
 
 
 def augment(examples: Examples, key: jax.Array, params: Params) -> Batch:
-    """Each image changed in every way that `augment` names, in the order of the list.
+    """Applies the augmentations that `augment` lists, in the order of the list.
 
     Args:
-        examples: of one step.
-        key: of this step; each change draws from its own part of it.
-        params: which changes, and how strong.
+        examples: the batch of one step.
+        key: the key of the step; each augmentation folds its own number into it.
+        params: which augmentations, and how strong.
     """
     batch = Batch(*examples)
     flip_key, shift_key, rotation_key, cutout_key, mixup_key = (
         jax.random.fold_in(key, stream) for stream in range(5)
     )
-    # Who asks for batches to overfit wants them as they are.
+    # Overfitting a few batches is a check of the model: it needs fixed images.
     for name in () if params.overfit_batches else params.augment:
         images = batch.images
         match name:
@@ -41,16 +41,13 @@ def augment(examples: Examples, key: jax.Array, params: Params) -> Batch:
 
 
 def flip(images: jax.Array, key: jax.Array) -> jax.Array:
-    """Left and right exchanged, in half of the images."""
+    """Flips half of the images left to right."""
     chosen = jax.random.bernoulli(key, shape=(images.shape[0], 1, 1, 1))
     return jnp.where(chosen, images[:, :, ::-1], images)
 
 
 def shift(images: jax.Array, key: jax.Array, pixels: int) -> jax.Array:
-    """Moved up or down, and left or right, by up to `pixels` each.
-
-    What comes in at the edge is black.
-    """
+    """Shifts each image by up to `pixels` in both directions; fills with black."""
     batch, height, width, _ = images.shape
     edge = (pixels, pixels)
     padded = jnp.pad(images, ((0, 0), edge, edge, (0, 0)))
@@ -61,15 +58,15 @@ def shift(images: jax.Array, key: jax.Array, pixels: int) -> jax.Array:
     def look_up(image: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
         return image[rows[:, None], columns]
 
-    # Not by an index of the batch: each device would be sent the others' images.
+    # vmap, not indexing by batch: indexing would gather images across devices.
     moved: jax.Array = jax.vmap(look_up)(padded, rows, columns)
     return moved
 
 
 def rotate(images: jax.Array, key: jax.Array, degrees: float) -> jax.Array:
-    """Turned about the middle by up to `degrees` either way, pixels interpolated.
+    """Rotates each image about its centre by up to `degrees` either way.
 
-    What comes in at the edge is black.
+    Interpolates linearly and fills with black.
     """
     batch, height, width, _ = images.shape
     angles = jnp.deg2rad(jax.random.uniform(key, (batch,), minval=-1) * degrees)
@@ -94,7 +91,7 @@ def rotate(images: jax.Array, key: jax.Array, degrees: float) -> jax.Array:
 
 
 def cut_out(images: jax.Array, key: jax.Array, pixels: int) -> jax.Array:
-    """A square of `pixels` a side made black, its middle anywhere in the image.
+    """Blackens a square of `pixels` a side, centred anywhere in the image.
 
     Source: DeVries and Taylor 2017, arXiv:1708.04552.
     """
@@ -110,11 +107,11 @@ def cut_out(images: jax.Array, key: jax.Array, pixels: int) -> jax.Array:
 
 
 def mix_up(batch: Batch, key: jax.Array, alpha: float) -> Batch:
-    """Each image mixed with its neighbour in the batch, and so is its loss.
+    """Mixes each image and its loss with its neighbour in the batch.
 
-    The batch was shuffled, so a neighbour is a random example. All share one draw from
-    Beta(alpha, alpha); the larger part is the image's own, so that accuracy means
-    something.
+    The batch is shuffled, so a neighbour is a random example. The whole batch shares
+    one draw from Beta(alpha, alpha). The image itself gets the larger share, so that
+    training accuracy stays meaningful.
 
     Source: Zhang et al. 2018, arXiv:1710.09412, eq. 1.
     """

@@ -1,8 +1,7 @@
-"""Batches on the device, in the order that is asked for.
+"""Batches on the device, in a given order.
 
-A split that fits lies there whole. A larger one stays on disk: while the device
-computes, a thread reads the next batches and copies them there. Either way a batch has
-the same bits.
+A split that fits stays on the device. A larger one stays on disk: a thread reads and
+uploads the next batches while the device computes. Both give the same bits.
 """
 
 import math
@@ -17,40 +16,44 @@ from jax.sharding import get_mesh
 from src.config.params import Params
 from src.data.examples import Examples
 from src.runtime import processes
-from src.sharding import device_put, local_slice, on_mesh, place_batches
+from src.sharding import device_put, local_slice, on_mesh, put_batches
 
-PREFETCH_BYTES = 32 << 20  # bytes of images that are gathered at a time
-# What a split may take: a quarter of the device's memory where it has its own. On CPU a
-# copy gains little over the page cache, which holds the same bytes.
-SHARE_OF_DEVICE, ON_CPU = 0.25, 256 << 20
+PREFETCH_BYTES = 32 << 20  # image bytes per block
+DEVICE_FRACTION = 0.25  # of the device's memory that one split may take
+# On CPU a copy gains little over the page cache, which holds the same bytes.
+CPU_BYTES = 256 << 20
 
 
 class BatchBlock(NamedTuple):
-    """Some batches: batch `n` has the images `examples.images[rows[n]]`."""
+    """Consecutive batches: batch `n` is `examples.images[batch_indices[n]]`.
+
+    A resident split gives one block with a row of indices per batch. A streamed split
+    gives several blocks of whole batches with one index per batch.
+    """
 
     examples: Examples  # `[examples, ...]`, or `[batches, batch, ...]`
-    rows: jax.Array  # int32 `[batches of the order, batch]`, or `[batches]`
-    start: int  # its first batch
-    stop: int  # the batch before which it ends
+    batch_indices: jax.Array  # int32 `[batches of the order, batch]`, or `[batches]`
+    start: int  # the first batch
+    stop: int  # the batch after the last one
 
 
 class BatchSource(Protocol):
-    """The examples of a split, to be asked for in any order."""
+    """A split whose examples can be read in any order."""
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of examples."""
 
     def blocks(self, order: np.ndarray, first: int = 0) -> Iterator[BatchBlock]:
-        """The batches of an order, one after the other.
+        """Yields the batches of an order.
 
         Args:
-            order: int32 `[batches, batch]`, the examples of each.
-            first: the batch to begin with.
+            order: int32 `[batches, batch]`, the examples of each batch.
+            first: the batch to start from.
         """
 
 
 class DeviceBatches:
-    """A split that lies on the device."""
+    """A split that is resident on the device."""
 
     def __init__(self, split: Examples) -> None:
         self.examples = Examples(*map(device_put, split))
@@ -59,12 +62,12 @@ class DeviceBatches:
         return len(self.examples.labels)
 
     def blocks(self, order: np.ndarray, first: int = 0) -> Iterator[BatchBlock]:
-        """All batches at once."""
+        """Yields all batches as one block."""
         yield BatchBlock(self.examples, device_put(order), first, len(order))
 
 
 class StreamedBatches:
-    """A split that stays where it is; a process reads its share of each batch alone."""
+    """A split that is read from disk; each process reads only its own rows."""
 
     def __init__(self, split: Examples) -> None:
         self.images, self.labels = split
@@ -73,55 +76,54 @@ class StreamedBatches:
         return len(self.labels)
 
     def blocks(self, order: np.ndarray, first: int = 0) -> Iterator[BatchBlock]:
-        """Blocks of about `PREFETCH_BYTES`; the next one is read in a thread."""
+        """Yields blocks of about `PREFETCH_BYTES`; a thread reads the next block."""
         batches, batch = order.shape
-        image = math.prod(self.images.shape[1:])
-        size = min(max(PREFETCH_BYTES // (batch * image), 1), batches)
-        rows = device_put(np.arange(batches, dtype=np.int32) % size)
+        image_bytes = math.prod(self.images.shape[1:])
+        size = min(max(PREFETCH_BYTES // (batch * image_bytes), 1), batches)
+        indices = device_put(np.arange(batches, dtype=np.int32) % size)
         mesh = get_mesh()
 
-        def gather(start: int) -> Examples:
-            with on_mesh(mesh):
-                return self.gather(order, start, size)
+        def read(start: int) -> Examples:
+            with on_mesh(mesh):  # a thread has no mesh of its own
+                return self.read(order, start, size)
 
         starts = range(first // size * size, batches, size)
         with ThreadPoolExecutor(1) as thread:
-            ahead = thread.submit(gather, starts[0])
+            upcoming = thread.submit(read, starts[0])
             for start in starts:
-                examples = ahead.result()
+                examples = upcoming.result()
                 if start + size < batches:
-                    ahead = thread.submit(gather, start + size)
+                    upcoming = thread.submit(read, start + size)
                 stop = min(start + size, batches)
-                yield BatchBlock(examples, rows, max(start, first), stop)
+                yield BatchBlock(examples, indices, max(start, first), stop)
 
-    def gather(self, order: np.ndarray, start: int, size: int) -> Examples:
-        """The batches from `start` on, on the device: `[size, batch, ...]`.
+    def read(self, order: np.ndarray, start: int, size: int) -> Examples:
+        """Reads `size` batches from `start` on, to the device: `[size, batch, ...]`.
 
-        Where the order ends sooner, its last batch is repeated: all blocks are of one
-        size, so that one compilation serves all.
+        The last batch is repeated where the order ends: equal sizes compile once.
         """
-        wanted = order[np.minimum(np.arange(start, start + size), len(order) - 1)]
-        own = wanted[:, local_slice(order.shape[1])]
+        batches = order[np.minimum(np.arange(start, start + size), len(order) - 1)]
+        own = batches[:, local_slice(order.shape[1])]
         images = self.images[own.reshape(-1)]
         return Examples(
-            place_batches(images.reshape(*own.shape, *images.shape[1:])),
-            device_put(self.labels[wanted]),
+            put_batches(images.reshape(*own.shape, *images.shape[1:])),
+            device_put(self.labels[batches]),
         )
 
 
 def build_batches(split: Examples, params: Params) -> BatchSource:
-    """A split on the device if it fits there, else from where it lies."""
+    """Resident batches if the split fits on the device, else streamed ones."""
     size = math.prod(split.images.shape)
     limit = params.resident_megabytes
-    fits = size <= (room() if limit is None else limit * 10**6)
-    # With several processes each reads its own share alone.
+    fits = size <= (device_budget() if limit is None else limit * 10**6)
+    # Several processes stream: each reads only its own rows.
     if not (fits and processes.is_single_process()):
         return StreamedBatches(split)
     return DeviceBatches(Examples(split.images[:], split.labels))
 
 
-def room() -> float:
-    """How many bytes of images the device takes."""
+def device_budget() -> float:
+    """Bytes of images that the device may hold for one split."""
     device = jax.devices()[0]
     memory = None if device.platform == "cpu" else device.memory_stats()
-    return SHARE_OF_DEVICE * memory["bytes_limit"] if memory else ON_CPU
+    return DEVICE_FRACTION * memory["bytes_limit"] if memory else CPU_BYTES

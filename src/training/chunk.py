@@ -1,8 +1,8 @@
-"""The four beats, and the compiled chunk that plays them.
+"""The compiled loop over many training steps.
 
-Calling a compiled step from Python costs a millisecond a time, more than a step of a
-small network. So the data lies on the device, and a compiled loop takes many steps; in
-between, Python logs, judges and stops.
+A jitted step called from Python costs about a millisecond per call, which is more than
+a whole step of a small network. So the data stays on the device and one compiled loop
+takes a chunk of steps. Between chunks Python logs, saves and stops.
 """
 
 from functools import partial
@@ -15,145 +15,159 @@ from flax import nnx
 
 from src.config.params import Params
 from src.data.examples import Examples
-from src.evaluation.accumulators import TrainingMetrics
 from src.sharding import constrain_state
 from src.training.ema import update_ema
 from src.training.optimizer import learning_rate
-from src.training.state import Graph, TrainState
+from src.training.state import TrainGraph, TrainState
 from src.training.step import step_batch, train_step
 
 
+class ChunkSpan(NamedTuple):
+    """The steps of a chunk, counted from 0 within the epoch."""
+
+    start: int  # the first step
+    stop: int  # the step before which the chunk ends, > start
+    row_end: int  # where the current row of steps.csv ends, >= stop
+    steps_before: int  # steps of the epochs before
+
+
 class MetricSums(NamedTuple):
-    """What the training metrics have added up."""
+    """Sums of the training metrics since the epoch began."""
 
     loss: jax.Array  # float32 (), nats
-    rest: jax.Array  # float32 (), what rounding added to `loss`: to be taken off it
+    compensation: jax.Array  # float32 (); the exact sum is loss - compensation
     correct: jax.Array  # float32 (), a whole number
-    examples: jax.Array  # int32 (), how many
+    examples: jax.Array  # int32 ()
 
 
 class SkippedSteps(NamedTuple):
-    """What a guard remembers."""
+    """Steps that were skipped because a loss or gradient was not finite."""
 
-    total: jax.Array  # int32 (), skipped steps since training began
-    steps: jax.Array  # int32 [64], the latest of them, in a circle
-    scale: jax.Array  # float32 (), of the loss
+    total: jax.Array  # int32 (), since training began
+    steps: jax.Array  # int32 [64], the latest step numbers, a ring buffer
+    scale: jax.Array  # float32 (), the loss scale
 
 
 class ChunkResult(NamedTuple):
-    """What is known when a chunk of steps ends."""
+    """What Python learns when a chunk ends."""
 
-    sums: MetricSums  # since the epoch began
+    sums: MetricSums
     steps: jax.Array  # int32 (), steps of this epoch taken
     lr: jax.Array  # float32 (), of the last step
     loss: jax.Array  # float32 (), of the last step
-    gradient_norm: jax.Array  # float32 (), before clipping; 0 within a row of steps.csv
-    lost: jax.Array  # bool (), whether to go on is hopeless
-    skips: SkippedSteps | None  # where a guard was asked for
+    grad_norm: jax.Array  # float32 (), before clipping; 0 within a row of steps.csv
+    diverged: jax.Array  # bool (), training cannot recover
+    skips: SkippedSteps | None  # None without a loss scaler
 
 
 class Carry(NamedTuple):
-    """What goes from step to step of a chunk."""
+    """The loop variables of a chunk."""
 
-    position: jax.Array  # of the next step in the epoch
+    step_in_epoch: jax.Array  # int32 (), the next step
     state: nnx.State
     loss: jax.Array
-    norm: jax.Array
-    lost: jax.Array
+    grad_norm: jax.Array
+    diverged: jax.Array
 
 
-@partial(jax.jit, static_argnames=("graph", "params"), donate_argnames="state")
+@partial(jax.jit, static_argnames=("graphdef", "params"), donate_argnames="state")
 def run_chunk(
     state: nnx.State,
     split: Examples,
-    rows: jax.Array,
-    start: int,
-    stop: int,
-    done: int,
+    batch_indices: jax.Array,
+    span: ChunkSpan,
     key: jax.Array,
     *,
-    graph: Graph,
+    graphdef: TrainGraph,
     params: Params,
 ) -> tuple[nnx.State, ChunkResult]:
-    """Takes the steps `start` to `stop` of an epoch; compiles once for all of them.
+    """Takes the steps of `span`; compiles once for every span.
 
-    Ends early, after a step whose loss was not finite or that was one too many of such.
+    Stops early after a step that diverged.
 
     Args:
-        state: consumed: its buffers become the result's.
-        split: the training examples, on the device.
-        rows: int32 `[steps, ...]`, where in `split` each step of the epoch finds its
-            batch: see `BatchBlock`.
-        start: the first step.
-        stop: the step before which to end, above `start`.
-        done: steps of the epochs before.
-        key: of all steps; each folds its number into it.
-        graph: of the `TrainState`.
-        params: the run's.
+        state: of the `TrainState`; donated: its buffers are reused for the result.
+        split: the training examples on the device.
+        batch_indices: int32 `[steps, ...]`, one row per step: see `BatchBlock`.
+        span: which steps.
+        key: the key of all steps; each step folds its number into it.
+        graphdef: of the `TrainState`.
+        params: the parameters of the run.
     """
-    # Clipping would hide a gradient that is not finite; else the next loss shows it.
-    clips = params.clip_norm is not None or params.clip_value is not None
-    watched = clips or params.on_nan == "skip" or params.precision == "float16"
 
     def body(carry: Carry) -> Carry:
-        # Copied: the parts change in place, and a guard may want the old ones back.
-        parts = nnx.merge(graph, carry.state, copy=True)
-        number = done + carry.position  # steps before this one
-        step_key = jax.random.fold_in(key, number)
-        batch = step_batch(split, rows[carry.position], step_key, params)
-        loss, gradient = train_step(parts, batch, step_key, params)
-        if parts.average is not None:
-            update_ema(parts.average, parts.model, params.ema_decay, number + 1)
-        # A pass over all gradients: only where a row of steps.csv ends. Not at `stop`:
-        # where a chunk ends must not decide whether a run goes on.
-        after = carry.position + 1
-        row_ends = (after % params.log_every == 0) | (after == len(rows))
-        last = number + 1 == (params.max_steps or 0)
-        seen = watched | row_ends | last | ~jnp.isfinite(loss)
-        norm = jax.lax.cond(seen, optax.tree.norm, lambda _: jnp.float32(0), gradient)
+        # Copied: the step updates objects in place; a skipped step restores the state.
+        train_state = nnx.merge(graphdef, carry.state, copy=True)
+        step = span.steps_before + carry.step_in_epoch  # steps taken so far
+        step_key = jax.random.fold_in(key, step)
+        indices = batch_indices[carry.step_in_epoch]
+        batch = step_batch(split, indices, step_key, params)
+        loss, grads = train_step(train_state, batch, step_key, params)
+        if train_state.ema is not None:
+            update_ema(train_state.ema, train_state.model, params.ema_decay, step + 1)
+        step_in_epoch = carry.step_in_epoch + 1
+        ends_row = step_in_epoch == span.row_end
+        norm = norm_if_needed(grads, loss, ends_row, params)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-        lost = ~finite
-        if parts.guard is not None:
-            kept = where_state(finite, nnx.state(parts), carry.state)
-            parts = nnx.merge(graph, kept)
-            parts.guard.note(finite, number + 1)
-            lost = parts.guard.lost
-        return Carry(after, constrain_state(nnx.state(parts)), loss, norm, lost)
+        diverged = ~finite
+        if train_state.loss_scaler is not None:
+            kept = where_state(finite, nnx.state(train_state), carry.state)
+            train_state = nnx.merge(graphdef, kept)
+            train_state.loss_scaler.update(finite, step + 1)
+            diverged = train_state.loss_scaler.diverged
+        state = constrain_state(nnx.state(train_state))
+        return Carry(step_in_epoch, state, loss, norm, diverged)
 
     def unfinished(carry: Carry) -> jax.Array:
-        return (carry.position < stop) & ~carry.lost
+        return (carry.step_in_epoch < span.stop) & ~carry.diverged
 
     zero = jnp.float32(0)
-    first = Carry(jnp.int32(start), state, zero, zero, jnp.bool(False))
+    first = Carry(jnp.int32(span.start), state, zero, zero, jnp.bool(False))
     last = jax.lax.while_loop(unfinished, body, first)
-    parts = nnx.merge(graph, last.state)
-    return last.state, ChunkResult(
-        sums=sums_of(parts.metrics),
-        steps=last.position,
-        lr=learning_rate(parts.optimizer)[...],
-        loss=last.loss,
-        gradient_norm=last.norm,
-        lost=last.lost,
-        skips=skips_of(parts),
+    return last.state, chunk_result(nnx.merge(graphdef, last.state), last)
+
+
+def norm_if_needed(
+    grads: nnx.State, loss: jax.Array, ends_row: jax.Array, params: Params
+) -> jax.Array:
+    """Global norm of the gradients where it is logged or checked, 0 elsewhere.
+
+    The norm costs a pass over all gradients. Clipping would hide a gradient that is not
+    finite, so it is always checked then; without clipping the next loss shows it.
+    Chunk boundaries depend on timing, so they must not affect divergence checks.
+    """
+    clips = params.clip_norm is not None or params.clip_value is not None
+    always = clips or params.on_nan == "skip" or params.precision == "float16"
+    needed = always | ends_row | ~jnp.isfinite(loss)
+    norm: jax.Array = jax.lax.cond(
+        needed, optax.tree.norm, lambda _: jnp.float32(0), grads
     )
+    return norm
 
 
-def where_state(first: jax.Array, one: nnx.State, other: nnx.State) -> nnx.State:
-    """`one` where `first` is true, else `other`."""
-    chosen: nnx.State = jax.tree.map(partial(jnp.where, first), one, other)
+def where_state(condition: jax.Array, one: nnx.State, other: nnx.State) -> nnx.State:
+    """`one` where `condition` is true, else `other`."""
+    chosen: nnx.State = jax.tree.map(partial(jnp.where, condition), one, other)
     return chosen
 
 
-def sums_of(metrics: TrainingMetrics) -> MetricSums:
-    """The numbers behind the metrics' means."""
-    loss, accuracy = metrics.loss, metrics.accuracy
-    total, rest = loss.total[...], loss.rest[...]
-    return MetricSums(total, rest, accuracy.total[...], loss.count[...])
-
-
-def skips_of(parts: TrainState) -> SkippedSteps | None:
-    """What the guard remembers, if there is one."""
-    if parts.guard is None:
-        return None
-    guard = parts.guard
-    return SkippedSteps(guard.skipped[...], guard.steps[...], guard.scale[...])
+def chunk_result(train_state: TrainState, last: Carry) -> ChunkResult:
+    """The numbers that Python needs after the last step of a chunk."""
+    loss, accuracy = train_state.metrics.loss, train_state.metrics.accuracy
+    scaler = train_state.loss_scaler
+    return ChunkResult(
+        sums=MetricSums(
+            loss.total[...],
+            loss.compensation[...],
+            accuracy.total[...],
+            loss.count[...],
+        ),
+        steps=last.step_in_epoch,
+        lr=learning_rate(train_state.optimizer)[...],
+        loss=last.loss,
+        grad_norm=last.grad_norm,
+        diverged=last.diverged,
+        skips=None
+        if scaler is None
+        else SkippedSteps(scaler.skipped[...], scaler.steps[...], scaler.scale[...]),
+    )

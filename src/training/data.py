@@ -1,4 +1,4 @@
-"""What training sees of the prepared data, and in which order."""
+"""The data of training: which examples it sees, and in which order."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from src.data.prepared import Manifest, open_split
 from src.errors import ParameterError
 from src.training.batches import BatchSource, build_batches
 
-SHUFFLE, SUBSET = 3, 4  # streams of the seed: the order of epochs, a choice of examples
+SHUFFLE_STREAM, SUBSET_STREAM = 3, 4  # streams of the seed: epoch order; a subset
 
 
 @dataclass(frozen=True)
@@ -23,30 +23,31 @@ class TrainData:
 
 
 def load_train_data(manifest: Manifest, params: Params) -> TrainData:
-    """Brings the two splits to the device as uint8, or opens what does not fit there.
+    """Loads both splits as uint8 onto the device, or opens them for streaming.
 
-    With `limit_examples` less of train; with `overfit_batches` the same few examples
-    twice.
+    `limit_examples` selects a subset of train. `overfit_batches` trains and validates
+    on the same few examples.
 
     Raises:
         DataError: a split is missing, changed or malformed.
     """
     train, validation = (open_split(name, manifest) for name in ("train", "validation"))
     if params.limit_examples or params.overfit_batches:
-        rng = np.random.default_rng((params.seed, SUBSET))
-        rows = rng.permutation(len(train.labels))[: params.limit_examples]
+        rng = np.random.default_rng((params.seed, SUBSET_STREAM))
+        subset = rng.permutation(len(train.labels))[: params.limit_examples]
         if params.overfit_batches:
-            rows = rows[: params.overfit_batches * params.batch_size]
-        train = select(train, np.sort(rows))
+            subset = subset[: params.overfit_batches * params.batch_size]
+        train = select(train, np.sort(subset))
         validation = train if params.overfit_batches else validation
-    classes = len(manifest.class_names)
     return TrainData(
-        build_batches(train, params), build_batches(validation, params), classes
+        train=build_batches(train, params),
+        validation=build_batches(validation, params),
+        classes=len(manifest.class_names),
     )
 
 
 def count_steps(examples: int, batch_size: int) -> int:
-    """Steps per epoch: whole batches; what is left over waits for another shuffle.
+    """Steps per epoch: whole batches only; each epoch leaves out other examples.
 
     Raises:
         ParameterError: there is no whole batch.
@@ -54,7 +55,7 @@ def count_steps(examples: int, batch_size: int) -> int:
     if batch_size > examples:
         raise ParameterError(
             f"params.yaml: batch_size: expected at most the {examples} training "
-            f"examples, got {batch_size}. Use {examples} or less."
+            f"examples, found {batch_size}. Use {examples} or less."
         )
     return examples // batch_size
 
@@ -62,8 +63,9 @@ def count_steps(examples: int, batch_size: int) -> int:
 def epoch_order(examples: int, batch_size: int, seed: int, epoch: int) -> np.ndarray:
     """The examples of each step of an epoch: int32 `[steps, batch]`, none twice.
 
-    A function of its arguments alone: no epoch needs the ones before it.
+    A pure function of its arguments: a resumed run does not replay earlier epochs.
     """
-    order = np.random.default_rng((seed, SHUFFLE, epoch)).permutation(examples)
+    rng = np.random.default_rng((seed, SHUFFLE_STREAM, epoch))
     steps = examples // batch_size
-    return order[: steps * batch_size].reshape(steps, batch_size).astype(np.int32)
+    order = rng.permutation(examples)[: steps * batch_size]
+    return order.reshape(steps, batch_size).astype(np.int32)

@@ -1,8 +1,8 @@
-"""What `debug: true` adds: the layers, their health, and where a NaN comes from.
+"""`debug: true`: prints the layers and their health, and finds the first NaN.
 
-The chunks are the same compiled ones, so a run goes wrong here exactly as it did
-without `debug`. The chunk that went wrong is then played again from a copy of its first
-state, one step at a time, and the last good step once more operation by operation.
+Debugging runs the same compiled chunks, so a run diverges exactly as without `debug`.
+The chunk that diverged is then replayed step by step from a copy of its first state,
+and the last finite step once more operation by operation.
 """
 
 import traceback
@@ -17,145 +17,170 @@ from src.config.params import Params
 from src.data.examples import Batch, Examples
 from src.errors import DivergedError
 from src.models.build import Model
-from src.training.chunk import ChunkResult, run_chunk
+from src.training.chunk import ChunkResult, ChunkSpan, run_chunk
 from src.training.losses import cross_entropy
-from src.training.state import Graph
+from src.training.state import TrainGraph, TrainState
 from src.training.step import step_batch, train_step
 
-SOURCES = Path(__file__).parents[1]
+PACKAGE = Path(__file__).parents[1]
 
 
 def run_chunk_watched(
     state: nnx.State,
     split: Examples,
-    rows: jax.Array,
-    start: int,
-    stop: int,
-    done: int,
+    batch_indices: jax.Array,
+    span: ChunkSpan,
     key: jax.Array,
     *,
-    graph: Graph,
+    graphdef: TrainGraph,
     params: Params,
 ) -> tuple[nnx.State, ChunkResult]:
-    """`run_chunk`, with the same bits; prints how the layers are after it.
+    """`run_chunk` with the same bits; prints the health of every layer after it.
 
     Raises:
-        DivergedError: a step went wrong, and this operation gave the first NaN. What
-            overflows without one is left to the caller.
+        DivergedError: a step gave a NaN; names the operation. An overflow without a NaN
+            is left to the caller.
     """
-
-    def run(state: nnx.State, start: int, stop: int) -> tuple[nnx.State, ChunkResult]:
-        return run_chunk(
-            *(copied(state), split, rows, start, stop, done, key),
-            graph=graph,
-            params=params,
-        )
-
-    def health(state: nnx.State, step: int) -> tuple[Batch, jax.Array]:
-        step_key = jax.random.fold_in(key, done + step)
-        batch = step_batch(split, rows[step], step_key, params)
-        print(described_health(nnx.merge(graph, state).model, batch))  # noqa: T201
-        return batch, step_key
-
-    if done == start == 0:
-        print(described_layers(nnx.merge(graph, state).model, split))  # noqa: T201
-    after, chunk = run(state, start, stop)
-    if not went_wrong(chunk, graph, state, params):
-        print(f"after step {done + stop}:")  # noqa: T201
-        health(after, stop - 1)
-        return after, chunk
-    latest: list[tuple[int, nnx.State]] = []  # two steps, each with the state before it
-    for step in range(start, stop):
-        following, replayed = run(state, step, step + 1)
-        latest = [*latest[-1:], (step, state)]
-        if went_wrong(replayed, graph, state, params):
-            break
-        state = following
-    # A NaN in the weights comes from the step before the one whose loss shows it.
-    for step, suspect in latest:
-        number = done + step + 1
-        print(f"before step {number}:")  # noqa: T201
-        explain(suspect, graph, *health(suspect, step), params, number)
+    train_state = nnx.merge(graphdef, state)
+    if span.steps_before == span.start == 0:
+        print(layer_table(train_state.model, split))  # noqa: T201
+    replay = Replay(split, batch_indices, span, key, graphdef, params)
+    after, chunk = replay.run(state, span.start, span.stop)
+    if has_failed(chunk, train_state, params):
+        replay.explain(state)
+    else:
+        batch, _ = replay.batch(span.stop - 1)
+        print(f"after step {span.steps_before + span.stop}:")  # noqa: T201
+        print(health_table(nnx.merge(graphdef, after).model, batch))  # noqa: T201
     return after, chunk
 
 
-def copied(state: nnx.State) -> nnx.State:
-    """The state in buffers of its own: `run_chunk` consumes what it is given."""
+class Replay:
+    """Runs steps of one chunk again; arguments as in `run_chunk`."""
+
+    def __init__(
+        self,
+        split: Examples,
+        batch_indices: jax.Array,
+        span: ChunkSpan,
+        key: jax.Array,
+        graphdef: TrainGraph,
+        params: Params,
+    ) -> None:
+        self.split, self.batch_indices, self.span = split, batch_indices, span
+        self.key, self.graphdef, self.params = key, graphdef, params
+
+    def run(
+        self, state: nnx.State, start: int, stop: int
+    ) -> tuple[nnx.State, ChunkResult]:
+        """The steps from `start` to `stop`; `state` is not donated."""
+        span = self.span._replace(start=start, stop=stop)
+        return run_chunk(
+            copy_arrays(state),
+            self.split,
+            self.batch_indices,
+            span,
+            self.key,
+            graphdef=self.graphdef,
+            params=self.params,
+        )
+
+    def batch(self, step: int) -> tuple[Batch, jax.Array]:
+        """The batch of a step of the epoch, and the step's key."""
+        key = jax.random.fold_in(self.key, self.span.steps_before + step)
+        indices = self.batch_indices[step]
+        return step_batch(self.split, indices, key, self.params), key
+
+    def explain(self, state: nnx.State) -> None:
+        """Raises DivergedError for the operation that gave the first NaN.
+
+        Args:
+            state: before the chunk.
+        """
+        before: list[tuple[int, nnx.State]] = []  # two steps, each with its state
+        for step in range(self.span.start, self.span.stop):
+            following, chunk = self.run(state, step, step + 1)
+            before = [*before[-1:], (step, state)]
+            if has_failed(chunk, nnx.merge(self.graphdef, state), self.params):
+                break
+            state = following
+        # NaN weights come from the step before the one whose loss shows them.
+        for step, suspect in before:
+            number = self.span.steps_before + step + 1
+            batch, key = self.batch(step)
+            train_state = nnx.merge(self.graphdef, copy_arrays(suspect))
+            print(f"before step {number}:")  # noqa: T201
+            print(health_table(train_state.model, batch))  # noqa: T201
+            check_operations(train_state, batch, key, self.params, number)
+
+
+def copy_arrays(state: nnx.State) -> nnx.State:
+    """The state in new buffers: `run_chunk` donates the ones that it is given."""
     copy: nnx.State = jax.tree.map(jnp.copy, state)
     return copy
 
 
-def went_wrong(
-    chunk: ChunkResult, graph: Graph, before: nnx.State, params: Params
-) -> bool:
-    """Whether a chunk has a step that is not finite; `before` is the state before it.
+def has_failed(chunk: ChunkResult, before: TrainState, params: Params) -> bool:
+    """Whether a step of the chunk was not finite; `before` is the state before it.
 
-    With float16, an overflow is how the loss scale is found, not a fault.
+    With float16 an overflow only lowers the loss scale.
     """
-    if chunk.skips is None:
-        finite = np.isfinite(chunk.loss) & np.isfinite(chunk.gradient_norm)
-        return bool(chunk.lost | ~finite)
+    if chunk.skips is None or before.loss_scaler is None:
+        finite = np.isfinite(chunk.loss) & np.isfinite(chunk.grad_norm)
+        return bool(chunk.diverged | ~finite)
     if params.precision == "float16":
-        return bool(chunk.lost)
-    return int(chunk.skips.total) > int(nnx.merge(graph, before).guard.skipped[...])
+        return bool(chunk.diverged)
+    return int(chunk.skips.total) > int(before.loss_scaler.skipped[...])
 
 
-def explain(
-    state: nnx.State,
-    graph: Graph,
-    batch: Batch,
-    key: jax.Array,
-    params: Params,
-    number: int,
+def check_operations(
+    train_state: TrainState, batch: Batch, key: jax.Array, params: Params, number: int
 ) -> None:
-    """Takes one step, each operation for itself; raises DivergedError at the first NaN.
+    """Runs one step operation by operation; raises DivergedError at the first NaN.
 
     Args:
-        state: from before the step; left as it is.
-        graph: of the `TrainState`.
-        batch: of the step.
-        key: of the step.
-        params: the run's.
-        number: of the step, from 1.
+        train_state: before the step; updated in place.
+        batch: the batch of the step.
+        key: the key of the step.
+        params: the parameters of the run.
+        number: the step's number, from 1.
     """
-    parts = nnx.merge(graph, copied(state))
     try:
         with jax.disable_jit(), jax.debug_nans(True):
-            train_step(parts, batch, key, params)
+            train_step(train_state, batch, key, params)
     except FloatingPointError as error:
-        # Of an operation in the backward pass JAX says where the forward one stands.
+        # For an operation of the backward pass JAX names the forward one as its cause.
         origin = error.__cause__ or error
         frames = traceback.extract_tb(origin.__traceback__)
-        own = [frame for frame in frames if SOURCES in Path(frame.filename).parents]
-        place = Path(own[-1].filename).relative_to(SOURCES.parent)
+        own = [frame for frame in frames if PACKAGE in Path(frame.filename).parents]
+        place = Path(own[-1].filename).relative_to(PACKAGE.parent)
         where = f"{place}, line {own[-1].lineno}, in {own[-1].name}: {own[-1].line}"
         raise DivergedError(
             f"step {number}: expected finite numbers, found the first NaN in {where}: "
-            f"{str(error).splitlines()[0]}. Lower lr, set clip_norm, or mend it."
+            f"{str(error).splitlines()[0]}. Lower lr, set clip_norm, or fix that line."
         ) from None
 
 
-def described_layers(model: Model, split: Examples) -> str:
-    """The shape of every layer's input, output and weights, as a table."""
+def layer_table(model: Model, split: Examples) -> str:
+    """A table of every layer's input, output and weight shapes."""
     plain = {"width": 100, "color_system": None}
     table: str = nnx.tabulate(model, split.images[:1], console_kwargs=plain)
     return table.rstrip()
 
 
-def described_health(model: Model, batch: Batch) -> str:
-    """A row per kernel or bias: its norm, its gradient's, and how many units are dead.
+def health_table(model: Model, batch: Batch) -> str:
+    """A row per kernel or bias: its norm, the norm of its gradient, and dead units.
 
-    A unit is dead on a batch when no example changes its bias: nothing goes through its
-    relu.
+    A unit is dead on a batch when its bias has a zero gradient for every example.
     """
-    gradient = gradient_of(model, batch)
+    grads = eval_grads(model, batch)
     weights = dict(nnx.to_flat_state(nnx.state(model, nnx.Param)))
     lines = [f"{'weights':<18}{'shape':<18}{'norm':>10}{'gradient':>12}{'dead':>12}"]
-    for path, slope in nnx.to_flat_state(gradient):
-        values, slopes = np.asarray(weights[path][...]), np.asarray(slope[...])
-        dead = f"{(slopes == 0).sum()} of {slopes.size}" if slopes.ndim == 1 else ""
-        with np.errstate(over="ignore", invalid="ignore"):  # then it says inf or nan
-            norms = np.linalg.norm(values), np.linalg.norm(slopes)
+    for path, variable in nnx.to_flat_state(grads):
+        values, grad = np.asarray(weights[path][...]), np.asarray(variable[...])
+        dead = f"{(grad == 0).sum()} of {grad.size}" if grad.ndim == 1 else ""
+        with np.errstate(over="ignore", invalid="ignore"):  # the table shows inf or nan
+            norms = np.linalg.norm(values), np.linalg.norm(grad)
         lines.append(
             f"{'.'.join(map(str, path)):<18}{values.shape!s:<18}"
             f"{norms[0]:>10.4g}{norms[1]:>12.4g}{dead:>12}"
@@ -164,11 +189,11 @@ def described_health(model: Model, batch: Batch) -> str:
 
 
 @nnx.jit
-def gradient_of(model: Model, batch: Batch) -> nnx.State:
-    """The gradient of the mean loss, without dropout, smoothing or mixed labels."""
+def eval_grads(model: Model, batch: Batch) -> nnx.State:
+    """Gradients of the mean loss without dropout, label smoothing and mixup."""
 
     def loss_fn(model: Model) -> jax.Array:
         return cross_entropy(model(batch.images), batch.labels, smoothing=0.0).mean()
 
-    gradient: nnx.State = nnx.grad(loss_fn)(model)
-    return gradient
+    grads: nnx.State = nnx.grad(loss_fn)(model)
+    return grads

@@ -1,4 +1,4 @@
-"""Which epoch is the best, when to stop waiting for a better one, when to slow down."""
+"""The best epoch, early stopping, and lowering the learning rate on a plateau."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from src.config.params import Params
 
 @dataclass
 class BestTracker:
-    """The best value of a metric so far; NaN is never better than anything."""
+    """The best value of a metric so far. NaN never improves it."""
 
     name: MonitorName
     mode: MonitorMode
@@ -17,99 +17,98 @@ class BestTracker:
     epoch: int = 0  # from 1; 0: none yet
     value: float | None = None
 
-    def improves(self, epoch: int, value: float) -> bool:
-        """Whether `value` is better by more than `min_delta`; then it is the best."""
-        better = not math.isnan(value) and (
-            self.value is None or self.gain(value, self.value) > self.min_delta
-        )
-        if better:
+    def update(self, epoch: int, value: float) -> None:
+        """Keeps `value` where it is better by more than `min_delta`."""
+        if math.isnan(value):
+            return
+        if self.value is None or self.gain(value, self.value) > self.min_delta:
             self.epoch, self.value = epoch, value
-        return better
 
     def gain(self, value: float, other: float) -> float:
-        """By how much `value` is better than `other`; negative where it is worse."""
-        down = self.mode == "min" or (
+        """How much better `value` is than `other`; negative where it is worse."""
+        lower_is_better = self.mode == "min" or (
             self.mode == "auto" and self.name.endswith("loss")
         )
-        return other - value if down else value - other
+        return other - value if lower_is_better else value - other
 
 
 @dataclass
 class EarlyStopping:
-    """Follows one metric from epoch to epoch, and says when to stop."""
+    """Decides after each epoch whether training stops."""
 
     best: BestTracker
     patience: int | None
-    first: int  # epoch, from which on patience and `bad` count
-    good: float | None
-    bad: float | None
-    reason: str | None = None  # why to stop, once there is a reason
+    first_epoch: int  # from which `patience` and `stop_if_worse_than` count
+    stop_at: float | None
+    stop_if_worse_than: float | None
+    reason: str | None = None  # why to stop; None: continue
 
-    def improves(self, epoch: int, value: float) -> bool:
-        """Whether `value` is the best so far; may give a `reason` to stop.
+    def update(self, epoch: int, value: float) -> None:
+        """Records an epoch; sets `reason` where training should stop.
 
-        `patience: 3` does after three epochs in a row without improvement.
+        With `patience: 3` it stops after three epochs in a row without improvement.
         """
-        better = self.best.improves(epoch, value)
-        waited = epoch - max(self.best.epoch, self.first - 1)
-        name, gain = self.best.name, self.best.gain
-        if self.good is not None and gain(value, self.good) >= 0:
-            self.reason = f"stop_at: {name} reached {self.good:g}"
-        elif epoch < self.first:
+        self.best.update(epoch, value)
+        waited = epoch - max(self.best.epoch, self.first_epoch - 1)
+        name, gain, limit = self.best.name, self.best.gain, self.stop_if_worse_than
+        if self.stop_at is not None and gain(value, self.stop_at) >= 0:
+            self.reason = f"stop_at: {name} reached {self.stop_at:g}"
+        elif epoch < self.first_epoch:
             pass
-        elif self.bad is not None and not gain(value, self.bad) >= 0:
-            self.reason = f"stop_if_worse_than: {name} is beyond {self.bad:g}"
+        elif limit is not None and not gain(value, limit) >= 0:  # NaN is worse, too
+            self.reason = f"stop_if_worse_than: {name} is beyond {limit:g}"
         elif self.patience is not None and waited >= self.patience:
             self.reason = f"patience: {waited} epochs without a better {name}"
-        return better
+
+
+def build_best_tracker(params: Params) -> BestTracker:
+    """The tracker of `monitor`."""
+    return BestTracker(params.monitor, params.monitor_mode, params.min_delta)
 
 
 def build_early_stopping(params: Params) -> EarlyStopping:
-    """What the parameters say of the best epoch and of stopping."""
+    """Early stopping as the parameters configure it."""
     return EarlyStopping(
-        best=BestTracker(params.monitor, params.monitor_mode, params.min_delta),
+        best=build_best_tracker(params),
         patience=params.patience,
-        first=params.start_from_epoch,
-        good=params.stop_at,
-        bad=params.stop_if_worse_than,
+        first_epoch=params.start_from_epoch,
+        stop_at=params.stop_at,
+        stop_if_worse_than=params.stop_if_worse_than,
     )
 
 
 @dataclass
 class ReduceLROnPlateau:
-    """Lowers the learning rate when a metric stops improving, between epochs.
+    """Lowers the learning rate between epochs when a metric stops improving.
 
-    Like `torch.optim.lr_scheduler.ReduceLROnPlateau` with an absolute threshold, but
-    `patience: 3` lowers it after exactly three epochs without improvement.
+    As `torch.optim.lr_scheduler.ReduceLROnPlateau` with an absolute threshold, except
+    that `patience: 3` lowers it after exactly three epochs without improvement.
     """
 
     best: BestTracker
-    rate: float
+    rate: float  # of the next epoch
     lowest: float
     factor: float
     patience: int
     cooldown: int
-    waited: int = 0  # epochs since the last improvement, fall or cooldown
-    resting: int = 0  # epochs of cooldown to come
+    waited: int = 0  # epochs since the last improvement, reduction or cooldown
+    cooldown_left: int = 0  # epochs
 
-    def next_rate(self, epoch: int, value: float) -> float:
-        """The rate of the next epoch, after one that ended with `value`."""
-        better = self.best.improves(epoch, value)
-        if better or self.resting:
-            self.waited = 0
-        else:
-            self.waited += 1
-        self.resting = max(self.resting - 1, 0)
+    def update(self, epoch: int, value: float) -> None:
+        """Records an epoch that ended with `value`; may lower `rate`."""
+        self.best.update(epoch, value)
+        improved = self.best.epoch == epoch
+        self.waited = 0 if improved or self.cooldown_left else self.waited + 1
+        self.cooldown_left = max(self.cooldown_left - 1, 0)
         if self.waited >= self.patience:
             self.rate = max(self.rate * self.factor, self.lowest)
-            self.waited, self.resting = 0, self.cooldown
-        return self.rate
+            self.waited, self.cooldown_left = 0, self.cooldown
 
 
 def build_plateau(params: Params) -> ReduceLROnPlateau:
-    """What the parameters say of `schedule: plateau`."""
+    """The reduction on a plateau as the parameters configure it."""
     return ReduceLROnPlateau(
-        best=BestTracker(params.monitor, params.monitor_mode, params.min_delta),
+        best=build_best_tracker(params),
         rate=params.lr,
         lowest=params.lr_end,
         factor=params.lr_factor,

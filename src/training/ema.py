@@ -1,6 +1,6 @@
-"""A running average of the weights, often a better network than the last one.
+"""Exponential moving average (EMA) of the weights.
 
-Source: Polyak and Juditsky 1992; the exponential form and its warm-up as in
+Source: Polyak and Juditsky 1992; exponential form and warm-up as in
 `tf.train.ExponentialMovingAverage` with `num_updates`.
 """
 
@@ -11,22 +11,22 @@ from flax import nnx
 from src.models.build import Model
 
 
-def update_ema(average: Model, model: Model, decay: float, step: jax.Array) -> None:
-    """Moves the average towards the weights: a <- d a + (1 - d) w.
+def update_ema(ema: Model, model: Model, decay: float, step: jax.Array) -> None:
+    """Updates the average: ema <- d ema + (1 - d) weights.
 
-    The first steps count for more, d = min(decay, (1 + step) / (10 + step)): else the
-    random first weights would stay in the average for 1 / (1 - decay) steps.
+    Warm-up: d = min(decay, (1 + step) / (10 + step)). Without it the initial weights
+    would dominate the average for 1 / (1 - decay) steps.
 
     Args:
-        average: changed in place.
-        model: whose weights it follows.
+        ema: the averaged weights, updated in place.
+        model: the current weights.
         decay: in (0, 1).
-        step: how many steps were taken, from 1.
+        step: steps taken, from 1.
     """
-    share = jnp.minimum(decay, (1 + step) / (10 + step)).astype(jnp.float32)
-    moved = jax.tree.map(
-        lambda mean, weight: share * mean + (1 - share) * weight,
-        nnx.state(average, nnx.Param),
+    warm_decay = jnp.minimum(decay, (1 + step) / (10 + step)).astype(jnp.float32)
+    averaged = jax.tree.map(
+        lambda mean, weight: warm_decay * mean + (1 - warm_decay) * weight,
+        nnx.state(ema, nnx.Param),
         nnx.state(model, nnx.Param),
     )
-    nnx.update(average, moved)
+    nnx.update(ema, averaged)

@@ -1,6 +1,6 @@
-"""The gradient of a batch from its parts: slices, for memory's sake, or devices'.
+"""Gradients computed piecewise: in microbatches to save memory, or on all devices.
 
-Each of the two takes what computes the gradient of a batch and gives the same again.
+`microbatched` and `data_parallel` wrap a gradient function and keep its signature.
 """
 
 from collections.abc import Callable
@@ -14,116 +14,111 @@ from jax.flatten_util import ravel_pytree
 
 from src.data.examples import Batch
 from src.models.build import Model
-from src.sharding import BATCH, BY_BATCH, EVERYWHERE, device_count, shard_batch
+from src.sharding import BATCH_AXIS, BY_BATCH, REPLICATED, device_count, shard_batch
 
-LossAndGrads = tuple[
-    tuple[jax.Array, Any], nnx.State
-]  # ((loss, per example), gradient)
+# ((mean loss, arrays with a row per example), gradients)
+LossAndGrads = tuple[tuple[jax.Array, Any], nnx.State]
 GradFn = Callable[[Model, Batch, jax.Array], LossAndGrads]
 
 
-def microbatched(
-    backward: GradFn, model: Model, batch: Batch, key: jax.Array, count: int
-) -> LossAndGrads:
-    """`backward` of the whole batch, computed from `count` equal slices of it.
+def microbatched(grad_fn: GradFn, count: int) -> GradFn:
+    """`grad_fn` computed from `count` equal slices of the batch, one after another.
 
-    The mean of the slices' means is the batch's mean, up to rounding. Each slice draws
-    its dropout from its own key, so with dropout other units are dropped than in one
-    piece.
+    The mean over slices equals the mean over the batch up to rounding. Each slice has
+    its own dropout key, so dropout masks differ from those of the whole batch.
 
     Args:
-        backward: gives the mean loss, an array per example for each of other results,
-            and the gradient.
-        model: the network.
-        batch: its size a multiple of `count`.
-        key: for what `backward` draws.
-        count: how many slices.
+        grad_fn: gives the mean loss, auxiliary arrays per example, and gradients.
+        count: how many slices; must divide the batch size.
     """
     if count == 1:
-        return backward(model, batch, key)
-    graph, state = nnx.split(model)
-
-    def add(total: Any, numbered: Any) -> tuple[Any, Any]:  # noqa: ANN401 - lax.scan's
-        index, part = numbered
-        slice_key = jax.random.fold_in(key, index)
-        (loss, others), gradient = backward(
-            nnx.merge(graph, state, copy=True), part, slice_key
-        )
-        return jax.tree.map(jnp.add, total, (loss, gradient)), others
-
-    def stack(array: jax.Array) -> jax.Array:
-        return array.reshape(count, -1, *array.shape[1:])
-
-    nothing = jnp.float32(0), jax.tree.map(jnp.zeros_like, nnx.state(model, nnx.Param))
-    parts = jnp.arange(count), jax.tree.map(stack, batch)
-    sums, others = jax.lax.scan(add, nothing, parts)
-    loss, gradient = jax.tree.map(lambda total: total / count, sums)
-    whole = jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), others)
-    return (loss, whole), gradient
-
-
-def data_parallel(backward: GradFn) -> GradFn:
-    """`backward` of a whole batch, each device computing its part of it.
-
-    One message a step: the gradients, the losses and what there is per example go as
-    one array, in which each device has filled its own places.
-
-    Args:
-        backward: as in `microbatched`; among several devices it sees a part.
-    """
-    if device_count() == 1:
-        return backward
+        return grad_fn
 
     def run(model: Model, batch: Batch, key: jax.Array) -> LossAndGrads:
-        graph, state = nnx.split(model)
+        graphdef, state = nnx.split(model)
+
+        def add_slice(total: Any, numbered: Any) -> tuple[Any, Any]:  # noqa: ANN401
+            index, part = numbered
+            slice_key = jax.random.fold_in(key, index)
+            slice_model = nnx.merge(graphdef, state, copy=True)
+            (loss, per_example), grads = grad_fn(slice_model, part, slice_key)
+            return jax.tree.map(jnp.add, total, (loss, grads)), per_example
+
+        def stack(array: jax.Array) -> jax.Array:
+            return array.reshape(count, -1, *array.shape[1:])
+
+        def unstack(array: jax.Array) -> jax.Array:
+            return array.reshape(-1, *array.shape[2:])
+
+        zeros = jax.tree.map(jnp.zeros_like, nnx.state(model, nnx.Param))
+        slices = jnp.arange(count), jax.tree.map(stack, batch)
+        sums, per_example = jax.lax.scan(add_slice, (jnp.float32(0), zeros), slices)
+        loss, grads = jax.tree.map(lambda total: total / count, sums)
+        return (loss, jax.tree.map(unstack, per_example)), grads
+
+    return run
+
+
+def data_parallel(grad_fn: GradFn) -> GradFn:
+    """`grad_fn` with each device computing its part of the batch.
+
+    One all-reduce per step: loss, gradients and the arrays per example travel as one
+    vector, in which each device has filled its own rows.
+    """
+    if device_count() == 1:
+        return grad_fn
+
+    def run(model: Model, batch: Batch, key: jax.Array) -> LossAndGrads:
+        graphdef, state = nnx.split(model)
 
         def part(
             state: nnx.State, images: jax.Array, others: Batch, key: jax.Array
         ) -> LossAndGrads:
             own = jax.tree.map(local_rows, others)._replace(images=images)
-            (loss, scores), gradient = backward(nnx.merge(graph, state), own, key)
-            sums = loss, gradient, jax.tree.map(scatter_rows, scores)
+            (loss, scores), grads = grad_fn(nnx.merge(graphdef, state), own, key)
+            sums = loss, grads, jax.tree.map(scatter_rows, scores)
             flat, restore = ravel_pytree(sums)
-            loss, gradient, scores = restore(lax.psum(flat, BATCH))
-            count = lax.axis_size(BATCH)
-            loss, gradient = jax.tree.map(lambda sum: sum / count, (loss, gradient))
-            return (loss, scores), gradient
+            loss, grads, scores = restore(lax.psum(flat, BATCH_AXIS))
+            count = lax.axis_size(BATCH_AXIS)
+            loss, grads = jax.tree.map(lambda sum: sum / count, (loss, grads))
+            return (loss, scores), grads
 
-        found: LossAndGrads = jax.shard_map(
+        result: LossAndGrads = jax.shard_map(
             part,
-            in_specs=(EVERYWHERE, BY_BATCH, EVERYWHERE, EVERYWHERE),
-            out_specs=EVERYWHERE,
+            in_specs=(REPLICATED, BY_BATCH, REPLICATED, REPLICATED),
+            out_specs=REPLICATED,
             check_vma=False,
         )(state, shard_batch(batch.images), batch._replace(images=None), key)
-        return found
+        return result
 
     return run
 
 
+def data_parallel_forward(model: Model, images: jax.Array) -> jax.Array:
+    """Logits of a batch, with each device computing its part."""
+    if device_count() == 1:
+        return model(images)
+    graphdef, state = nnx.split(model)
+
+    def part(state: nnx.State, images: jax.Array) -> jax.Array:
+        logits = nnx.merge(graphdef, state)(images)
+        return lax.psum(scatter_rows(logits), BATCH_AXIS)
+
+    logits: jax.Array = jax.shard_map(
+        part, in_specs=(REPLICATED, BY_BATCH), out_specs=REPLICATED, check_vma=False
+    )(state, shard_batch(images))
+    return logits
+
+
 def local_rows(array: jax.Array) -> jax.Array:
-    """This device's part of what lies on every device for a whole batch."""
-    count = len(array) // lax.axis_size(BATCH)
-    return lax.dynamic_slice_in_dim(array, lax.axis_index(BATCH) * count, count)
+    """This device's rows of an array that every device holds for the whole batch."""
+    count = len(array) // lax.axis_size(BATCH_AXIS)
+    return lax.dynamic_slice_in_dim(array, lax.axis_index(BATCH_AXIS) * count, count)
 
 
 def scatter_rows(part: jax.Array) -> jax.Array:
-    """This device's rows at their place in the batch, among zeros."""
-    rows = len(part) * lax.axis_size(BATCH)
-    empty = jnp.zeros((rows, *part.shape[1:]), part.dtype)
-    start = lax.axis_index(BATCH) * len(part)
-    return lax.dynamic_update_slice_in_dim(empty, part, start, axis=0)
-
-
-def forward_on_every_device(model: Model, images: jax.Array) -> jax.Array:
-    """Logits of a batch, of which each device computes its part."""
-    if device_count() == 1:
-        return model(images)
-    graph, state = nnx.split(model)
-
-    def part(state: nnx.State, images: jax.Array) -> jax.Array:
-        return lax.psum(scatter_rows(nnx.merge(graph, state)(images)), BATCH)
-
-    logits: jax.Array = jax.shard_map(
-        part, in_specs=(EVERYWHERE, BY_BATCH), out_specs=EVERYWHERE, check_vma=False
-    )(state, shard_batch(images))
-    return logits
+    """This device's rows at their place in the batch, zeros elsewhere."""
+    rows = len(part) * lax.axis_size(BATCH_AXIS)
+    zeros = jnp.zeros((rows, *part.shape[1:]), part.dtype)
+    start = lax.axis_index(BATCH_AXIS) * len(part)
+    return lax.dynamic_update_slice_in_dim(zeros, part, start, axis=0)

@@ -1,4 +1,4 @@
-"""What a person sees of a run: lines while it trains, tables after it."""
+"""The rows of history.csv and steps.csv, and the record of a trained model."""
 
 import math
 from collections.abc import Sequence
@@ -11,23 +11,16 @@ from src.config.params import TRAINING, Params
 from src.data.prepared import Manifest
 from src.storage.json_files import write_metrics
 from src.storage.tables import write_csv
-from src.training.events import (
-    EpochEnd,
-    EpochResult,
-    LogRow,
-    TrainMetrics,
-    ValidationMetrics,
-)
+from src.training.events import EpochEnd, EpochResult, LogRow, TrainMetrics
+from src.training.validation import ValidationMetrics
 
-HISTORY = (
+HISTORY_COLUMNS = (
     "epoch",
     *(f"train_{each.name}" for each in fields(TrainMetrics)),
     *(f"validation_{each.name}" for each in fields(ValidationMetrics)),
     "lr",
 )
-
-
-STEPS = (
+STEPS_COLUMNS = (
     "step",
     "epoch",
     "train_loss",
@@ -41,30 +34,30 @@ STEPS = (
 
 @dataclass
 class History:
-    """Every row of a training run, and the files they are written to."""
+    """All rows of a training run."""
 
     steps: list[Sequence[Any]] = field(default_factory=list)
     epochs: list[Sequence[Any]] = field(default_factory=list)
 
     def add(self, event: LogRow | EpochEnd) -> None:
-        """Remembers a row, not the event: an epoch's model is soon overwritten."""
+        """Adds the row of an event. The event itself is valid only until the next."""
         if isinstance(event, LogRow):
-            self.steps.append(log_row(event))
+            self.steps.append(steps_row(event))
         else:
             self.epochs.append(history_row(event.result))
 
     def write(self, best: EpochResult, last: EpochResult) -> str:
-        """Writes history.csv, steps.csv, and the best epoch's scores as metrics.
+        """Writes history.csv, steps.csv and the metrics of the best epoch.
 
         Args:
-            best: the epoch whose weights are kept.
-            last: the epoch that ended training.
+            best: the epoch whose weights are saved.
+            last: the last epoch.
 
         Returns:
             The SHA-256 of history.csv.
         """
-        sha256 = write_csv(paths.HISTORY, HISTORY, self.epochs)
-        write_csv(paths.STEPS, STEPS, self.steps)
+        sha256 = write_csv(paths.HISTORY, HISTORY_COLUMNS, self.epochs)
+        write_csv(paths.STEPS, STEPS_COLUMNS, self.steps)
         metrics = {
             "train": asdict(best.train) if best.train else {},
             "validation": asdict(best.validation),
@@ -79,35 +72,35 @@ class History:
 
 def history_row(row: EpochResult) -> Sequence[object]:
     """A row of history.csv."""
-    return row.epoch, *cells(row.train), *astuple(row.validation), digits(row.lr)
+    return row.epoch, *cells(row.train), *astuple(row.validation), format_lr(row.lr)
 
 
-def log_row(row: LogRow) -> Sequence[object]:
-    """A row of steps.csv; what is not finite, or was not computed, stays empty."""
-    norm = row.gradient_norm if math.isfinite(row.gradient_norm) else ""
-    head = row.step, row.epoch, *cells(row.train), digits(row.lr)
+def steps_row(row: LogRow) -> Sequence[object]:
+    """A row of steps.csv; a norm that is not finite or not computed stays empty."""
+    norm = row.grad_norm if math.isfinite(row.grad_norm) else ""
+    head = row.step, row.epoch, *cells(row.train), format_lr(row.lr)
     return *head, norm, row.skipped, f"{row.loss_scale:g}"
 
 
-def cells(means: TrainMetrics | None) -> Sequence[object]:
-    """Two numbers, or nothing twice."""
-    return astuple(means) if means else ("", "")
+def cells(metrics: TrainMetrics | None) -> Sequence[object]:
+    """Loss and accuracy, or two empty cells."""
+    return astuple(metrics) if metrics else ("", "")
 
 
-def digits(lr: float) -> str:
-    """Six digits, not six decimals: a learning rate may be tiny."""
+def format_lr(lr: float) -> str:
+    """Six significant digits, not six decimals: a learning rate may be tiny."""
     return f"{lr:.6g}"
 
 
 def training_record(
     params: Params, manifest: Manifest, epoch: int, stopped: str
 ) -> dict[str, Any]:
-    """Where a network comes from: its data, parameters and libraries.
+    """The origin of a trained model: its data, parameters and libraries.
 
     Args:
-        params: of the run; those that decide what training does are recorded.
+        params: the parameters of the run; those of the train stage are recorded.
         manifest: of the data.
-        epoch: the epoch after which the weights were taken, from 1.
+        epoch: the epoch of the saved weights, from 1.
         stopped: why training ended.
     """
     return {

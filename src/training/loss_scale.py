@@ -1,9 +1,10 @@
-"""Steps whose loss or gradient is not finite: skipped, counted, and learned from.
+"""Skipping steps whose loss or gradient is not finite, and float16's loss scale.
 
-With `float16`, small gradients would become 0. So the loss is multiplied by a scale
-before the gradient is taken, and the gradient divided by it; a gradient that overflows
-halves the scale, many good steps in a row double it again, up to its first value
-(Micikevicius et al. 2018, arXiv:1710.03740, section 3.2).
+In float16, small gradients underflow to 0. So the loss is multiplied by a scale before
+the gradient is taken, and the gradient is divided by it. A gradient that overflows
+halves the scale. Many finite steps in a row double it, up to its first value.
+
+Source: Micikevicius et al. 2018, arXiv:1710.03740, section 3.2.
 """
 
 import jax
@@ -12,21 +13,21 @@ from flax import nnx
 
 from src.config.params import Params
 
-MAX_CONSECUTIVE_SKIPS = 5  # skipped steps, after which no more is hoped for
+MAX_CONSECUTIVE_SKIPS = 5
 FIRST_SCALE = 2.0**15
-DOUBLE_AFTER = 2000  # good steps
+DOUBLE_AFTER = 2000  # finite steps
 REMEMBERED = 64  # skipped steps whose numbers are kept
 
 
 class LossScaler(nnx.Pytree):
-    """Decides which steps count; part of what a step changes.
+    """Counts skipped steps and adapts the loss scale.
 
     Attributes:
-        scale: float32 (), what the loss is multiplied by; 1 where nothing overflows.
-        good: int32 (), steps since the scale changed.
-        in_a_row: int32 (), the latest steps that went wrong and no scale explains.
-        skipped: int32 (), steps since training began.
-        steps: int32 `[REMEMBERED]`, their numbers from 1, in a circle.
+        scale: float32 (), what the loss is multiplied by; 1 outside float16.
+        good: int32 (), finite steps since the scale changed.
+        consecutive: int32 (), skipped steps in a row that the scale does not explain.
+        skipped: int32 (), skipped steps since training began.
+        steps: int32 `[REMEMBERED]`, their numbers from 1, a ring buffer.
     """
 
     def __init__(self, params: Params) -> None:
@@ -34,22 +35,22 @@ class LossScaler(nnx.Pytree):
         self.limit = MAX_CONSECUTIVE_SKIPS if params.on_nan == "skip" else 1
         self.scale = nnx.Variable(jnp.float32(FIRST_SCALE if self.adapts else 1))
         self.good = nnx.Variable(jnp.int32(0))
-        self.in_a_row = nnx.Variable(jnp.int32(0))
+        self.consecutive = nnx.Variable(jnp.int32(0))
         self.skipped = nnx.Variable(jnp.int32(0))
         self.steps = nnx.Variable(jnp.zeros(REMEMBERED, jnp.int32))
 
-    def note(self, finite: jax.Array, step: jax.Array) -> None:
-        """Remembers how a step went.
+    def update(self, finite: jax.Array, step: jax.Array) -> None:
+        """Records one step.
 
         Args:
-            finite: bool (), whether its loss and gradient are.
+            finite: bool (), whether its loss and gradient are finite.
             step: int32 (), its number, from 1.
         """
         scale, skipped = self.scale[...], self.skipped[...]
-        # A scale that can still fall is the likelier cause.
+        # While the scale can still fall, it is the likelier cause.
         excused = self.adapts & (scale > 1)
-        self.in_a_row[...] = jnp.where(
-            finite | excused, 0, self.in_a_row[...] + 1
+        self.consecutive[...] = jnp.where(
+            finite | excused, 0, self.consecutive[...] + 1
         ).astype(jnp.int32)
         place = jnp.where(finite, REMEMBERED, skipped % REMEMBERED)
         self.steps[...] = self.steps[...].at[place].set(step, mode="drop")
@@ -63,12 +64,12 @@ class LossScaler(nnx.Pytree):
             self.scale[...] = jnp.where(finite, grown, halved)
 
     @property
-    def lost(self) -> jax.Array:
-        """Whether training is past hope: bool ()."""
-        return self.in_a_row[...] >= self.limit
+    def diverged(self) -> jax.Array:
+        """Whether too many steps in a row were skipped: bool ()."""
+        return self.consecutive[...] >= self.limit
 
 
 def build_loss_scaler(params: Params) -> LossScaler | None:
-    """A guard where the parameters ask for one: it costs a pass over the gradient."""
-    wanted = params.on_nan == "skip" or params.precision == "float16"
-    return LossScaler(params) if wanted else None
+    """A loss scaler where needed: it costs a pass over all gradients."""
+    needed = params.on_nan == "skip" or params.precision == "float16"
+    return LossScaler(params) if needed else None

@@ -1,4 +1,4 @@
-"""What training makes small."""
+"""Training losses."""
 
 import jax
 import jax.numpy as jnp
@@ -12,31 +12,33 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax
 
     Args:
         logits: float `[batch, classes]`.
-        labels: int32 `[batch]`, in [0, classes): another label would give NaN, which is
-            why they are checked when they are read.
-        smoothing: share of each label's probability that is spread evenly over all
-            classes, in [0, 1) (Szegedy et al. 2016, arXiv:1512.00567, section 7).
+        labels: int32 `[batch]`, in [0, classes). Labels are checked when they are read:
+            here an invalid one would give NaN.
+        smoothing: label smoothing in [0, 1) (Szegedy et al. 2016, arXiv:1512.00567,
+            section 7).
 
     Returns:
         float32 `[batch]`.
     """
-    logits = logits.astype(jnp.float32)  # however short the network's own numbers are
+    logits = logits.astype(jnp.float32)  # also with bfloat16 or float16 models
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     if smoothing:
-        even = -jax.nn.log_softmax(logits).mean(-1)
-        losses = (1 - smoothing) * losses + smoothing * even
+        uniform = -jax.nn.log_softmax(logits).mean(-1)
+        losses = (1 - smoothing) * losses + smoothing * uniform
     return losses
 
 
 def batch_losses(logits: jax.Array, batch: Batch, smoothing: float) -> jax.Array:
-    """The cross-entropy of each example, of both its labels where two were mixed.
+    """The cross-entropy of each example; with mixup, of both labels.
 
-    Source: Zhang et al. 2018, arXiv:1710.09412, eq. 2: linear in the target, it is the
-    shares' mean of two cross-entropies.
+    Cross-entropy is linear in the target, so the loss of a mixed target is the weighted
+    mean of two cross-entropies.
+
+    Source: Zhang et al. 2018, arXiv:1710.09412, eq. 2.
 
     Args:
         logits: float `[batch, classes]`.
-        batch: what they were computed from.
+        batch: the batch that the logits belong to.
         smoothing: see `cross_entropy`.
 
     Returns:

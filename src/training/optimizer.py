@@ -1,16 +1,13 @@
-"""The optimizer: one chain, in one order, for every name in `params.yaml`.
+"""The optimizer as one Optax chain, in one order for every `optimizer`.
 
-The gradient goes through these, top to bottom:
-
-1. clip     each number cut off at `clip_value`; then all of it scaled down where its
-            norm is above `clip_norm`
-2. scale    what gives the optimizer its name: momentum, moments, signs, rotations
-3. decay    plus `weight_decay` times the weight, kernels only: decoupled from 2
+1. clip     clip each number at `clip_value`, then scale by global norm to `clip_norm`
+2. scale    the part that names the optimizer: momentum, moments, signs, rotations
+3. decay    add `weight_decay` times the weight, kernels only; decoupled from 2
             (Loshchilov and Hutter 2019, arXiv:1711.05101)
-4. trust    lamb only: times norm of the weights by norm of the step, layer by layer
-5. schedule times the learning rate of this step, negative: downhill
+4. trust    lamb only: scale each layer by norm of weights / norm of update
+5. schedule multiply by the learning rate of this step, negative: downhill
 
-A step that is skipped does not count: the schedule goes on where it was.
+A skipped step does not count: the schedule does not advance.
 """
 
 from typing import Any
@@ -22,16 +19,16 @@ from flax import nnx
 
 from src.config.params import Params
 
-# What a muon step is scaled to, so that lr and decay of adamw fit it: Liu et al. 2025,
-# arXiv:2502.16982, section 2.2.
-MUON_SIZE = 0.2
-CYCLE_START, CYCLE_END = 25, 1e4  # one_cycle: from lr / 25 to a ten-thousandth of that
+# The RMS of a muon update, matched to adamw's so that its lr and decay carry over:
+# Liu et al. 2025, arXiv:2502.16982, section 2.2.
+MUON_RMS = 0.2
+CYCLE_START, CYCLE_END = 25, 1e4  # one_cycle: lr / 25 up to lr, down to lr / 25 / 1e4
 
 
 def build_optimizer(
     params: Params, steps_per_epoch: int
 ) -> optax.GradientTransformation:
-    """The chain that the parameters describe."""
+    """The chain that the parameters configure."""
     decay = params.weight_decay if params.optimizer != "adam" else 0.0
     schedule = build_schedule(params, steps_per_epoch)
     rate = params.lr if params.schedule == "plateau" else schedule
@@ -45,19 +42,19 @@ def build_optimizer(
         optax.scale_by_trust_ratio()
         if params.optimizer == "lamb"
         else optax.identity(),
-        # Keeps the rate that it applied where `learning_rate` finds it.
+        # Stores the applied rate, which `learning_rate` reads.
         optax.inject_hyperparams(optax.scale_by_learning_rate)(rate),
     )
 
 
 def learning_rate(optimizer: nnx.Optimizer[Any]) -> nnx.Variable[jax.Array]:
-    """The rate of the last step; for `plateau`, of the next ones: float32 ()."""
+    """The rate of the last step; with `plateau`, of the next steps: float32 ()."""
     rate: nnx.Variable[jax.Array] = optimizer.opt_state[-1].hyperparams["learning_rate"]
     return rate
 
 
 def scale_gradient(params: Params) -> optax.GradientTransformation:
-    """The part of the chain that gives the optimizer its name."""
+    """The part of the chain that differs between optimizers."""
     match params.optimizer:
         case "sgd":
             return optax.identity()
@@ -76,7 +73,7 @@ def scale_gradient(params: Params) -> optax.GradientTransformation:
 
 
 def scale_by_muon(momentum: float) -> optax.GradientTransformation:
-    """Kernels by muon, their filters or units as columns; biases by adam.
+    """Muon for kernels, with output units or filters as columns; adam for biases.
 
     Source: Jordan 2024, kellerjordan.github.io/posts/muon.
     """
@@ -92,7 +89,7 @@ def scale_by_muon(momentum: float) -> optax.GradientTransformation:
     def resize(updates: nnx.State, _: object) -> nnx.State:
         return jax.tree.map(
             lambda update: (
-                update * (MUON_SIZE * max(update.shape[-1], update[..., 0].size) ** 0.5)
+                update * (MUON_RMS * max(update.shape[-1], update[..., 0].size) ** 0.5)
             ),
             updates,
         )
@@ -110,20 +107,20 @@ def scale_by_muon(momentum: float) -> optax.GradientTransformation:
 
 
 def is_kernel(weights: nnx.State) -> nnx.State:
-    """A tree of truth values, True for kernels: biases have one dimension."""
+    """True for kernels, False for biases: biases have one dimension."""
     return jax.tree.map(lambda weight: weight.ndim > 1, weights)
 
 
 def build_schedule(params: Params, steps_per_epoch: int) -> optax.Schedule:
-    """The learning rate as a function of the steps taken before, from 0.
+    """The learning rate as a function of the steps taken so far, from 0.
 
-    With `t` of `T` steps taken, and `w` steps of warm-up:
+    With `t` of `T` steps taken and `w` warm-up steps:
 
     - cosine: lr_end + (lr - lr_end) (1 + cos(pi t / T)) / 2
     - warmup_cosine: lr t / w, then cosine over the other T - w steps
     - linear: lr + (lr_end - lr) t / T
     - exponential: lr (lr_end / lr)^(t / T)
-    - piecewise: lr lr_factor^(how many of lr_milestones are over)
+    - piecewise: lr lr_factor^(number of lr_milestones passed)
     - one_cycle: half a cosine from lr / 25 up to lr in w steps, then half a cosine down
       to lr / 250,000 (Smith and Topin 2018, arXiv:1708.07120, as optax has it)
     - constant, and plateau's first: lr
@@ -131,7 +128,7 @@ def build_schedule(params: Params, steps_per_epoch: int) -> optax.Schedule:
     lr, end = params.lr, params.lr_end
     warms_up = params.schedule in ("warmup_cosine", "one_cycle")
     warmup = round(params.warmup_epochs * steps_per_epoch) if warms_up else 0
-    # A run that is all warm-up still needs a step to come down in.
+    # Even a run that is all warm-up needs one step of decay.
     total = max(params.epochs * steps_per_epoch, warmup + 1)
     match params.schedule:
         case "constant" | "plateau":
@@ -150,7 +147,7 @@ def build_schedule(params: Params, steps_per_epoch: int) -> optax.Schedule:
         case "piecewise":
             falls: dict[int, float] = {}
             for epoch in params.lr_milestones:
-                step = round(epoch * steps_per_epoch)  # two may be over in one step
+                step = round(epoch * steps_per_epoch)  # two milestones may share a step
                 falls[step] = falls.get(step, 1.0) * params.lr_factor
             return optax.piecewise_constant_schedule(lr, falls)
         case "one_cycle":
@@ -163,5 +160,5 @@ def build_schedule(params: Params, steps_per_epoch: int) -> optax.Schedule:
 
 
 def clamp_end(schedule: optax.Schedule, end: float, total: int) -> optax.Schedule:
-    """The schedule, without the rounding errors of its last value."""
+    """The schedule with exactly `end` from step `total` on, free of rounding."""
     return lambda count: jnp.where(count >= total, end, schedule(count))

@@ -1,4 +1,4 @@
-"""How many steps training takes before Python looks up, and what ends it early."""
+"""How many steps a chunk takes, and what ends training within an epoch."""
 
 import math
 import sys
@@ -7,55 +7,54 @@ import time
 from src.config.params import Params
 from src.runtime.processes import all_max
 
+SHORT, LONG = 0.5, 1.0  # seconds; a signal waits for the end of a chunk
+
 
 def next_multiple(number: int, of: int) -> int:
-    """The next larger multiple."""
+    """The smallest multiple of `of` that is > `number`."""
     return (number // of + 1) * of
 
 
 class ChunkSizer:
-    """How many steps take about a second: so long a signal may have to wait."""
+    """Chooses chunk lengths of about a second: signals are handled between chunks."""
 
     def __init__(self) -> None:
         self.steps = 1
-        self.began = 0.0
-        self.first = True  # compiles: its time says nothing
+        self.compiled = False
 
-    def stop(self, start: int, end: int) -> int:
-        """Where to look up again on the way from `start` to `end`."""
-        self.began = time.monotonic()
+    def chunk_end(self, start: int, limit: int) -> int:
+        """Where a chunk from `start` ends, <= `limit`; the same in all processes."""
         (steps,) = all_max(self.steps)
-        return min(start + steps, end)
+        return min(start + steps, limit)
 
-    def learn(self, taken: int) -> None:
-        """Takes more or fewer steps next time, by how long `taken` of them took."""
-        seconds = time.monotonic() - self.began
-        if seconds < 0.5 and taken == self.steps:
+    def update(self, taken: int, seconds: float) -> None:
+        """Adapts the length to the time that a chunk of `taken` steps took."""
+        if seconds < SHORT and taken == self.steps:
             self.steps *= 2
-        elif seconds > 1 and not self.first:
+        elif seconds > LONG and self.compiled:  # the first chunk's time is compilation
             self.steps = max(taken // 2, 1)
-        self.first = False
+        self.compiled = True
 
 
 class Budget:
-    """What ends training in the middle of an epoch: `max_steps` and `max_minutes`."""
+    """The limits `max_steps` and `max_minutes`."""
 
     def __init__(self, params: Params) -> None:
-        self.steps = params.max_steps or sys.maxsize
-        self.minutes = params.max_minutes or math.inf
+        self.max_steps = params.max_steps or sys.maxsize
+        self.max_minutes = params.max_minutes or math.inf
         self.began = time.monotonic()
-        self.reason: str | None = None  # why to end, once there is a reason
+        self.exhausted: str | None = None  # which limit was reached
 
-    def look(self, steps: int) -> None:
-        """May find a reason, after so many steps since training began."""
-        if steps >= self.steps:
-            self.reason = f"max_steps: {self.steps}"
-        elif self.over():
-            self.reason = f"max_minutes: {self.minutes:g}"
+    def update(self, steps: int) -> None:
+        """Checks both limits after `steps` steps since training began."""
+        if steps >= self.max_steps:
+            self.exhausted = f"max_steps: {self.max_steps}"
+        elif self.is_late():
+            self.exhausted = f"max_minutes: {self.max_minutes:g}"
 
-    def over(self) -> bool:
-        """Whether the time is up, in any process."""
-        if math.isinf(self.minutes):
+    def is_late(self) -> bool:
+        """Whether the time is up in any process."""
+        if math.isinf(self.max_minutes):
             return False
-        (late,) = all_max(time.monotonic() - self.began > 60 * self.minutes)
+        (late,) = all_max(time.monotonic() - self.began > 60 * self.max_minutes)
         return bool(late)

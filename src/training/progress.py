@@ -1,4 +1,4 @@
-"""Carried out of today's src/report.py."""
+"""Progress on the terminal while training."""
 
 import math
 import sys
@@ -12,11 +12,11 @@ from src.training.events import EpochEnd, LogRow, TrainMetrics
 
 
 class ProgressBar:
-    """A bar on a terminal; elsewhere a line per epoch."""
+    """A progress bar on a terminal, and a line per epoch everywhere."""
 
     def __init__(self, epochs: int, steps_per_epoch: int) -> None:
         self.epochs = epochs
-        self.loss_scale = 1.0  # as the last event had it
+        self.loss_scale = 1.0  # after the last event
         self.bar = tqdm(
             total=epochs * steps_per_epoch,
             unit="step",
@@ -36,9 +36,9 @@ class ProgressBar:
         self.bar.close()
 
     def show(self, event: LogRow | EpochEnd) -> None:
-        """Moves the bar; says how an epoch went, and which steps went wrong.
+        """Moves the bar; prints a line per epoch and per row with skipped steps.
 
-        Of several processes, the first says it for all.
+        With several processes only the main process prints.
         """
         if not is_main_process():
             return

@@ -1,8 +1,8 @@
-"""What changes while training, and what stays.
+"""The state of training: model, optimizer and metrics, split for compiled functions.
 
-Model, optimizer and metrics are split once: `graph` is how they hang together and
-stays, `state` is their arrays and changes. A compiled function takes and returns the
-state alone, and merges the objects inside.
+`nnx.split` separates the objects into a `graphdef`, their static structure, and a
+`state`, their arrays. A compiled function takes and returns the state and merges the
+objects inside.
 """
 
 from typing import Any, NamedTuple
@@ -15,37 +15,35 @@ from src.config.names import PrecisionName
 from src.config.params import Params
 from src.data.prepared import Manifest
 from src.errors import ParameterError
-from src.evaluation.accumulators import TrainingMetrics
+from src.evaluation.accumulators import TrainAccumulators
 from src.models.architecture import SMALLEST, UNITS, Architecture
 from src.models.build import Model, build_model
 from src.sharding import shard_state
 from src.training.loss_scale import LossScaler, build_loss_scaler
 from src.training.optimizer import build_optimizer, learning_rate
 
-Graph = nnx.GraphDef[Any]
+TrainGraph = nnx.GraphDef[Any]
 
-INIT, STEPS = 0, 1  # streams of the seed: first weights, and what steps draw
+INIT_STREAM, STEP_STREAM = 0, 1  # streams of the seed: initial weights; training steps
 
 
 class TrainState(NamedTuple):
-    """What a step changes; the last two only where the parameters ask for them."""
+    """Everything that a training step updates."""
 
     model: Model
     optimizer: nnx.Optimizer[Model]
-    metrics: TrainingMetrics  # of the epoch so far
-    average: Model | None  # with `ema_decay`: of the weights
-    guard: LossScaler | None  # with `on_nan: skip` or float16: of steps that went wrong
+    metrics: TrainAccumulators  # of the epoch so far
+    ema: Model | None  # the averaged weights; None without `ema_decay`
+    loss_scaler: LossScaler | None  # None without `on_nan: skip` and float16
 
     @property
-    def best(self) -> Model:
-        """The network to validate, save and export, computing in float32."""
-        model = self.model if self.average is None else self.average
-        set_precision(model, "float32")
-        return model
+    def loss_scale(self) -> jax.Array | float:
+        """What the loss is multiplied by, > 0."""
+        return 1.0 if self.loss_scaler is None else self.loss_scaler.scale[...]
 
 
 def choose_architecture(params: Params, manifest: Manifest) -> Architecture:
-    """The network that the parameters ask for, sized from the data.
+    """The architecture that the parameters name, sized from the data.
 
     Raises:
         ParameterError: see `check_sizes`.
@@ -61,11 +59,11 @@ def choose_architecture(params: Params, manifest: Manifest) -> Architecture:
 
 
 def check_sizes(params: Params, manifest: Manifest) -> None:
-    """Compares the parameters with the size of images and classes.
+    """Checks the parameters against the image size and the number of classes.
 
     Raises:
-        ParameterError: the images are too small for the model or for their changes, or
-            `monitor` says nothing with so few classes.
+        ParameterError: the images are too small for the model or the augmentation, or
+            `monitor` is constant with so few classes.
     """
     height, width, _ = manifest.image_shape
     size, classes = min(height, width), len(manifest.class_names)
@@ -78,61 +76,73 @@ def check_sizes(params: Params, manifest: Manifest) -> None:
     for name in strengths.keys() & set(params.augment):
         if strengths[name] >= size:
             raise ParameterError(
-                f"params.yaml: {name}_pixels: expected less than the images' {height} "
-                f"x {width} pixels, got {strengths[name]}: nothing would be left of "
-                f"them. Use {max(size // 4, 1)} or less."
+                f"params.yaml: {name}_pixels: expected less than the image size, "
+                f"{height} x {width} pixels, found {strengths[name]}: it would blank "
+                f"whole images. Use {max(size // 4, 1)} or less."
             )
     if params.monitor == "validation_top_k" and params.top_k >= classes:
         raise ParameterError(
             f"params.yaml: top_k: expected less than the {classes} classes for "
-            f"monitor: validation_top_k, got {params.top_k}: every network would be "
-            "as good. Use a smaller one, or another monitor."
+            f"monitor: validation_top_k, found {params.top_k}: every model would "
+            "score 1. Use a smaller top_k, or another monitor."
         )
 
 
 def build_state(
     params: Params, architecture: Architecture, steps_per_epoch: int
-) -> tuple[Graph, nnx.State]:
-    """A network with its first weights, its optimizer and empty metrics, split."""
+) -> tuple[TrainGraph, nnx.State]:
+    """The initial model, optimizer and metrics, split into graphdef and state."""
 
     def build() -> TrainState:
-        rngs = nnx.Rngs(params=seed_key(params.seed, INIT))
+        rngs = nnx.Rngs(params=seed_key(params.seed, INIT_STREAM))
         model = build_model(architecture, rngs)
         set_precision(model, params.precision)
         transformation = build_optimizer(params, steps_per_epoch)
-        optimizer = nnx.Optimizer(model, transformation, wrt=nnx.Param)
-        average = nnx.clone(model) if params.ema_decay else None
         return TrainState(
-            model, optimizer, TrainingMetrics(), average, build_loss_scaler(params)
+            model=model,
+            optimizer=nnx.Optimizer(model, transformation, wrt=nnx.Param),
+            metrics=TrainAccumulators(),
+            ema=nnx.clone(model) if params.ema_decay else None,
+            loss_scaler=build_loss_scaler(params),
         )
 
-    # Compiled as one function: array by array, the first weights cost two seconds. It
-    # runs once, so XLA need not optimize it, which would cost another second.
-    hastily = {"xla_backend_optimization_level": 0}
-    state = jax.jit(lambda: nnx.state(build()), compiler_options=hastily)()
+    # Compiled as one function: array by array, initialization takes two seconds. It
+    # runs once, so compiling it without optimization saves another second.
+    unoptimized = {"xla_backend_optimization_level": 0}
+    state = jax.jit(lambda: nnx.state(build()), compiler_options=unoptimized)()
     return nnx.graphdef(nnx.eval_shape(build)), state
 
 
+def eval_model(graphdef: TrainGraph, state: nnx.State) -> Model:
+    """The model to validate, save and export: the EMA if there is one, in float32."""
+    train_state: TrainState = nnx.merge(graphdef, state)
+    model = train_state.model if train_state.ema is None else train_state.ema
+    set_precision(model, "float32")
+    return model
+
+
 def set_precision(model: Model, precision: PrecisionName) -> None:
-    """Has every layer compute in `precision`, whatever that of its weights is."""
+    """Makes every layer compute in `precision`; the weights keep their dtype."""
     model.set_attributes(dtype=jnp.dtype(precision))
 
 
 def seed_key(seed: int, stream: int) -> jax.Array:
-    """The key of one stream of random numbers, the same on every kind of device."""
+    """The key of one random stream; threefry gives the same bits on every device."""
     return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), stream)
 
 
-def with_empty_metrics(state: nnx.State, graph: Graph) -> nnx.State:
-    """The state as at the beginning of an epoch: nothing is counted yet."""
-    parts = nnx.merge(graph, state)
-    parts.metrics.reset()
-    return shard_state(nnx.state(parts))
+def with_empty_metrics(state: nnx.State, graphdef: TrainGraph) -> nnx.State:
+    """The state with its metrics reset, for the start of an epoch."""
+    train_state = nnx.merge(graphdef, state)
+    train_state.metrics.reset()
+    return shard_state(nnx.state(train_state))
 
 
-def with_learning_rate(state: nnx.State, graph: Graph, rate: float) -> nnx.State:
-    """The state with another rate for the next steps, where the schedule is plateau."""
-    parts = nnx.merge(graph, state)
-    # float32 as before: another type would have the step compiled anew.
-    learning_rate(parts.optimizer)[...] = jnp.float32(rate)
-    return shard_state(nnx.state(parts))
+def with_learning_rate(
+    state: nnx.State, graphdef: TrainGraph, rate: float
+) -> nnx.State:
+    """The state with the learning rate of the next steps, for `schedule: plateau`."""
+    train_state = nnx.merge(graphdef, state)
+    # float32 as before: another dtype would recompile the step.
+    learning_rate(train_state.optimizer)[...] = jnp.float32(rate)
+    return shard_state(nnx.state(train_state))

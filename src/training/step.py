@@ -1,4 +1,4 @@
-"""Carried out of today's src/step.py."""
+"""The four beats of one optimizer step: forward, loss, backward, update."""
 
 import jax
 from flax import nnx
@@ -12,57 +12,55 @@ from src.training.gradients import data_parallel, microbatched
 from src.training.losses import batch_losses
 from src.training.state import TrainState
 
-AUGMENT = 1 << 31  # far from the small numbers that nnx.Rngs folds into the same key
+AUGMENT_STREAM = 1 << 31  # nnx.Rngs folds small numbers into the same key
 
 
 def train_step(
-    parts: TrainState, batch: Batch, key: jax.Array, params: Params
+    train_state: TrainState, batch: Batch, key: jax.Array, params: Params
 ) -> tuple[jax.Array, nnx.State]:
-    """Takes one optimizer step; scores the batch with the parameters before it.
+    """Takes one optimizer step. The metrics score the batch before the update.
 
     Args:
-        parts: model, optimizer and metrics are changed in place.
+        train_state: its model, optimizer and metrics are updated in place.
         batch: `images` uint8 `[batch, height, width, channels]`, `labels` int32
             `[batch]`.
-        key: this step's own, folded from the run's seed and the step count.
-        params: the run's.
+        key: the key of this step, folded from the seed and the step count.
+        params: the parameters of the run.
 
     Returns:
-        The batch's mean loss, and the gradient of it.
+        The mean loss of the batch, float32 (), and its gradients.
     """
-    model, optimizer, metrics, _, guard = parts
-    scale = 1.0 if guard is None else guard.scale[...]
+    loss_scale = train_state.loss_scale
 
     def loss_fn(
         model: Model, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         logits = model(batch.images, rngs=nnx.Rngs(dropout=key))  # forward
         losses = batch_losses(logits, batch, params.label_smoothing)  # loss
-        return losses.mean() * scale, (logits, losses)
+        return losses.mean() * loss_scale, (logits, losses)
 
-    backward = nnx.value_and_grad(loss_fn, has_aux=True)
-    (loss, (logits, losses)), gradient = microbatched(  # backward
-        data_parallel(backward), model, batch, key, params.accumulate
-    )
-    loss, gradient = jax.tree.map(lambda value: value / scale, (loss, gradient))
-    optimizer.update(model, gradient)  # update
+    model, optimizer, metrics = train_state[:3]
+    grad_fn = nnx.value_and_grad(loss_fn, has_aux=True)
+    grad_fn = microbatched(data_parallel(grad_fn), params.accumulate)
+    (loss, (logits, losses)), grads = grad_fn(model, batch, key)  # backward
+    loss, grads = jax.tree.map(lambda value: value / loss_scale, (loss, grads))
+    optimizer.update(model, grads)  # update
     metrics.update(loss=losses, logits=logits, labels=batch.labels)
-    return loss, gradient
+    return loss, grads
 
 
 def step_batch(
-    split: Examples, rows: jax.Array, key: jax.Array, params: Params
+    split: Examples, indices: jax.Array, key: jax.Array, params: Params
 ) -> Batch:
-    """What one step learns from: the examples at `rows`, changed at random.
+    """Gathers and augments the batch of one step.
 
     Args:
-        split: the training examples.
-        rows: int32 `[batch]`; or int32 (), where they are a batch already.
-        key: of the step.
-        params: the run's.
+        split: the training examples, as in a `BatchBlock`.
+        indices: int32 `[batch]`, or int32 () where `split` holds whole batches.
+        key: the key of the step.
+        params: the parameters of the run.
     """
-    rows = replicate(
-        rows
-    )  # else each device looks up its labels and asks for the others'
-    examples = Examples(shard_batch(split.images[rows]), split.labels[rows])
-    return augment(examples, jax.random.fold_in(key, AUGMENT), params)
+    # Replicated: otherwise every device would ask the others for its labels.
+    indices = replicate(indices)
+    examples = Examples(shard_batch(split.images[indices]), split.labels[indices])
+    return augment(examples, jax.random.fold_in(key, AUGMENT_STREAM), params)

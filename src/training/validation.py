@@ -1,98 +1,109 @@
-"""What validation says of a network: every example counted once, on the device."""
+"""Validation: every example of a split is scored exactly once, on the device."""
 
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from src.data.examples import Examples
-from src.evaluation.accumulators import ValidationMetrics
+from src.evaluation.accumulators import ValidationAccumulators
+from src.evaluation.metrics import macro_averages
+from src.evaluation.predict import FORWARD_BATCH
 from src.sharding import device_count, shard_state
-from src.training.batches import BatchSource
-from src.training.gradients import forward_on_every_device
+from src.training.batches import BatchBlock
+from src.training.data import TrainData
+from src.training.gradients import data_parallel_forward
 from src.training.losses import cross_entropy
-from src.training.state import Graph
-
-BATCH = 256  # examples per forward pass: memory, not results
+from src.training.state import TrainGraph, eval_model
 
 
-class ValidationSums(NamedTuple):
-    """What is added up of a whole split."""
+@dataclass(frozen=True)
+class ValidationMetrics:
+    """Scores of a split; precision, recall and F1 are macro averages over classes."""
 
-    loss: jax.Array  # float32 (), nats
-    confusion: jax.Array  # int32 [classes, classes], actual by predicted
-    top_k: jax.Array  # float32 (), a whole number: labels among the k most likely
+    loss: float  # mean, nats
+    accuracy: float
+    precision: float
+    recall: float
+    f1: float
+    top_k: float
 
 
-def score(
-    state: nnx.State, split: BatchSource, classes: int, *, graph: Graph, top_k: int
-) -> ValidationSums:
-    """Scores a whole split, each example once.
+def validate(
+    state: nnx.State, graphdef: TrainGraph, data: TrainData, top_k: int
+) -> ValidationMetrics:
+    """Scores the validation split: sums on the device, divided once.
 
-    The last batch is filled up with repetitions, which a mask keeps out of the sums.
+    The last batch is padded with repetitions; a mask keeps them out of the sums.
     """
-    count, devices = len(split), device_count()
-    size = -(-BATCH // devices) * devices
+    count, devices = len(data.validation), device_count()
+    size = -(-FORWARD_BATCH // devices) * devices
     batches = -(-count // size)
     order = np.minimum(np.arange(batches * size, dtype=np.int32), count - 1)
-    metrics_graph, sums = nnx.split(ValidationMetrics(classes, top_k))
+    accumulators = ValidationAccumulators(data.classes, top_k)
+    metrics_graphdef, sums = nnx.split(accumulators)
     sums = shard_state(sums)
-    for block in split.blocks(order.reshape(batches, size)):
-        sums = add_scores(
-            *(sums, state, block.examples, block.rows, block.start, block.stop, count),
+    for block in data.validation.blocks(order.reshape(batches, size)):
+        sums = add_block(
+            sums,
+            state,
+            block,
+            count,
             size=size,
-            graph=graph,
-            metrics_graph=metrics_graph,
+            graphdef=graphdef,
+            metrics_graphdef=metrics_graphdef,
         )
-    metrics = nnx.merge(metrics_graph, sums)
-    return ValidationSums(
-        metrics.loss.total[...],
-        metrics.confusion.counts[...],
-        metrics.top_k.total[...],
-    )
+    return divide(nnx.merge(metrics_graphdef, sums))
 
 
-@partial(jax.jit, static_argnames=("size", "graph", "metrics_graph"))
-def add_scores(
+@partial(jax.jit, static_argnames=("size", "graphdef", "metrics_graphdef"))
+def add_block(
     sums: nnx.State,
     state: nnx.State,
-    split: Examples,
-    rows: jax.Array,
-    start: int,
-    stop: int,
+    block: BatchBlock,
     count: int,
     *,
     size: int,
-    graph: Graph,
-    metrics_graph: nnx.GraphDef[Any],
+    graphdef: TrainGraph,
+    metrics_graphdef: nnx.GraphDef[Any],
 ) -> nnx.State:
-    """Adds the scores of batches `start` to `stop`.
+    """Adds the scores of the batches of a block.
 
     Args:
-        sums: of the metrics so far.
-        state: with the network.
-        split: the examples, see `BatchBlock`.
-        rows: see there.
-        start: the first batch.
-        stop: the batch before which to end.
-        count: how many examples the split has; what comes after them is filling.
-        size: of a batch.
-        graph: of the `TrainState`.
-        metrics_graph: of the `ValidationMetrics`.
+        sums: of the `ValidationAccumulators` so far.
+        state: of the `TrainState`.
+        block: the batches.
+        count: examples of the split; positions from `count` on are padding.
+        size: examples per batch.
+        graphdef: of the `TrainState`.
+        metrics_graphdef: of the `ValidationAccumulators`.
     """
-    model = nnx.merge(graph, state).best
+    model = eval_model(graphdef, state)
 
     def body(index: jax.Array, sums: nnx.State) -> nnx.State:
-        metrics = nnx.merge(metrics_graph, sums)
-        labels = split.labels[rows[index]]
-        logits = forward_on_every_device(model, split.images[rows[index]])
+        accumulators = nnx.merge(metrics_graphdef, sums)
+        indices = block.batch_indices[index]
+        images, labels = block.examples.images[indices], block.examples.labels[indices]
+        logits = data_parallel_forward(model, images)
         losses = cross_entropy(logits, labels, smoothing=0.0)
         mask = index * size + jnp.arange(size) < count
-        metrics.update(loss=losses, logits=logits, labels=labels, mask=mask)
-        return nnx.state(metrics)
+        accumulators.update(loss=losses, logits=logits, labels=labels, mask=mask)
+        return nnx.state(accumulators)
 
-    summed: nnx.State = jax.lax.fori_loop(start, stop, body, sums)
-    return summed
+    added: nnx.State = jax.lax.fori_loop(block.start, block.stop, body, sums)
+    return added
+
+
+def divide(accumulators: ValidationAccumulators) -> ValidationMetrics:
+    """The means, in double precision; waits for the device."""
+    confusion = np.asarray(accumulators.confusion.counts[...])
+    examples = int(confusion.sum())
+    return ValidationMetrics(
+        loss=float(accumulators.loss.total[...]) / examples,
+        accuracy=int(np.trace(confusion)) / examples,
+        **macro_averages(confusion),
+        top_k=int(accumulators.top_k.total[...]) / examples,
+    )
