@@ -46,6 +46,7 @@ def tutorial_script() -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_commands_of_the_tutorial_lead_from_photos_to_a_device(tmp_path):
     draw_photos(tmp_path / "photos")
     people = {"GIT_AUTHOR_NAME": "reader", "GIT_AUTHOR_EMAIL": "reader@example.org"}
@@ -56,7 +57,6 @@ def test_commands_of_the_tutorial_lead_from_photos_to_a_device(tmp_path):
         env={**os.environ, **people},
         capture_output=True,
         text=True,
-        timeout=500,
         check=False,
     )
     assert result.returncode == 0, result.stdout + result.stderr
