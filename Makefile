@@ -1,5 +1,5 @@
-# Every target works on a bare clone: Python 3.11, git, make and a package registry.
-# VENV=path puts the environment elsewhere; ARGS are handed to pytest.
+# Every target works in a fresh clone. It needs Python 3.11, git, make and a package
+# registry. VENV=path puts the environment elsewhere; `make test` passes ARGS to pytest.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -12,73 +12,97 @@ ARGS ?=
 BENCH_VENV ?= benchmarks/.venv
 override BENCH_VENV := $(abspath $(BENCH_VENV))
 
-# `dvc` runs `python -m stages.NAME`: both must be the environment's own.
+# DVC runs `python -m stages.NAME`: `dvc` and `python` must come from the environment.
 export PATH := $(VENV)/bin:$(PATH)
-# A variable of another project's environment would lead Python and uv astray.
+# These variables would point Python and uv to another environment.
 unexport PYTHONHOME PYTHONPATH
 export VIRTUAL_ENV := $(VENV)
 
-.PHONY: help setup repro test lint format check verify chaos audit docs restore debug bench bench-data bench-accuracy bench-scaling lock clean
+.PHONY: help setup setup-dev setup-gpu repro test lint format check ci verify chaos audit
+.PHONY: docs restore debug bench bench-data bench-accuracy bench-scaling lock clean
 
-help:  ## what can be made
+help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
 
 ifneq ($(words $(VENV)),1)
-$(error VENV: expected a path without spaces, found '$(VENV)'. Say VENV=/another/path)
+$(error VENV: expected a path without spaces, found '$(VENV)'. Use another: VENV=/path)
 endif
 
-setup:  ## the environment, from requirements.lock; quick when nothing changed
+# $(call install,LOCK): installs a lock, unless the environment has it. pip steps in where
+# uv fails: only pip reads the registry from pip.conf.
+define install
+@cmp -s $(1) $(VENV)/$(1) || { \
+  echo "setup: installing $(1)"; \
+  uv pip install --quiet --compile-bytecode --require-hashes -r $(1) \
+    || pip install --quiet --require-hashes -r $(1); \
+  cp $(1) $(VENV)/$(1); }
+endef
+
+setup:  ## create the environment from requirements.lock; does nothing if it is up to date
 	@cmp -s requirements.lock $(VENV)/requirements.lock || { \
 	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	    || { echo "setup: expected Python 3.11 or newer, got $$($(PYTHON) -V)." \
-	         "Say which one to use: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }; \
-	  echo "setup: making $(VENV) from requirements.lock, about half a minute"; \
+	    || { echo "setup: expected Python 3.11 or newer, found $$($(PYTHON) -V)." \
+	         "Choose another: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }; \
+	  echo "setup: creating $(VENV), takes about a minute"; \
 	  $(PYTHON) -m venv --clear $(VENV); \
 	  awk '/^[^ #]/ { keep = /^uv==/ } keep' requirements.lock > $(VENV)/uv.lock; \
-	  pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock; \
-	  uv pip install --quiet --compile-bytecode --require-hashes -r requirements.lock \
-	    || pip install --quiet --require-hashes -r requirements.lock; \
-	  cp requirements.lock $(VENV)/requirements.lock; }
+	  pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock; }
+	$(call install,requirements.lock)
 
-repro: setup  ## the pipeline: check, prepare, train, evaluate, export, report
+setup-dev: setup  ## add the development tools, from requirements-dev.lock
+	$(call install,requirements-dev.lock)
+
+setup-gpu: setup  ## add CUDA 13 for NVIDIA GPUs, from requirements-gpu.lock; untried on a GPU
+	$(call install,requirements-gpu.lock)
+
+repro: setup  ## run the pipeline: check, prepare, train, evaluate, export, report
 	dvc repro
 
-test: setup  ## the tests; ARGS="-m slow" for the slow ones, ARGS="-m ''" for all
+test: setup-dev  ## run the tests; ARGS="-m slow" for the slow ones, ARGS="-m ''" for all
 	python -m pytest --numprocesses auto --dist worksteal $(ARGS)
 
-lint: setup  ## formatting, lint and types
+lint: setup-dev  ## check formatting, lint and types
 	ruff format --check .
 	ruff check .
 	mypy
 
-format: setup  ## rewrites what `make lint` finds wrong and can mend
+format: setup-dev  ## format the sources and fix what ruff can fix
 	ruff format .
 	ruff check --fix .
 
-check: lint test  ## lint and tests: green before every commit
+check: lint test  ## lint and test: green before every commit
 
-verify: setup  ## runs the pipeline in a temporary clone, compares with the committed metrics
+ci:  ## what CI runs: lint, pipeline, `make verify`, all tests; ends with the 20 slowest
+	$(MAKE) lint
+	$(MAKE) repro
+	$(MAKE) verify
+	$(MAKE) test ARGS="-m '' --durations=20"
+
+verify: setup  ## run the pipeline in a temporary clone and compare with the committed results
 	python -m tests.helpers.verify
 
 N ?= 200
-chaos: setup  ## kills a real run N times at random moments and compares what comes out
+chaos: setup  ## kill a training run N times at random and compare its outputs
 	python -m tests.helpers.chaos --kills $(N)
 
-docs: setup  ## the comments in params.yaml and the README's table, from src/config.py
+docs: setup  ## write the parameter descriptions of src/config where people read them
 	python -m tests.helpers.document
 
-restore: setup  ## params.yaml, dvc.lock, metrics/ and models/ as committed; your code stays
-	@touch params.yaml  # git compares whole seconds: an edit of equal size may hide
+restore: setup  ## restore params.yaml, metrics/ and models/ as committed; keeps your code
+	@touch params.yaml  # git may miss an edit of equal size in the same second
 	git checkout -- params.yaml dvc.lock extra/dvc.lock metrics
-	dvc checkout --quiet --force  # what it writes over can be made again
+	@errors=$$(dvc checkout --force 2>&1 > /dev/null) || { \
+	  case "$$errors" in *"cache up to date"*) errors="restore: expected the committed\
+	 results in DVC's cache, found some missing. Run: make repro" ;; esac; \
+	  echo "$$errors" >&2; exit 1; }
 
-debug: setup  ## trains as params.yaml says, in a temporary copy, printing every layer; finds the first NaN
+debug: setup  ## train in a temporary copy with debug=true: prints every layer, finds the first NaN
 	dvc exp run --temp -S debug=true train
 
-bench-data: setup
+bench-data: setup  ## prepare Fashion-MNIST and initial weights for the benchmarks
 	python -m benchmarks.data benchmarks/.data
 
-bench: bench-data  ## the contestants side by side, in an environment of their own; twenty minutes
+bench: bench-data  ## compare training speed with Flax's tutorial, Keras and PyTorch; 20 minutes
 	@cmp -s benchmarks/requirements.txt $(BENCH_VENV)/requirements.txt || { \
 	  $(PYTHON) -m venv --clear $(BENCH_VENV); \
 	  $(BENCH_VENV)/bin/pip install --quiet -r benchmarks/requirements.txt; \
@@ -87,21 +111,26 @@ bench: bench-data  ## the contestants side by side, in an environment of their o
 	$(BENCH_VENV)/bin/python -m benchmarks.bench --data benchmarks/.data
 	python -m benchmarks.saving --data benchmarks/.data
 
-bench-accuracy: bench-data  ## how soon and how far on Fashion-MNIST, five seeds; twenty minutes
+bench-accuracy: bench-data  ## compare time and accuracy on Fashion-MNIST, five seeds; 20 minutes
 	python -m benchmarks.accuracy --data benchmarks/.data
 
 bench-scaling: bench-data  ## time and memory up to 6 million images, devices, processes; 12 minutes, 10 GB
 	dvc repro prepare
 	python -m benchmarks.scaling --data benchmarks/.data
 
-audit: setup  ## the locked libraries against known advisories, by pip-audit; needs a network
+audit: setup  ## check the locked packages for known vulnerabilities; needs a network
+	@# requirements-gpu.lock contains requirements.lock.
 	uv tool run --quiet pip-audit@2.10.1 --strict --require-hashes --disable-pip \
-	  --progress-spinner off --vulnerability-service osv $(ARGS) -r requirements.lock \
-	  || { echo "audit: found advisories, or no answer from their database: see above" >&2; exit 1; }
+	  --progress-spinner off --vulnerability-service osv $(ARGS) \
+	  -r requirements-gpu.lock -r requirements-dev.lock \
+	  || { echo "audit: found vulnerabilities, or the database did not answer: see above" >&2; exit 1; }
 
-lock: setup  ## requirements.lock anew, from requirements.in
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-header --upgrade requirements.in -o requirements.lock
+# In this order: the first lock constrains the others.
+LOCKS := requirements requirements-dev requirements-gpu
+lock: setup  ## write the locks from requirements*.in; ARGS=--upgrade for newer versions
+	for name in $(LOCKS); do \
+	  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-header $(ARGS) $$name.in -o $$name.lock; done
 
-clean:  ## removes what can be made again, but for the environment
+clean:  ## remove everything that can be made again, except the environment
 	rm -rf models data/prepared .mypy_cache .pytest_cache .ruff_cache

@@ -1,1 +1,1 @@
-"""Fourbeat beside what a user would pick: same machine, data and network."""
+"""Fourbeat compared with other libraries: same machine, data and network."""

@@ -1,9 +1,9 @@
-"""`make bench-accuracy`: how soon, and how far, on Fashion-MNIST.
+"""`make bench-accuracy`: time to a target accuracy, and final accuracy.
 
-From the start of the process, with imports, data and compilation: the time to the
-validation accuracy that the article's recipe ends with, and the test accuracy that a
-run arrives at. Every run has the two cores to itself. Writes accuracy.json and the
-table in README.md.
+The data are Fashion-MNIST. Times count from the start of the process and include
+imports, data and compilation. The target is the validation accuracy at the end of the
+article's recipe. Runs follow one another, so each has all cores. Writes accuracy.json
+and the table in README.md.
 """
 
 import argparse
@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 ARTICLE = "the article's loop"
 KERAS = "Keras fit, TensorFlow"
 RECIPE = {**FASHION, "dropout": 0.0}
-# The article's own, and two that were chosen on the validation split of seeds 0 and 1.
+# The article's recipe, and two chosen on the validation split of seeds 0 and 1.
 STAGE_RUNS = {
     "Fourbeat, the same recipe": {
         **RECIPE,
@@ -51,11 +51,11 @@ STAGE_RUNS = {
     },
 }
 LOOPS = {ARTICLE: ("article", {}), KERAS: ("keras", {"KERAS_BACKEND": "tensorflow"})}
-Curve = list[tuple[float, float]]  # seconds since the process began, accuracy
+Curve = list[tuple[float, float]]  # seconds since the process started, accuracy
 
 
-def stamped(lines: Iterator[str], began: float) -> Curve:
-    """When each line came that ends with an accuracy, and the accuracy."""
+def read_curve(lines: Iterator[str], began: float) -> Curve:
+    """Reads the accuracy from each printed evaluation, with the time it arrived."""
     curve = []
     for line in lines:
         found = re.findall(r"accuracy (\d\.\d+)", line)
@@ -65,25 +65,25 @@ def stamped(lines: Iterator[str], began: float) -> Curve:
 
 
 def run_loop(name: str, seed: int, data: Path) -> tuple[Curve, float]:
-    """One run of a contestant: its curve, and its test accuracy."""
+    """Runs another loop; returns its validation curve and its test accuracy."""
     contestant, environment = LOOPS[name]
     began = time.perf_counter()
     command = "benchmarks.learn", contestant, str(seed), str(data.resolve())
     process = start(HERE.parent, *command, **environment)
-    found = stamped(iter(process.stdout or ()), began)
+    evaluations = read_curve(iter(process.stdout or ()), began)
     finish(process)
-    *curve, (_, test) = found
+    *curve, (_, test) = evaluations
     return curve, test
 
 
 def run_stage(name: str, seed: int, prepared: Path) -> tuple[Curve, float]:
-    """One run of the train stage; evaluate gives its test accuracy."""
+    """Runs train and evaluate; returns the validation curve and the test accuracy."""
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / "project"
         make_project(folder, prepared, {**STAGE_RUNS[name], "seed": seed})
         began = time.perf_counter()
         process = start(folder, "stages.train")
-        curve = stamped(iter(process.stdout or ()), began)
+        curve = read_curve(iter(process.stdout or ()), began)
         finish(process)
         finish(start(folder, "stages.evaluate"))
         scores = json.loads((folder / "metrics/test.json").read_text())
@@ -93,9 +93,9 @@ def run_stage(name: str, seed: int, prepared: Path) -> tuple[Curve, float]:
 def summary(
     runs: dict[str, list[tuple[Curve, float]]],
 ) -> dict[str, dict[str, list[float]]]:
-    """Per contestant, a number per seed: seconds to the article's end, and accuracies.
+    """Times and accuracies of each contestant, one number per seed.
 
-    The goal is the mean of the accuracies that the article's runs end with.
+    The goal is the mean final validation accuracy of the article's runs.
     """
     goal = statistics.mean(curve[-1][1] for curve, _ in runs[ARTICLE])
     results = {}
@@ -111,15 +111,15 @@ def summary(
 
 
 def seconds_to(goal: float, curve: Curve) -> float:
-    """When the goal was met; where it never was, when the run was over.
+    """Seconds until the goal was reached, or the run's length if it never was.
 
-    In favour of such a run: it would have needed longer.
+    The latter favours such a run: it would have needed longer.
     """
     return next((at for at, score in curve if score >= goal), curve[-1][0])
 
 
 def accuracy_table(results: dict[str, dict[str, list[float]]]) -> str:
-    """The results, a row per contestant."""
+    """A row per contestant."""
     goal = results[ARTICLE]["goal"][0]
 
     def spread(values: list[float], digits: int) -> str:
@@ -144,7 +144,7 @@ def accuracy_table(results: dict[str, dict[str, list[float]]]) -> str:
     head = [
         "run",
         f"seconds to validation accuracy {goal:.4f}",
-        "met by",
+        "reached by",
         "seconds to the last validation",
         "best validation accuracy",
         "test accuracy",
@@ -153,7 +153,7 @@ def accuracy_table(results: dict[str, dict[str, list[float]]]) -> str:
 
 
 def main() -> None:
-    """Runs all, seed by seed; prints and writes."""
+    """Runs every contestant with every seed; prints and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=5)

@@ -1,7 +1,7 @@
-"""How long the message of a step takes alone: `python -m benchmarks.all_reduce COUNT`.
+"""Times an all-reduce without training: `python -m benchmarks.all_reduce COUNT`.
 
-Sums so many float32 numbers among all devices, alone or as one of several processes;
-prints a line of JSON with the seconds of one such sum.
+Sums COUNT float32 numbers over all devices, in one process or in one of several. Prints
+a line of JSON with the seconds of one all-reduce.
 """
 
 import json
@@ -17,7 +17,7 @@ ROUNDS, REPEATS = 7, 20
 
 
 def main() -> None:
-    """Measures; prints."""
+    """Measures and prints."""
     share_cores()
     init_distributed()
     import jax
@@ -37,7 +37,7 @@ def main() -> None:
     )
     def sums(numbers: jax.Array) -> jax.Array:
         def body(_: int, numbers: jax.Array) -> jax.Array:
-            # Divided, so that it stays what it was.
+            # Divided by the device count, so the values stay the same.
             return jax.lax.psum(numbers, "batch") / mesh.size
 
         total: jax.Array = jax.lax.fori_loop(0, REPEATS, body, numbers)

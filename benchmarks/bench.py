@@ -1,8 +1,8 @@
-"""`make bench`: all contestants in turn, on the same machine, data, network and recipe.
+"""`make bench`: training speed of all contestants with the same data and recipe.
 
-Every contestant waits in a process of its own. A round lets each train for about two
-seconds, one after the other, so that a slow minute of the machine hits them all; the
-figures are medians over the rounds. Writes results.json, and the table in README.md.
+Each contestant runs in its own process. In a round they train one after another for
+about two seconds each, so a slow phase of the machine affects all of them. The figures
+are medians over the rounds. Writes results.json and the table in README.md.
 """
 
 import argparse
@@ -36,20 +36,20 @@ MULTIPLY_ADD = 2
 
 
 def flops_per_image(model: str) -> int:
-    """Of a training step: forward, and backward to weights and to inner inputs."""
+    """Floating-point operations of a training step per image: forward and backward."""
     if model == "mlp":
         first, rest = 784 * 256, 256 * 10
     else:
         hidden = 256 if model == "cnn" else 128
         first = 784 * 9 * 32
         rest = 196 * 288 * 64 + 3136 * hidden + hidden * 10
-    # Nobody needs the gradient to the pixels: two products there, three elsewhere.
+    # The first layer needs no gradient with respect to the pixels: two products, not 3.
     return MULTIPLY_ADD * (2 * first + 3 * rest)
 
 
 @dataclass
 class Worker:
-    """A contestant's process."""
+    """The process of a contestant."""
 
     name: str
     process: subprocess.Popen[str]
@@ -58,10 +58,10 @@ class Worker:
 
     @classmethod
     def start(cls, name: str, model: str, batch: int, folder: Path) -> "Worker":
-        """Starts the process; it builds its network meanwhile."""
+        """Starts the process without waiting until its network is built."""
         module, environment = CONTESTANTS[name]
         command = ["-m", "benchmarks.worker", module, model, str(batch), str(folder)]
-        errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - as long as the process
+        errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
         process = subprocess.Popen(
             [sys.executable, *command],
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **environment},
@@ -73,7 +73,7 @@ class Worker:
         return cls(name, process, errors)
 
     def turn(self, steps: int) -> dict[str, Any]:
-        """Lets it train that many steps."""
+        """Lets it train `steps` steps; returns its seconds and losses."""
         stdin, stdout = self.process.stdin, self.process.stdout
         if stdin is not None and stdout is not None and self.process.poll() is None:
             stdin.write(f"{steps}\n")
@@ -93,26 +93,26 @@ class Worker:
 def measure(
     model: str, batch: int, folder: Path, rounds: int
 ) -> dict[str, list[float]]:
-    """Images per second of each contestant in each round; GFLOP/s of the product."""
+    """Images/s of each contestant in each round; GFLOP/s of the matrix product."""
     workers = [Worker.start(name, model, batch, folder) for name in CONTESTANTS]
     for worker in workers:
-        worker.turn(WARM_UP_STEPS)  # now all are built and compiled
+        worker.turn(WARM_UP_STEPS)  # builds and compiles
     for worker in workers:
-        # Again, with more steps: what a call costs once must weigh little in a turn.
+        # Repeated, because the fixed cost of a call distorts short turns.
         for _ in range(3):
             seconds = worker.turn(worker.steps)["seconds"]
             worker.steps = max(int(worker.steps * TURN_SECONDS / seconds), 32)
     found: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
     for number in range(rounds):
-        # Each round begins with another one: no one always follows the same one.
+        # The order rotates, so that none always follows the same contestant.
         shift = number % len(workers)
         for worker in workers[shift:] + workers[:shift]:
-            time.sleep(0.3)  # until the threads of the one before sleep
+            time.sleep(0.3)  # until the threads of the previous one sleep
             seconds = worker.turn(worker.steps)["seconds"]
             found[worker.name].append(worker.steps * batch / seconds)
     for worker in workers:
         worker.stop()
-    # The product's worker counts steps of one GFLOP, whatever the batch.
+    # A step of the matrix product is 1 GFLOP for any batch size.
     found["matrix product"] = [rate / batch for rate in found["matrix product"]]
     return found
 
@@ -120,7 +120,7 @@ def measure(
 def summary(
     model: str, batch: int, found: dict[str, list[float]]
 ) -> dict[str, dict[str, float]]:
-    """Median and spread, ratio to ours round by round, share of the product's rate."""
+    """Median, range, median ratio to Fourbeat, share of the matrix product's rate."""
     peak = statistics.median(found["matrix product"]) * 1e9
     rows = {}
     for name, rates in found.items():
@@ -137,7 +137,7 @@ def summary(
 
 
 def speed_table(results: dict[str, dict[str, dict[str, float]]]) -> str:
-    """The results, a row per contestant and configuration."""
+    """A row per configuration and contestant."""
     lines = []
     for configuration, rows in results.items():
         for name, row in rows.items():
@@ -161,15 +161,15 @@ def speed_table(results: dict[str, dict[str, dict[str, float]]]) -> str:
     head = [
         "network, batch",
         "contestant",
-        "images/s, median (least - most)",
+        "images/s, median (min - max)",
         "Fourbeat is faster by",
-        "share of the product's rate",
+        "share of peak",
     ]
     return table(head, lines)
 
 
 def main() -> None:
-    """Measures, prints, writes."""
+    """Measures, prints and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=5)

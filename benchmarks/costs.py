@@ -1,7 +1,7 @@
-"""What a training run pays before it is under way: `python -m benchmarks.costs`.
+"""Times the parts of a run's start: `python -m benchmarks.costs`.
 
-Runs in a folder with params.yaml and data/prepared; prints a line of JSON: seconds per
-part, from the start of the process.
+Runs in a folder with params.yaml and data/prepared. Prints a line of JSON with the
+seconds of each part, from the start of the process.
 """
 
 import json
@@ -13,7 +13,7 @@ BEGAN = time.perf_counter()
 
 
 def since_process_start() -> float:
-    """Seconds between the start of this process and the first line above."""
+    """Seconds from the start of this process until this module was run."""
     fields = Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()
     ticks = int(fields[19]) / os.sysconf("SC_CLK_TCK")
     uptime = float(Path("/proc/uptime").read_text().split()[0])
@@ -21,7 +21,7 @@ def since_process_start() -> float:
 
 
 def main() -> None:
-    """Goes the way of the train stage, and looks at the clock between its parts."""
+    """Does what the train stage does, and times each part."""
     costs = {"start of Python": since_process_start()}
     last = BEGAN
 
@@ -53,10 +53,10 @@ def main() -> None:
     lap("data to the device")
     examples = len(data.train)
     steps = count_steps(examples, params.batch_size)
-    graph, state = build_state(params, architecture, steps)
+    graphdef, state = build_state(params, architecture, steps)
     jax.block_until_ready(state)
     lap("first weights")
-    events = fit(state, graph, data, params)
+    events = fit(state, graphdef, data, params)
     next(event for event in events if isinstance(event, LogRow))
     lap("first chunk, with tracing and compilation")
     costs["from the start to the first finished chunk"] = sum(costs.values())

@@ -1,7 +1,7 @@
-"""Makes what the contestants share: Fashion-MNIST and first weights, in a folder.
+"""Prepares the data that the contestants share: Fashion-MNIST and initial weights.
 
-Runs in the project's own environment: `python -m benchmarks.data FOLDER`. With a number
-behind it, arrays of so many training examples: those there are, over and over.
+Runs in the project's environment. `python -m benchmarks.data FOLDER` writes the data;
+`... FOLDER TARGET COUNT` repeats its training examples until there are COUNT.
 """
 
 import contextlib
@@ -21,29 +21,30 @@ from src.models.architecture import Architecture
 from src.models.build import build_model
 from src.models.checkpoint import weights_of
 from src.sources.tfds import load_builder
-from src.storage.npz import write_arrays
+from src.storage.atomic import atomic_commit, replace_file
+from src.storage.npz import pack_arrays
 
 SHARD = 300_000  # examples in a file
 
 
 def prepare(folder: Path) -> None:
-    """Writes data/prepared as the prepare stage would, and first weights per model."""
+    """Writes data/prepared like the prepare stage, and each model's initial weights."""
     if not (folder / PREPARED / "manifest.json").exists():
         manual = Path(os.environ.get("FOURBEAT_MANUAL_DIR", paths.MANUAL)).resolve()
         source = load_builder("fashion_mnist", manual)
         folder.mkdir(parents=True, exist_ok=True)
-        with contextlib.chdir(folder):
-            save_prepared(source, divide(source, 0.1, seed=0))
+        with contextlib.chdir(folder), atomic_commit() as outputs:
+            save_prepared(source, divide(source, 0.1, seed=0), outputs)
     for model, hidden in HIDDEN.items():
         architecture = Architecture(model, hidden, 0.0, (28, 28, 1), classes=10)
         weights = weights_of(build_model(architecture, nnx.Rngs(params=0)))
-        write_arrays(folder / f"{model}.npz", weights)
+        replace_file(folder / f"{model}.npz", pack_arrays(weights))
 
 
 def tile(folder: Path, target: Path, count: int) -> None:
-    """Writes arrays for `dataset: npz` into `target`, with `count` training examples.
+    """Writes `count` training examples for `dataset: npz` into `target`.
 
-    They are those of `folder` over and over, a shard at a time: never all in memory.
+    They repeat those of `folder`. One shard is in memory at a time.
     """
     with contextlib.chdir(folder):
         manifest = load_manifest()
@@ -54,15 +55,15 @@ def tile(folder: Path, target: Path, count: int) -> None:
     names = {"class_names": manifest.class_names}
     (target / "manifest.json").write_text(json.dumps(names))
     for name, split in zip(("validation", "test"), others, strict=True):
-        write_arrays(target / f"{name}.npz", split._asdict())
+        replace_file(target / f"{name}.npz", pack_arrays(split._asdict()))
     for index, start in enumerate(range(0, count, SHARD)):
         rows = np.arange(start, min(start + SHARD, count)) % len(train.labels)
         shard = {"images": train.images[rows], "labels": train.labels[rows]}
-        write_arrays(target / shard_name("train", index), shard)
+        replace_file(target / shard_name("train", index), pack_arrays(shard))
 
 
 def main() -> None:
-    """Makes the shared folder, or a tiled data set from it."""
+    """Writes the shared folder, or a larger data set from it."""
     match sys.argv[1:]:
         case [folder]:
             prepare(Path(folder))

@@ -1,6 +1,6 @@
-"""Whether Fourbeat and the article's loop do the same work.
+"""Checks that Fourbeat and the article's loop do the same work.
 
-From the same weights, over the same batches, with the same recipe: 200 steps of losses.
+Compares the losses of 200 steps with the same weights, batches and recipe.
 """
 
 import argparse
@@ -13,13 +13,13 @@ from benchmarks.contestants import article, fourbeat
 from benchmarks.task import Task
 
 STEPS = 200
-# Two ways of rounding drift apart as training goes on: the first steps must agree
-# closely, the curve as a whole within this share of the loss.
-FIRST, CLOSE, WHOLE = 10, 1e-5, 0.05
+# Differences in rounding grow during training. So the first steps must agree closely,
+# and the mean difference over all steps may be a share of the mean loss.
+FIRST_STEPS, FIRST_TOLERANCE, MEAN_TOLERANCE = 10, 1e-5, 0.05
 
 
 def main() -> int:
-    """Compares, prints; 1 where the curves differ."""
+    """Compares and prints the losses; returns 1 if they differ."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     folder = parser.parse_args().data
@@ -29,12 +29,13 @@ def main() -> int:
         ours = np.array(fourbeat.build(task, log_every=1)(STEPS)())
         theirs = np.array(article.build(task)(STEPS)())
         difference = np.abs(ours - theirs)
-        first, whole = difference[:FIRST].max(), difference.mean() / theirs.mean()
+        first = difference[:FIRST_STEPS].max()
+        mean = difference.mean() / theirs.mean()
         print(
             f"{model}: losses over {STEPS} steps differ by at most {first:.1e} in the "
-            f"first {FIRST}, by {whole:.2%} of the mean loss on average"
+            f"first {FIRST_STEPS}, by {mean:.2%} of the mean loss on average"
         )
-        if not (first <= CLOSE and whole <= WHOLE):
+        if not (first <= FIRST_TOLERANCE and mean <= MEAN_TOLERANCE):
             code = 1
     return code
 

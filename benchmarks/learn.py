@@ -1,7 +1,7 @@
-"""The article's recipe from beginning to end, in a process of its own.
+"""Trains with the article's whole recipe, in its own process.
 
-Five times 1,000 steps at batch 32; prints the validation accuracy after each thousand,
-and the test accuracy at the end: `python -m benchmarks.learn CONTESTANT SEED FOLDER`.
+`python -m benchmarks.learn CONTESTANT SEED FOLDER` takes 5,000 steps at batch 32. It
+prints the validation accuracy after each 1,000 steps, then the test accuracy.
 """
 
 import sys
@@ -13,11 +13,11 @@ import numpy as np
 from benchmarks.task import load_split
 
 ROUNDS, STEPS, BATCH = 5, 1000, 32
-EVALUATION_BATCH = 1000  # divides 6,000 and 10,000: no example is left out
+EVALUATION_BATCH = 1000  # divides both splits (6,000 and 10,000)
 
 
 def order(count: int, seed: int) -> np.ndarray:
-    """The examples of all steps: epochs without repeats."""
+    """Row indices of each round; within an epoch each example occurs once."""
     rng = np.random.default_rng(seed)
     needed = ROUNDS * STEPS * BATCH
     return np.concatenate([rng.permutation(count) for _ in range(-(-needed // count))])[
@@ -26,7 +26,7 @@ def order(count: int, seed: int) -> np.ndarray:
 
 
 def article(folder: Path, seed: int) -> Iterator[float]:
-    """The tutorial's loop; validation accuracies, then the test accuracy."""
+    """Trains with the tutorial's loop; yields validation accuracies, then test."""
     from benchmarks.contestants.article import (
         batches,
         eval_step,
@@ -51,14 +51,14 @@ def article(folder: Path, seed: int) -> Iterator[float]:
 
 
 def keras(folder: Path, seed: int) -> Iterator[float]:
-    """Keras `fit`; validation accuracies, then the test accuracy."""
+    """Trains with Keras `fit`; yields validation accuracies, then test."""
     from keras.utils import set_random_seed
 
     from benchmarks.contestants.keras_fit import compile_network, network
 
     set_random_seed(seed)
     model = network("cnn")
-    # 1,000 steps do not divide by 32 steps per execution.
+    # 25 divides 1,000 steps; 32, as in bench.py, does not.
     compile_network(model, steps_per_execution=25)
     images, labels = load_split(folder, "train")
     images = images.astype(np.float32) / 255
@@ -73,7 +73,7 @@ def keras(folder: Path, seed: int) -> Iterator[float]:
 
 
 def main() -> None:
-    """Prints a line per evaluation."""
+    """Prints the accuracy of each evaluation."""
     contestant, seed, folder = sys.argv[1:]
     run = {"article": article, "keras": keras}[contestant]
     for accuracy in run(Path(folder), int(seed)):

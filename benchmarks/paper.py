@@ -1,7 +1,7 @@
-"""What more devices would give, on paper: no such machine was at hand.
+"""Computes the speed on larger machines; no such machine was available.
 
-A step is computing, reading and one all-reduce. The constants below are assumptions
-about machines, not measurements; whoever has other machines puts in other numbers.
+A step consists of computing, reading and one all-reduce. The constants at the end are
+assumptions about machines, not measurements. Replace them with those of your machines.
 """
 
 import math
@@ -11,34 +11,34 @@ from typing import Any
 from benchmarks.bench import flops_per_image
 from benchmarks.sections import table
 
-FLOAT = 4  # bytes
+FLOAT_BYTES = 4
 CLASSES = 10
 BATCHES = 1_024, 8_192, 65_536
 
 
 @dataclass(frozen=True)
 class Network:
-    """What a step costs in arithmetic and in bytes."""
+    """The size of a network and its arithmetic."""
 
     name: str
     weights: int
     flops: float  # per image: forward and backward
 
     def message(self, batch: int) -> float:
-        """Bytes that a step sums: the gradient, and per example logits and loss."""
-        return FLOAT * (self.weights + batch * (CLASSES + 1))
+        """Bytes that a step reduces: the gradient, logits and loss per example."""
+        return FLOAT_BYTES * (self.weights + batch * (CLASSES + 1))
 
 
 @dataclass(frozen=True)
 class Link:
-    """A ring of so many members; each sends and receives at `bandwidth` at once."""
+    """A ring; each member sends and receives at `bandwidth` simultaneously."""
 
     members: int
-    bandwidth: float  # bytes per second, of a member
+    bandwidth: float  # bytes per second and member
     latency: float  # seconds per message
 
     def all_reduce(self, size: float) -> float:
-        """Seconds to sum `size` bytes: a reduce-scatter and an all-gather.
+        """Seconds to all-reduce `size` bytes by a reduce-scatter and an all-gather.
 
         Source: Patarasuk and Yuan 2009, doi:10.1016/j.jpdc.2008.09.002.
         """
@@ -48,42 +48,43 @@ class Link:
 
 @dataclass(frozen=True)
 class Machine:
-    """Equal devices, a process for each, and what joins them: rings within rings."""
+    """Equal devices, one process each, joined by nested rings."""
 
     name: str
     links: tuple[Link, ...]
     flops: float  # per second and device, sustained
-    overhead: float  # seconds that a device needs for a step of no work
-    read: float  # seconds to read an image, of a device's own process; 0: all resident
+    overhead: float  # seconds per step in addition to arithmetic
+    read: float  # seconds to read an image in a device's process; 0 = all resident
 
     @property
     def devices(self) -> int:
-        """How many there are."""
+        """The number of devices."""
         return math.prod(link.members for link in self.links)
 
 
 def step_seconds(network: Network, machine: Machine, batch: int) -> tuple[float, float]:
-    """A step's seconds at best and at worst: its message hidden, or not at all.
+    """Seconds of a step, with the message overlapped by computing, and without.
 
-    Reading goes on beside computing in both.
+    Reading overlaps with computing in both.
 
     Args:
-        network: what is trained.
-        machine: where.
-        batch: examples of all devices together.
+        network: the network to train.
+        machine: the machine to train on.
+        batch: examples per step on all devices together.
     """
     share = batch / machine.devices
     work = max(share * network.flops / machine.flops, share * machine.read)
-    # Each link carries the whole message once: within a host its devices divide it,
-    # and what they have of it goes to the other hosts over the host's one port.
+    # Each link carries the whole message once. The devices of a host each reduce a
+    # part of it; then all parts go to the other hosts through the host's one port.
     message = sum(link.all_reduce(network.message(batch)) for link in machine.links)
     return machine.overhead + max(work, message), machine.overhead + work + message
 
 
 def efficiency(network: Network, machine: Machine, batch: int) -> tuple[float, float]:
-    """At best and at worst: how much faster than one device, divided by devices.
+    """Speed relative to one device, divided by the number of devices.
 
-    The one device takes the same batch, without a message.
+    With the message overlapped, and without. The one device computes the same batch
+    and sends no message.
     """
     one = Machine("one", (), machine.flops, machine.overhead, machine.read)
     alone, _ = step_seconds(network, one, batch)
@@ -96,9 +97,9 @@ WEIGHTS = 824_458  # of `cnn` on 28 x 28 x 1 with ten classes
 CNN = Network("cnn", WEIGHTS, flops_per_image("cnn"))
 LARGE = Network("100 times cnn", 100 * WEIGHTS, 100 * flops_per_image("cnn"))
 GPU_FLOPS = 30e12  # sustained: a fifth of a data-centre GPU's peak with TF32
-OVERHEAD = 0.3e-3  # seconds: some dozen kernels to start, the optimizer, the metrics
+OVERHEAD = 0.3e-3  # seconds: some dozen kernel launches, the optimizer, the metrics
 READ = 1e-6  # seconds per random image of 784 bytes from the page cache; measured here
-INSIDE = Link(8, 200e9, 5e-6)  # NVLink, a direction
+INSIDE = Link(8, 200e9, 5e-6)  # NVLink, per direction
 BETWEEN = Link(64, 12.5e9, 10e-6)  # 100 Gbit/s, one port per host
 MACHINES = (
     Machine("8 GPUs in one machine", (INSIDE,), GPU_FLOPS, OVERHEAD, read=0.0),
@@ -107,7 +108,7 @@ MACHINES = (
 
 
 def measure() -> dict[str, Any]:
-    """Images per second and efficiency at best and at worst, by case."""
+    """Images/s and efficiency of each case: overlapped, not overlapped."""
     found = {}
     for network in (CNN, LARGE):
         for machine in MACHINES:
@@ -121,15 +122,15 @@ def measure() -> dict[str, Any]:
 
 
 def render(results: dict[str, Any]) -> str:
-    """The results, a row per network, machine and batch."""
+    """A row per network, machine and batch size."""
     head = [
         "network",
         "machine",
         "batch_size",
-        "images/s, message hidden",
-        "not hidden",
-        "efficiency, message hidden",
-        "not hidden",
+        "images/s, overlapped",
+        "not overlapped",
+        "efficiency, overlapped",
+        "not overlapped",
     ]
     rows = []
     for case, row in results.items():

@@ -1,4 +1,4 @@
-"""A folder in which the stages run on given data with given parameters."""
+"""Folders in which stages run with given data and parameters."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-# All that a recipe says, so that an edited params.yaml changes no benchmark.
+# Every parameter of the recipe, so that editing params.yaml changes no benchmark.
 FASHION = {
     "dataset": "fashion_mnist",
     "model": "cnn",
@@ -40,10 +40,10 @@ FASHION = {
 
 
 def with_values(text: str, **changes: object) -> str:
-    """The text of a params.yaml with other values, lists and all.
+    """Replaces values in the text of a params.yaml, including block lists.
 
     Raises:
-        ValueError: there is not one such key.
+        ValueError: a key does not occur exactly once.
     """
     for key, value in changes.items():
         pattern = rf"^{key}:.*\n(- .*\n)*"
@@ -56,12 +56,12 @@ def with_values(text: str, **changes: object) -> str:
 def make_project(
     folder: Path, prepared: Path | None, values: Mapping[str, object]
 ) -> None:
-    """Writes params.yaml, with other values where given, and links the data.
+    """Creates a folder with params.yaml and a link to the data.
 
     Args:
-        folder: to be made.
-        prepared: the data; None where the stage prepare will write it.
-        values: by key, as they stand in params.yaml.
+        folder: the folder to create.
+        prepared: the prepared data; None if the prepare stage will write it.
+        values: parameters to replace, as written in params.yaml.
     """
     text = with_values((ROOT / "params.yaml").read_text(), **values)
     (folder / "data").mkdir(parents=True)
@@ -71,7 +71,7 @@ def make_project(
 
 
 def start(folder: Path, *command: str, **environment: str) -> subprocess.Popen[str]:
-    """Starts `python -m ...`; what it prints and is told goes line by line."""
+    """Starts `python -m ...` with line-based pipes for stdin and stdout."""
     return subprocess.Popen(
         [sys.executable, "-m", *command],
         cwd=folder,
@@ -89,7 +89,7 @@ def start(folder: Path, *command: str, **environment: str) -> subprocess.Popen[s
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    """Waits for it, gives what was not yet read; ends this program where it failed."""
+    """Waits for a process and returns its unread output; exits if it failed."""
     output, _ = process.communicate()
     if process.returncode:
         raise SystemExit(f"{process.args!r}: ended with {process.returncode}.")
@@ -97,7 +97,7 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 
 def finish_measured(process: subprocess.Popen[str]) -> float:
-    """As `finish`; gives the most memory that it held, in MB of 10^6 bytes."""
+    """Like `finish`, but returns the peak memory in MB (10^6 bytes)."""
     if process.stdout:
         process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)

@@ -1,4 +1,4 @@
-"""Runs side by side on one machine: they take turns, so a slow minute hits them all."""
+"""Runs that take turns on one machine, so that a slow phase affects all of them."""
 
 import json
 import socket
@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 from benchmarks.project import finish, start
 
-PAUSE = 0.3  # seconds between two turns: until the threads of the one before sleep
-TRIAL = 50  # steps that tell how many a turn needs
+PAUSE_SECONDS = 0.3  # between turns, until the threads of the previous run sleep
+TRIAL_STEPS = 50  # to estimate the steps of a turn
 Environment = Mapping[str, str]
 
 
 class Spread(NamedTuple):
-    """Of what was measured in several rounds."""
+    """Median and range over several rounds."""
 
     median: float
     least: float
@@ -25,12 +25,12 @@ class Spread(NamedTuple):
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
-        """The median, with the least and the most."""
+        """Computes median, minimum and maximum."""
         return cls(statistics.median(values), min(values), max(values))
 
 
-def shown(values: Sequence[float], form: str = ",.0f") -> str:
-    """A `Spread` as the tables show it."""
+def format_spread(values: Sequence[float], form: str = ",.0f") -> str:
+    """Formats a `Spread` for the tables."""
     median, least, most = (format(value, form) for value in values)
     return f"{median} ({least} - {most})"
 
@@ -41,11 +41,11 @@ class Run:
     def __init__(
         self, folder: Path, environments: Sequence[Environment] = ({},)
     ) -> None:
-        """Starts them; they build their network when the first turn begins.
+        """Starts the processes; they build the network in their first turn.
 
         Args:
             folder: with params.yaml and data/prepared.
-            environments: one for each process.
+            environments: environment variables of each process.
         """
         self.processes = [
             start(folder, "benchmarks.turns", **environment)
@@ -53,7 +53,7 @@ class Run:
         ]
 
     def turn(self, steps: int) -> dict[str, Any]:
-        """Lets it take that many steps; the answer of process 0."""
+        """Takes `steps` steps; returns the answer of process 0."""
         for process in self.processes:
             if process.stdin and process.poll() is None:
                 process.stdin.write(f"{steps}\n")
@@ -62,7 +62,7 @@ class Run:
         return answer
 
     def stop(self) -> None:
-        """Ends all processes, which wait for one another."""
+        """Ends all processes; they wait for one another."""
         for process in self.processes:
             if process.stdin:
                 process.stdin.close()
@@ -72,7 +72,7 @@ class Run:
 
 
 def read_answer(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """The next line of JSON; ends this program where there is none."""
+    """Reads the next line of JSON; exits if the process ended."""
     for line in process.stdout or ():
         if line.startswith("{"):
             answer: dict[str, Any] = json.loads(line)
@@ -83,27 +83,27 @@ def read_answer(process: subprocess.Popen[str]) -> dict[str, Any]:
 def race(
     runs: Mapping[str, Run], *, seconds: float, rounds: int, batch: int
 ) -> dict[str, list[float]]:
-    """Images per second of each run in each round; a turn is about `seconds` long.
+    """Images/s of each run in each round; a turn takes about `seconds`.
 
-    All have taken a turn already, so all is compiled.
+    Every run must have taken a turn before, so that it is compiled.
     """
     names, steps = list(runs), {}
     for name, run in runs.items():
-        trial = run.turn(TRIAL)
-        steps[name] = max(int(trial["steps"] / trial["seconds"] * seconds), TRIAL)
+        trial = run.turn(TRIAL_STEPS)
+        steps[name] = max(int(trial["steps"] / trial["seconds"] * seconds), TRIAL_STEPS)
     rates: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
-        # Each round begins with another one: no one always follows the same one.
+        # The order rotates, so that none always follows the same run.
         shift = number % len(names)
         for name in names[shift:] + names[:shift]:
-            time.sleep(PAUSE)
+            time.sleep(PAUSE_SECONDS)
             answer = runs[name].turn(steps[name])
             rates[name].append(answer["steps"] * batch / answer["seconds"])
     return rates
 
 
-def together(count: int) -> list[dict[str, str]]:
-    """The environments of so many processes on this machine that train as one."""
+def group_environments(count: int) -> list[dict[str, str]]:
+    """The environments of `count` processes on this machine that train as a group."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -1,6 +1,6 @@
-"""What it costs that an interrupted run can go on: the share of time that saving takes.
+"""Measures the share of training time that saving checkpoints takes.
 
-Run by `make bench`. Trains in processes of their own, with a clock around each save.
+Run by `make bench`. Trains in separate processes and times each save.
 """
 
 import argparse
@@ -20,7 +20,7 @@ ROUNDS = 3
 
 
 def measure() -> dict[str, float]:
-    """Trains in the working directory; counts and clocks the saves."""
+    """Trains in the working directory; counts and times the saves."""
     from src import paths
     from src.config.load import load_params
     from src.runtime.determinism import pin_arithmetic
@@ -28,19 +28,20 @@ def measure() -> dict[str, float]:
     params = load_params(paths.PARAMS)
     pin_arithmetic(params)
     from src.resume.resume import Resume
+    from src.runtime.stage import StageContext
     from stages import train
 
     times: list[float] = []
     save = Resume.save
 
-    def clocked(*arguments: Any) -> None:  # noqa: ANN401 - handed on as they are
+    def timed_save(*arguments: Any) -> None:  # noqa: ANN401 - passed on unchanged
         began = time.perf_counter()
         save(*arguments)
         times.append(time.perf_counter() - began)
 
-    Resume.save = clocked  # type: ignore[method-assign]
+    Resume.save = timed_save  # type: ignore[method-assign]
     began = time.perf_counter()
-    train.main(params)
+    train.main(params, StageContext())
     seconds = time.perf_counter() - began
     return {
         "saves": len(times),
@@ -50,7 +51,7 @@ def measure() -> dict[str, float]:
 
 
 def run(prepared: Path, values: dict[str, Any]) -> list[dict[str, float]]:
-    """Some processes, one after the other."""
+    """Measures in several processes, one after another."""
     found = []
     for _ in range(ROUNDS):
         with tempfile.TemporaryDirectory() as parent:
@@ -62,7 +63,7 @@ def run(prepared: Path, values: dict[str, Any]) -> list[dict[str, float]]:
 
 
 def main() -> None:
-    """Measures; with `--data` all cases, and writes the table."""
+    """Measures one run; with `--data`, measures all cases and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path)
     data = parser.parse_args().data
@@ -89,7 +90,7 @@ def main() -> None:
                 f"{middle:.2f} ({percents[0]:.2f} - {percents[-1]:.2f})",
             ]
         )
-    text = table(["run", "saves", "ms each", "% of the time"], rows)
+    text = table(["run", "saves", "ms per save", "% of the training time"], rows)
     print(text)
     replace_section("saving", text)
 

@@ -1,8 +1,8 @@
-"""`make bench-scaling`: what a run costs, and how that grows.
+"""`make bench-scaling`: startup time, and speed with more data and devices.
 
-With the data (`sizes`), with devices and processes (`devices`), what each part of a run
-costs (`costs`), and what larger machines would give (`paper`). `--only` takes some of
-these. Writes scaling.json and the tables in README.md.
+The parts: startup time (`costs`), more data (`sizes`), more devices and processes
+(`devices`), and larger machines, computed (`paper`). `--only` selects parts. Writes
+scaling.json and the tables in README.md.
 """
 
 import argparse
@@ -24,7 +24,7 @@ PARTS = "paper", "costs", "devices", "sizes"
 
 
 def measure_costs(prepared: Path, values: dict[str, Any]) -> dict[str, float]:
-    """The median cost of each part over a few processes."""
+    """The median seconds of each part over several processes."""
     found = []
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / "project"
@@ -36,14 +36,14 @@ def measure_costs(prepared: Path, values: dict[str, Any]) -> dict[str, float]:
 
 
 def render_costs(costs: dict[str, dict[str, float]]) -> str:
-    """The costs, a row per part."""
+    """A row per part of the startup."""
     parts = list(next(iter(costs.values())))
     rows = [[part, *(f"{run[part]:.4f}" for run in costs.values())] for part in parts]
     return table(["seconds", *costs], rows)
 
 
 def run(part: str, data: Path) -> tuple[dict[str, Any], str]:
-    """What a part found, and its table."""
+    """Runs a part; returns its results and their table."""
     if part == "costs":
         costs = {
             "digits, the defaults": measure_costs(ROOT / PREPARED, {}),
@@ -61,7 +61,7 @@ def run(part: str, data: Path) -> tuple[dict[str, Any], str]:
 
 
 def main() -> None:
-    """Measures, prints, writes: after each part, so that none is lost."""
+    """Runs the parts; prints and writes the results after each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)

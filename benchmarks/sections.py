@@ -1,4 +1,4 @@
-"""The tables in README.md, which the benchmarks rewrite."""
+"""Rewrites the tables in README.md."""
 
 import re
 from collections.abc import Sequence
@@ -8,13 +8,13 @@ README = Path(__file__).parent / "README.md"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
+    """Formats a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def replace_section(name: str, text: str) -> None:
-    """Puts the text between `<!-- name -->` and `<!-- end name -->`."""
+    """Replaces the text between `<!-- name -->` and `<!-- end name -->`."""
     pattern = rf"(?<=<!-- {name} -->\n).*?(?=<!-- end {name} -->)"
     changed, count = re.subn(
         pattern, lambda _: f"{text}\n", README.read_text(), flags=re.DOTALL

@@ -1,8 +1,8 @@
-"""Speed and memory against the number of examples, up to six million.
+"""Speed and memory with up to six million examples.
 
-Fashion-MNIST, over and over, goes through the stage prepare as anyone's arrays would.
-Then the stage train is run for its memory, and trained in turns, from disk and from
-the device, for its speed.
+Runs the prepare stage on repeated Fashion-MNIST images, given as arrays. Then it runs
+the train stage to measure its memory. For the speed, a streamed and a resident run take
+turns.
 """
 
 import shutil
@@ -19,27 +19,28 @@ from benchmarks.project import (
     make_project,
     start,
 )
-from benchmarks.race import Run, Spread, race, shown
+from benchmarks.race import Run, Spread, format_spread, race
 from benchmarks.sections import table
 from benchmarks.task import PREPARED
 
 SIZES = 60_000, 600_000, 6_000_000
-BATCH, STEPS = 64, 200  # steps of the run that is measured for its memory
-RECIPE = {**FASHION, "batch_size": BATCH, "epochs": 1000}  # a run never ends
-# `resident_megabytes`: no split is as small, and none as large.
+BATCH, STEPS = 64, 200  # steps of the run whose memory is measured
+# More epochs than the benchmark takes.
+RECIPE = {**FASHION, "batch_size": BATCH, "epochs": 1000}
+# `resident_megabytes`: below the size of every split, and above it.
 MODES = {"streamed": 1, "resident": 100_000}
-COPIES = 3  # what a resident split needs at the start: two copies, and room
+COPIES = 3  # memory for a resident split: two copies during loading, and a reserve
 ROUNDS, TURN_SECONDS = 5, 3.0
 PIXELS = 784
 
 
 def measure(data: Path) -> dict[str, Any]:
     """A row for each size."""
-    return {str(count): grow(data, count) for count in SIZES}
+    return {str(count): measure_size(data, count) for count in SIZES}
 
 
-def grow(data: Path, count: int) -> dict[str, Any]:
-    """Prepares, trains; seconds, megabytes and images per second."""
+def measure_size(data: Path, count: int) -> dict[str, Any]:
+    """Seconds, megabytes and images/s of preparing and training."""
     with tempfile.TemporaryDirectory() as parent:
         arrays, folder = Path(parent) / "arrays", Path(parent) / "prepare"
         finish(start(ROOT, "benchmarks.data", str(data), str(arrays), str(count)))
@@ -64,14 +65,14 @@ def grow(data: Path, count: int) -> dict[str, Any]:
 
 
 def fits(count: int) -> bool:
-    """Whether this machine has the memory to train on so many from the device."""
+    """Whether this machine has the memory for a resident run of `count` examples."""
     fields = Path("/proc/meminfo").read_text().split()
     free = int(fields[fields.index("MemAvailable:") + 1]) * 1024
     return COPIES * count * PIXELS < free
 
 
 def train_megabytes(prepared: Path, values: dict[str, Any]) -> float:
-    """The most memory that the stage train holds."""
+    """The peak memory of the train stage."""
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / "project"
         make_project(folder, prepared, {**values, "max_steps": STEPS})
@@ -79,7 +80,7 @@ def train_megabytes(prepared: Path, values: dict[str, Any]) -> float:
 
 
 def compare(parent: Path, modes: list[str]) -> dict[str, Any]:
-    """Images per second of each mode, and what streaming keeps of the resident's."""
+    """Images/s of each mode, and the ratio of streamed to resident."""
     runs = {mode: Run(parent / mode) for mode in modes}
     for run in runs.values():
         run.turn(STEPS)
@@ -94,17 +95,17 @@ def compare(parent: Path, modes: list[str]) -> dict[str, Any]:
 
 
 def render(results: dict[str, Any]) -> str:
-    """The results, a row per size."""
+    """A row per size."""
     head = [
         "examples",
         "MB of pixels",
-        "prepare: s",
-        "prepare: MB at the peak",
-        "images/s from disk",
-        "images/s from the device",
-        "from disk / from the device",
-        "train from disk: MB at the peak",
-        "train from the device: MB",
+        "prepare: seconds",
+        "prepare: peak MB",
+        "images/s, streamed",
+        "images/s, resident",
+        "streamed / resident",
+        "train, streamed: peak MB",
+        "train, resident: peak MB",
     ]
     rows = [
         [
@@ -112,9 +113,9 @@ def render(results: dict[str, Any]) -> str:
             f"{row['pixels_megabytes']:,.0f}",
             f"{row['prepare_seconds']:.1f}",
             f"{row['prepare_megabytes']:,.0f}",
-            shown(row["streamed_images"]),
-            shown(row["resident_images"]) if "ratio" in row else "too large",
-            shown(row["ratio"], ".3f") if "ratio" in row else "",
+            format_spread(row["streamed_images"]),
+            format_spread(row["resident_images"]) if "ratio" in row else "too large",
+            format_spread(row["ratio"], ".3f") if "ratio" in row else "",
             f"{row['streamed_megabytes']:,.0f}",
             f"{row['resident_megabytes']:,.0f}" if "ratio" in row else "",
         ]

@@ -1,23 +1,23 @@
-"""What all contestants are given: images, their order, first weights and the recipe."""
+"""What all contestants share: images, their order, initial weights and the recipe."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-# The article's recipe: optax.adamw(0.005, 0.9), whose decay is 1e-4 on every weight.
+# The article's recipe: optax.adamw(0.005, 0.9), which decays every weight by 1e-4.
 LEARNING_RATE, WEIGHT_DECAY = 0.005, 1e-4
-PREPARED = Path("data/prepared")  # in the folder that the contestants share
+PREPARED = Path("data/prepared")  # in the shared folder
 HIDDEN = {"mlp": 256, "cnn": 256, "cnn_max": 128}
 
 
 def load_split(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 `[n, 28, 28, 1]` and labels int32 `[n]` of a split by its name."""
-    return load(folder, name, "images"), load(folder, name, "labels")
+    """Images uint8 `[n, 28, 28, 1]` and labels int32 `[n]` of a split."""
+    return load_array(folder, name, "images"), load_array(folder, name, "labels")
 
 
-def load(folder: Path, name: str, key: str) -> np.ndarray:
-    """One of the two arrays of a split, of all the files it lies in."""
+def load_array(folder: Path, name: str, key: str) -> np.ndarray:
+    """One array of a split, read from all its shards."""
     prepared, arrays = folder / PREPARED, []
     shards = sorted(prepared.glob(f"shards/{name}/*.npz"))
     for path in (prepared / f"{name}.npz", *shards):
@@ -28,7 +28,7 @@ def load(folder: Path, name: str, key: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Task:
-    """A network, a batch size, and arrays in a folder."""
+    """A network, a batch size and the shared folder."""
 
     model: str
     batch: int
@@ -39,8 +39,11 @@ class Task:
         return load_split(self.folder, "train")
 
     def rows(self, steps: int) -> np.ndarray:
-        """The examples of each step, int32 `[steps, batch]`: epochs without repeats."""
-        count = len(load(self.folder, "train", "labels"))
+        """Row indices of each step's batch, int32 `[steps, batch]`.
+
+        Within an epoch each example occurs at most once.
+        """
+        count = len(load_array(self.folder, "train", "labels"))
         per_epoch = count // self.batch
         epochs = [
             np.random.default_rng((0, epoch)).permutation(count)[
@@ -52,6 +55,6 @@ class Task:
         return order[:steps].astype(np.int32)
 
     def weights(self) -> dict[str, np.ndarray]:
-        """First weights by name; kernels `[..., in, out]` as in Flax and Keras."""
+        """Initial weights by name; kernels `[..., in, out]` as in Flax and Keras."""
         with np.load(self.folder / f"{self.model}.npz") as arrays:
             return dict(arrays)

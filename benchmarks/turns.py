@@ -1,8 +1,8 @@
-"""The train stage's way without its files, in turns: `python -m benchmarks.turns`.
+"""Trains like the train stage, in turns and without its outputs.
 
-Runs in a folder with params.yaml and data/prepared, alone or as one of several
-processes. Reads a number of steps per line, answers each with a line of JSON: steps,
-seconds, and the mean loss of each row of steps. Between its turns it waits.
+`python -m benchmarks.turns` runs in a folder with params.yaml and data/prepared, in one
+process or in one of several. It reads a number of steps per line. Its answer is a line
+of JSON: steps, seconds, and the losses of steps.csv.
 """
 
 import json
@@ -20,16 +20,15 @@ from src.runtime.processes import init_distributed
 
 
 class Turns:
-    """A run's events, and a clock that runs while steps are taken."""
+    """A run's events and the number of steps taken."""
 
     def __init__(self, events: Iterator[Any]) -> None:
         self.events, self.step = events, 0
 
     def take(self, steps: int) -> dict[str, Any]:
-        """Takes that many steps, or a few more: until a row of steps.csv would end.
+        """Takes at least `steps` steps, up to the next row of steps.csv.
 
-        What comes between an epoch's last step and the next one's order - validation -
-        is not counted.
+        The time of validation does not count.
         """
         from src.training.events import EpochEnd, LogRow
 
@@ -48,7 +47,7 @@ class Turns:
 
 
 def start(params: Params) -> Turns:
-    """Builds what the train stage builds."""
+    """Builds the run as the train stage does."""
     from src.data.prepared import load_manifest
     from src.runtime.processes import broadcast_arrays
     from src.training.data import count_steps, load_train_data
@@ -59,12 +58,12 @@ def start(params: Params) -> Turns:
     architecture = choose_architecture(params, manifest)
     data = load_train_data(manifest, params)
     steps = count_steps(len(data.train), params.batch_size)
-    graph, state = build_state(params, architecture, steps)
-    return Turns(fit(broadcast_arrays(state), graph, data, params))
+    graphdef, state = build_state(params, architecture, steps)
+    return Turns(fit(broadcast_arrays(state), graphdef, data, params))
 
 
 def main() -> None:
-    """Serves turns until the input ends."""
+    """Takes turns until stdin ends."""
     params = load_params(paths.PARAMS)
     share_cores()
     pin_arithmetic(params)

@@ -1,7 +1,7 @@
-"""One contestant in a process of its own, which trains when it is told to.
+"""Runs one contestant in its own process and trains on request.
 
-Reads a number of steps per line, answers each with a line of JSON: the seconds they
-took, and the losses. Between its turns it waits and costs nothing.
+Reads a number of steps per line and answers with a line of JSON: seconds and losses. It
+uses no processor time between turns.
 """
 
 import importlib
@@ -14,12 +14,12 @@ from benchmarks.task import Task
 
 
 def main() -> None:
-    """Builds the contestant, then serves turns until the input ends."""
+    """Builds the contestant, then takes turns until stdin ends."""
     contestant, model, batch, folder = sys.argv[1:]
     module = importlib.import_module(f"benchmarks.contestants.{contestant}")
     prepare = module.build(Task(model, int(batch), Path(folder)))
     for line in sys.stdin:
-        run = prepare(int(line))  # lays the batches out: not what is compared
+        run = prepare(int(line))  # prepares the batches; not timed
         started = time.perf_counter()
         losses = run()
         seconds = time.perf_counter() - started

@@ -10,7 +10,7 @@ PREPARED = Path("data/prepared")
 MANIFEST = PREPARED / "manifest.json"
 SHARDS = PREPARED / "shards"
 
-WEIGHTS = Path("models/model.npz")
+WEIGHTS = Path("models/model.safetensors")
 MODEL = Path("models/model.json")
 EXPORT = Path("models/export")
 

@@ -1,13 +1,13 @@
-"""SIGINT, SIGTERM, SIGHUP: an exception, a flag for where it gets lost, a time limit.
+"""Signals: an exception at once, a flag for later, and a time limit.
 
-Python raises a handler's exception wherever it happens to be; inside a callback of a
-library it is printed and forgotten, inside an import it becomes another one. The flag
-stays: long loops look at it, and so does the end of a stage. Once there is something to
-save, `defer` leaves it at the flag.
+Python raises a handler's exception wherever the program happens to be. A library's
+callback prints and drops it, an import turns it into another one. So a flag stays set:
+long loops check it, and so does the end of a stage. After `defer`, only the flag is
+set.
 
-While a library's own code runs, a compilation for instance, Python does not get to its
-handlers at all: so a thread watches too. It ends the process after five seconds, or
-when a second signal comes, whatever the process is doing.
+Python runs no handler while a library's C code runs, such as a compilation. So a thread
+waits for signals too. It ends the process 4.5 seconds after the first signal, or at the
+second one.
 """
 
 import os
@@ -15,107 +15,123 @@ import select
 import signal
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
-SECONDS = 4.5  # from the signal to the end at the latest
-ONE_SIGNAL = 0.3  # seconds in which a signal that comes twice was sent once: `timeout`
-
-_received: list[signal.Signals] = []
-_waiting = False
-_stderr = 2
+GRACE_SECONDS = 4.5  # from the first signal to the end of the process
+REPEAT_SECONDS = 0.3  # `timeout` sends a signal to the process and to its group
 
 
 class Stopped(BaseException):
-    """A signal asked for the end; not an error of the program."""
+    """A signal asked the process to end; not an error of the program."""
 
 
-def _started_by() -> list[int]:
-    """The process that started this one, and who started that if it is `sh -c`.
+@dataclass
+class SignalState:
+    """What the handlers and the rest of this process share."""
 
-    DVC gives a command to `$SHELL`: bash and zsh become the command, dash waits for it
-    and outlives a killed DVC. Where there is no /proc, only the parent is known.
+    received: signal.Signals | None = None  # the first one
+    deferred: bool = False
+    started_by: tuple[int, ...] = ()  # once the handlers are installed
+
+
+# A handler belongs to the process and is given nothing else, so its state does too.
+STATE = SignalState()
+
+
+def install_handlers() -> None:
+    """Handles these signals from now on."""
+    STATE.started_by = starting_processes()
+    stderr = os.dup(2)  # descriptor 2 may be redirected later
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    threading.Thread(target=watch, args=[reading, stderr], daemon=True).start()
+    for number in SIGNALS:
+        # nohup asks to ignore SIGHUP. A shell asks to ignore SIGINT in background jobs,
+        # but DVC sends it to them, so it is handled all the same.
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, receive)
+
+
+def defer() -> None:
+    """From now on a signal only sets the flag: the caller checks it and stops."""
+    STATE.deferred = True
+
+
+def record(number: int) -> None:
+    """Sets the flag for a signal that another process of this run has received."""
+    STATE.received = STATE.received or signal.Signals(number)
+
+
+def ignore() -> None:
+    """Ignores signals from now on: only Python's own exit is left."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def pending_signal() -> signal.Signals | None:
+    """The first signal that was received; SIGTERM if the `dvc` process is gone."""
+    if STATE.received is None and is_orphaned():
+        return signal.SIGTERM
+    return STATE.received
+
+
+def raise_if_stopped() -> None:
+    """Raises Stopped if a signal is pending."""
+    if pending_signal():
+        raise Stopped
+
+
+def is_orphaned() -> bool:
+    """Whether the DVC process that started this one has ended."""
+    if "DVC_STAGE" not in os.environ or not STATE.started_by:
+        return False
+    return starting_processes() != STATE.started_by
+
+
+def starting_processes() -> tuple[int, ...]:
+    """The parent process, and its parent too if the parent is `sh -c`.
+
+    DVC gives the command to `$SHELL`. bash and zsh replace themselves by it;
+    dash waits for it and outlives a killed DVC. Without /proc only the parent is known.
     """
     parent = os.getppid()
     try:
         words = Path(f"/proc/{parent}/cmdline").read_bytes().split(b"\0")
         if b"-c" not in words:
-            return [parent]
-        # "number (name) state parent ...", and a name may hold spaces and brackets.
+            return (parent,)
+        # "number (name) state parent ..."; the name may contain spaces and brackets.
         fields = Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()
-        return [parent, int(fields[1])]
+        return parent, int(fields[1])
     except OSError:
-        return [parent]
+        return (parent,)
 
 
-_at_the_start = _started_by()
-
-
-def install_handlers() -> None:
-    """Takes over these signals."""
-    global _stderr
-    _stderr = os.dup(2)  # what is quiet meanwhile has taken the other one
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    threading.Thread(target=_watch, args=[reading], daemon=True).start()
-    for number in SIGNALS:
-        # nohup asks that a closed terminal be ignored; a shell asks it of SIGINT too,
-        # for what it starts in the background, but DVC sends it all the same.
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _receive)
-
-
-def defer() -> None:
-    """From now on a signal is only noted: the caller looks often, saves, and stops."""
-    global _waiting
-    _waiting = True
-
-
-def record(number: int) -> None:
-    """Takes note of a signal that another process of this run has received."""
-    if not _received:
-        _received.append(signal.Signals(number))
-
-
-def ignore() -> None:
-    """From now on signals do nothing: all is done but for Python's own end."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _receive(number: int, frame: FrameType | None) -> None:
-    if not _received:
-        _received.append(signal.Signals(number))
-        if not _waiting:
+def receive(number: int, frame: FrameType | None) -> None:
+    """The handler: sets the flag; raises Stopped unless signals are deferred."""
+    if STATE.received is None:
+        record(number)
+        if not STATE.deferred:
             raise Stopped
 
 
-def _watch(pipe: int) -> None:
-    """Reads the numbers of signals as they come; ends the process when it is time."""
+def watch(pipe: int, stderr: int) -> None:
+    """Waits for signals and ends the process when its time is over.
+
+    Args:
+        pipe: descriptor from which the numbers of received signals are read.
+        stderr: descriptor for the last line.
+    """
     number = os.read(pipe, 1)[0]
-    began = time.monotonic()
-    while (passed := time.monotonic() - began) < SECONDS:
-        another, _, _ = select.select([pipe], [], [], SECONDS - passed)
-        if another and os.read(pipe, 1) and time.monotonic() - began > ONE_SIGNAL:
+    start = time.monotonic()
+    while (passed := time.monotonic() - start) < GRACE_SECONDS:
+        ready, _, _ = select.select([pipe], [], [], GRACE_SECONDS - passed)
+        if ready and os.read(pipe, 1) and time.monotonic() - start > REPEAT_SECONDS:
             break
     name = signal.Signals(number).name
-    os.write(
-        _stderr, f"stopped by {name} before it could end well. Run it again.\n".encode()
-    )
+    line = f"stopped by {name} before it could end well. Run it again.\n"
+    os.write(stderr, line.encode())
     os._exit(128 + number)
-
-
-def pending_signal() -> signal.Signals | None:
-    """The first signal that arrived, if one did; SIGTERM where `dvc` is gone."""
-    under_dvc = "DVC_STAGE" in os.environ
-    if not _received and under_dvc and _started_by() != _at_the_start:
-        _received.append(signal.SIGTERM)
-    return _received[0] if _received else None
-
-
-def raise_if_stopped() -> None:
-    """Raises Stopped once a signal has arrived."""
-    if pending_signal():
-        raise Stopped

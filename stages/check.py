@@ -8,10 +8,10 @@ from pathlib import Path
 
 from src.config.params import Params
 from src.errors import ParameterError
-from src.runtime.stage import run_stage
+from src.runtime.stage import StageContext, run_stage
 
 
-def main(params: Params) -> str:
+def main(params: Params, context: StageContext) -> str:
     """Says how many parameters there are: they were checked before this was called.
 
     Raises:

@@ -6,19 +6,18 @@ Run only on request: `dvc repro extra/dvc.yaml:lr_range`.
 from src import paths
 from src.config.params import Params
 from src.runtime.determinism import pin_arithmetic
-from src.runtime.processes import check_alone
-from src.runtime.stage import run_stage
+from src.runtime.launch import check_alone
+from src.runtime.stage import StageContext, run_stage
 
 
-def main(params: Params) -> str:
+def main(params: Params, context: StageContext) -> str:
     """Writes the loss by learning rate as a table and as a picture."""
     pin_arithmetic(params)
     check_alone()
     from src.data.prepared import load_manifest
     from src.experiments.lr_range import LRRange, find_range
     from src.reporting.plots import draw_lr_range
-    from src.storage.lineage import outputs
-    from src.storage.tables import write_csv
+    from src.storage.tables import csv_bytes
     from src.training.data import load_train_data
     from src.training.state import choose_architecture
 
@@ -32,9 +31,11 @@ def main(params: Params) -> str:
             *(column.tolist() for column in found), strict=True
         )
     ]
-    with outputs():
-        write_csv(paths.PLOTS / "lr_range.csv", LRRange._fields, rows)
-        draw_lr_range(*found, found.suggestion, paths.PLOTS / "lr_range.png")
+    table = csv_bytes(LRRange._fields, rows)
+    picture = draw_lr_range(*found, found.suggestion)
+    with context.outputs() as outputs:
+        outputs.write(paths.PLOTS / "lr_range.csv", table)
+        outputs.write(paths.PLOTS / "lr_range.png", picture)
     return (
         f"{params.model}, {params.optimizer}: the loss falls fastest at lr "
         f"{found.suggestion:.2g} (of {found.rates[0]:.2g} to {found.rates[-1]:.2g}); "

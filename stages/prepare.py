@@ -3,18 +3,19 @@
 Run by `dvc repro prepare`; the test split lies untouched until evaluate.
 """
 
+from typing import Any
+
 from src import paths
 from src.config.params import Params
-from src.runtime.stage import run_stage
+from src.runtime.stage import StageContext, run_stage
 
 
-def main(params: Params) -> str:
+def main(params: Params, context: StageContext) -> str:
     """Reads the source, cuts the validation split, writes data/prepared."""
     from src.data.examples import data_warnings
     from src.data.prepared import check_source, divide, save_prepared
     from src.sources.load import load_source
-    from src.storage.json_files import write_metrics
-    from src.storage.lineage import outputs
+    from src.storage.json_files import metrics_bytes
 
     source = load_source(params)
     check_source(source)
@@ -22,16 +23,14 @@ def main(params: Params) -> str:
     for doubt in data_warnings(splits["train"], splits["test"], source.class_names):
         print(f"prepare: warning: {doubt}", flush=True)  # noqa: T201
     sizes = {name: len(split.labels) for name, split in splits.items()}
-    with outputs():
-        manifest = save_prepared(source, splits)
-        write_metrics(
-            paths.METRICS / "prepare.json",
-            {
-                **{name: {"examples": size} for name, size in sizes.items()},
-                "classes": len(source.class_names),
-                "in_both": manifest["in_both"],
-            },
-        )
+    with context.outputs() as outputs:
+        manifest = save_prepared(source, splits, outputs)
+        metrics: dict[str, Any] = {
+            **{name: {"examples": size} for name, size in sizes.items()},
+            "classes": len(source.class_names),
+            "in_both": manifest["in_both"],
+        }
+        outputs.write(paths.METRICS / "prepare.json", metrics_bytes(metrics))
     shape = " x ".join(map(str, manifest["image_shape"]))
     counts = ", ".join(f"{size} {name}" for name, size in sizes.items())
     return (

@@ -1,7 +1,7 @@
-"""The run of params.yaml again with other seeds: mean, spread and interval.
+"""Repeats the run with other seeds: mean, standard deviation, confidence interval.
 
-`python -m stages.repeat --seeds 5` changes nothing of the run that lies here: it works
-in folders that are gone afterwards, and writes metrics/repeat.json.
+`python -m stages.repeat --seeds 5` trains in temporary folders and writes only
+metrics/repeat.json. The files of the current run do not change.
 """
 
 import argparse
@@ -14,25 +14,25 @@ from tempfile import TemporaryDirectory
 from src import paths
 from src.config.params import Params
 from src.errors import ParameterError
-from src.runtime.processes import check_alone
-from src.runtime.stage import run_stage
+from src.runtime.launch import check_alone
+from src.runtime.stage import StageContext, run_stage
 from stages import evaluate, prepare, train
 
 REPORTED = "accuracy", "loss", "precision", "recall", "f1", "top_k"
 
 
-def main(params: Params) -> str:
+def main(params: Params, context: StageContext) -> str:
     """Prepares, trains and evaluates for `seed`, `seed + 1` and so on."""
     check_alone()
     from src.experiments.seeds import summarize
-    from src.storage.json_files import read_json, write_metrics
+    from src.storage.json_files import metrics_bytes, read_json
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
     count = parser.parse_args().seeds
     if count < 2:
         raise ParameterError(
-            f"--seeds: expected 2 or more, got {count}: one run has no spread. Say 5."
+            f"--seeds: expected an integer >= 2, found {count}. Use --seeds 5."
         )
     seeds = range(params.seed, params.seed + count)
     os.environ.setdefault("FOURBEAT_MANUAL_DIR", str(paths.MANUAL.resolve()))
@@ -43,13 +43,15 @@ def main(params: Params) -> str:
         with TemporaryDirectory() as folder, chdir(folder):
             with redirect_stdout(StringIO()):
                 for stage in (prepare, train, evaluate):
-                    said = stage.main(run)
+                    message = stage.main(run, context)
             found.append(read_json(paths.METRICS / "test.json", "")["test"])
-        print(f"seed {seed}: {said.rpartition(' -> ')[0]}", flush=True)  # noqa: T201
+        print(f"seed {seed}: {message.rpartition(' -> ')[0]}", flush=True)  # noqa: T201
     over = {name: summarize([run[name] for run in found]) for name in REPORTED}
     table = {name: summary._asdict() for name, summary in over.items()}
     path = paths.METRICS / "repeat.json"
-    write_metrics(path, {"repeat": {"seeds": len(seeds), **table}})
+    metrics = metrics_bytes({"repeat": {"seeds": len(seeds), **table}})
+    with context.outputs() as outputs:
+        outputs.write(path, metrics)
     score = over["accuracy"]
     return (
         f"{len(seeds)} seeds: test accuracy {score.mean:.4f} ± "

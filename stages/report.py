@@ -5,22 +5,20 @@ Run by `dvc repro report`; nothing is computed anew, so it takes less than a sec
 
 from src import paths
 from src.config.params import Params
-from src.runtime.stage import run_stage
+from src.runtime.stage import StageContext, run_stage
 
 
-def main(params: Params) -> str:
+def main(params: Params, context: StageContext) -> str:
     """Writes metrics/report.html."""
     from src.reporting.commit import find_commit
     from src.reporting.page import build_page
     from src.results.read import load_results
-    from src.storage.atomic import write_bytes
-    from src.storage.lineage import outputs
 
     results = load_results()
     text = paths.PARAMS.read_text(encoding="utf-8")
     page = build_page(results, params, text, find_commit())
-    with outputs():
-        write_bytes(paths.REPORT, page)
+    with context.outputs() as outputs:
+        outputs.write(paths.REPORT, page)
     scores = results.scores
     return (
         f"{results.manifest.dataset}, {results.trained.architecture.model}: accuracy "

@@ -1,6 +1,6 @@
-"""The experiments of this commit side by side: a table, best first, and a picture.
+"""Compares the experiments of this commit: a table, best first, and a plot.
 
-`python -m stages.sweep --by test.accuracy` writes metrics/plots/sweep.png.
+`python -m stages.sweep --by validation.accuracy` writes metrics/plots/sweep.png.
 """
 
 import argparse
@@ -11,55 +11,56 @@ from src import paths
 from src.errors import DataError
 from src.runtime.stage import run_command
 
-HELP = "the score to sort by; choose by validation, report the test"
+HELP = "sort by this score; sorting by a test score would select on the test set"
 
 
 def main() -> None:
-    """Asks DVC for the experiments; prints the table, draws those that finished."""
-    from src.experiments.sweep import ranked, read_experiments, table, varying
+    """Prints a table of the experiments and plots the finished ones."""
+    from src.experiments.sweep import ranked, read_experiments, sweep_table, varying
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--by", default="validation.loss", help=HELP)
     by: str = parser.parse_args().by
-    experiments = ranked(read_experiments(show()), by)
+    experiments = ranked(read_experiments(show_experiments()), by)
     drawn = [each for each in experiments if by in each.scores]
     if not varying(drawn):
         raise DataError(
-            f"experiments of this commit: expected two or more with {by} whose "
-            f"parameters differ, found {len(drawn)} without a difference. Run some: "
+            f"experiments of this commit: expected two or more with {by} and "
+            f"different parameters, found {len(drawn)} with equal ones. Run some: "
             "dvc exp run --queue -S 'lr=1e-3,3e-3', then dvc queue start."
         )
     from src.experiments.sweep_plot import draw_sweep
+    from src.storage.atomic import replace_file
 
     picture = paths.PLOTS / "sweep.png"
-    draw_sweep(drawn, by, picture)
-    print(table(experiments, by))  # noqa: T201
+    replace_file(picture, draw_sweep(drawn, by))
+    print(sweep_table(experiments, by))  # noqa: T201
     best = drawn[0]
     print(  # noqa: T201
-        f"sweep: {len(drawn)} of {len(experiments)} experiments have {by}: best "
-        f"{best.scores[by]:.6g}, {best.name} -> {picture}"
+        f"sweep: {len(drawn)} of {len(experiments)} experiments have {by}; best: "
+        f"{best.name}, {best.scores[by]:.6g} -> {picture}"
     )
 
 
-def show() -> str:
-    """What DVC knows of the experiments of this commit, as JSON.
+def show_experiments() -> str:
+    """Returns the output of `dvc exp show --json`.
 
     Raises:
-        DataError: DVC cannot say.
+        DataError: the command failed.
     """
-    ended = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "dvc", "exp", "show", "--json"],
         capture_output=True,
         text=True,
         check=False,
     )
-    if ended.returncode:
-        said = (ended.stderr.strip().splitlines() or ["nothing"])[0]
+    if result.returncode:
+        error = (result.stderr.strip().splitlines() or ["no message"])[0]
         raise DataError(
-            f"dvc exp show: expected the experiments, found: {said} Run this in the "
-            "repository's root."
+            f"dvc exp show: expected a list of experiments, found an error: {error} "
+            "Run this in the repository's root."
         )
-    return ended.stdout
+    return result.stdout
 
 
 if __name__ == "__main__":

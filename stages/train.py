@@ -3,6 +3,11 @@
 Run by `dvc repro train`; every number it uses comes from params.yaml.
 """
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 from src import paths
 from src.config.params import Params
 from src.runtime.determinism import pin_arithmetic
@@ -12,31 +17,36 @@ from src.runtime.processes import (
     check_same,
     init_distributed,
     is_main_process,
-    losses_reported,
+    peer_errors,
 )
-from src.runtime.stage import run_stage
+from src.runtime.stage import StageContext, run_stage
+
+if TYPE_CHECKING:
+    from src.models.architecture import Architecture
+    from src.models.layer_list import Weights
+    from src.resume.snapshots import TrainingProgress
+    from src.training.events import EpochResult
 
 
-def main(params: Params) -> str:
+def main(params: Params, context: StageContext) -> str:
     """Joins the other processes, if there are any, and trains on all devices."""
     pin_arithmetic(params)
     init_distributed()
-    # Imported here: JAX takes a second, and a wrong parameter is reported before.
+    # Imported late, as in every stage: wrong parameters are reported before JAX loads.
     from src.sharding import on_all_devices
 
-    with losses_reported(), on_all_devices(params):
-        return train(params)
+    with peer_errors(), on_all_devices(params):
+        return train(params, context)
 
 
-def train(params: Params) -> str:
-    """Trains; writes the best weights, their record, the history and the metrics."""
+def train(params: Params, context: StageContext) -> str:
+    """Trains and writes the outputs; returns the line to print."""
     from src import signals
     from src.data.prepared import load_manifest
-    from src.models.checkpoint import save_trained, weights_of
+    from src.models.checkpoint import weights_of
     from src.resume.fingerprint import fingerprint
     from src.resume.resume import Resume
-    from src.resume.snapshots import Progress, Saved
-    from src.storage.lineage import check_unchanged, outputs
+    from src.resume.snapshots import TrainingProgress
     from src.training.data import count_steps, load_train_data
     from src.training.early_stopping import build_early_stopping
     from src.training.events import EpochEnd, SavePoint
@@ -52,43 +62,63 @@ def train(params: Params) -> str:
     graphdef, state = build_state(params, architecture, steps_per_epoch)
     name = fingerprint(params, manifest)
     check_same("".join(name))
-    check_unchanged()  # the fingerprint names the sources that were imported
+    context.check_inputs()  # the fingerprint names the sources that were imported
     with Resume(name, params.save_minutes) as resume:
-        state, run, weights = resume.load(state) or Saved(
-            broadcast_arrays(state), Progress(build_early_stopping(params)), weights={}
-        )
+        new = TrainingProgress(build_early_stopping(params))
+        snapshot = resume.load(state)
+        state, run, weights = snapshot or (broadcast_arrays(state), new, {})
         with ProgressBar(params.epochs, steps_per_epoch) as bar:
             for event in fit(state, graphdef, data, params, run.position):
                 signals.defer()
                 if isinstance(event, SavePoint):
-                    resume.keep(event, run, weights)
+                    resume.maybe_save(event, run, weights)
                     continue
                 bar.show(event)
                 run.history.add(event)
-                if not isinstance(event, EpochEnd):
-                    continue
-                last = event.result
-                run.monitor.update(last.epoch, last.value(params.monitor))
-                if run.monitor.best.epoch == last.epoch or run.best is None:
-                    run.best, weights = last, weights_of(event.model)
-                stopped = run.monitor.reason or event.stopped or ""
-                if stopped:
-                    break
-
+                if isinstance(event, EpochEnd):
+                    last = event.result
+                    run.record(last)
+                    if run.best is last:
+                        weights = weights_of(event.model)
+                    if stopped := run.monitor.reason or event.stopped or "":
+                        break
         best = run.best or last
         record = training_record(params, manifest, best.epoch, stopped)
         if is_main_process():
-            with outputs():
-                record["history_sha256"] = run.history.write(best, last)
-                save_trained(weights, architecture, record)
+            tables = run.history.files(best, last)
+            write_outputs(context, tables, weights, architecture, record)
         # Barrier: otherwise the others would exit 0 even if this write failed.
         broadcast(b"written")
-    why = "" if stopped == "epochs" else f" (stopped by {stopped})"
-    why += " on the very batches it learned from" if params.overfit_batches else ""
-    why += ", begun on another machine" if run.mixed else ""
+    return summary(params, run, best, stopped)
+
+
+def write_outputs(
+    context: StageContext,
+    tables: dict[Path, bytes],
+    weights: Weights,
+    architecture: Architecture,
+    record: dict[str, Any],
+) -> None:
+    """Writes history, metrics, the best weights and their record, all or nothing."""
+    from src.models.checkpoint import save_trained
+    from src.storage.reading import digest
+
+    record = {**record, "history_sha256": digest(tables[paths.HISTORY])}
+    with context.outputs() as outputs:
+        outputs.write_all(tables)
+        save_trained(weights, architecture, record, outputs)
+
+
+def summary(
+    params: Params, run: TrainingProgress, best: EpochResult, stopped: str
+) -> str:
+    """The line that the stage prints at its end."""
+    remarks = "" if stopped == "epochs" else f" (stopped by {stopped})"
+    remarks += " on the batches it trained on" if params.overfit_batches else ""
+    remarks += ", begun on another machine" if run.from_other_machine else ""
     return (
-        f"{params.model}: best epoch {best.epoch} of {len(run.history.epochs)}{why}, "
-        f"validation accuracy {best.validation.accuracy:.4f}, loss "
+        f"{params.model}: best epoch {best.epoch} of {len(run.history.epochs)}{remarks}"
+        f", validation accuracy {best.validation.accuracy:.4f}, loss "
         f"{best.validation.loss:.4f} -> {paths.WEIGHTS}"
     )
 

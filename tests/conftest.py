@@ -13,8 +13,8 @@ from src.config.load import load_params
 from src.config.params import Params
 from src.data.examples import Source
 from src.data.prepared import save_prepared
-from src.storage.json_files import write_metrics
 from tests.helpers.examples import patterned
+from tests.helpers.files import committed, write_metrics
 from tests.helpers.imports import ROOT
 from tests.helpers.running import run_python
 
@@ -41,7 +41,7 @@ def prepared(tmp_path, monkeypatch) -> Path:
         "test": patterned(37, seed=3),
     }
     source = Source("stripes", "1", names, splits["train"], None, None)
-    manifest = save_prepared(source, splits)
+    manifest = committed(save_prepared, source, splits)
     counts = {name: {"examples": len(split.labels)} for name, split in splits.items()}
     write_metrics(
         paths.METRICS / "prepare.json", {**counts, "in_both": manifest["in_both"]}

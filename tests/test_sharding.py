@@ -12,6 +12,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from src.errors import ParameterError
 from src.sharding import check_batch
@@ -162,7 +163,7 @@ def test_batch_that_cannot_be_divided_is_told_the_nearest_that_can(
         check_batch(params.model_copy(update=changes), devices)
     assert str(caught.value) == (
         f"params.yaml: batch_size: expected a multiple of the {devices} devices"
-        f"{slices}, got {size}. The nearest: {nearest}."
+        f"{slices}, found {size}. Use {nearest}."
     )
 
 
@@ -172,13 +173,12 @@ def test_batch_that_cannot_be_divided_is_told_the_nearest_that_can(
     [
         (
             {"batch_size": 31},
-            "batch_size: expected a multiple of the 2 devices, got 31. The nearest: "
-            "30.",
+            "batch_size: expected a multiple of the 2 devices, found 31. Use 30.",
         ),
         (
             {"debug": "true"},
             "debug: expected one device for debug: true, found 2. Set debug: false, or "
-            "show JAX one device.",
+            "give JAX one device.",
         ),
     ],
 )
@@ -197,16 +197,16 @@ COLLECTIVES = """
 import re
 from src.training.data import epoch_order
 from src.sharding import on_all_devices
-from src.training.state import STEPS
+from src.training.state import STEP_STREAM
 from src.training.state import seed_key
-from src.training.chunk import run_chunk
+from src.training.chunk import ChunkSpan, run_chunk
 from tests.helpers.device_runs import prepared_run
 params, *_ = prepared_run(changes)
 with on_all_devices(params):
-    params, data, graph, state = prepared_run(changes)
+    params, data, graphdef, state = prepared_run(changes)
     (block,) = data.train.blocks(epoch_order(480, params.batch_size, 0, 1))
-    arguments = state, *block[:2], 0, 3, 0, seed_key(0, STEPS)
-    lowered = run_chunk.lower(*arguments, graph=graph, params=params)
+    arguments = state, block, ChunkSpan(0, 3, 10, 0), seed_key(0, STEP_STREAM)
+    lowered = run_chunk.lower(*arguments, graphdef=graphdef, params=params)
     text = lowered.compile().as_text()
 words = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-[a-z]+"
 print(re.findall(rf" ({words})(?:-start)?[(]", text))
@@ -241,10 +241,10 @@ import runpy
 import jax
 import src.sharding as devices
 import src.training.loop as loop
-devices.DIVIDED_FROM = 64
+devices.SHARD_FROM = 64
 original = loop.check_finite
-def check(chunk, epoch, done):
-    original(chunk, epoch, done)
+def check(chunk, epoch, steps_before):
+    original(chunk, epoch, steps_before)
     for array in jax.live_arrays():
         if array.dtype == "float32" and array.shape == (64, 16):
             parts.add(array.addressable_shards[0].data.shape)
@@ -253,12 +253,12 @@ loop.check_finite = check
 """
 STOPPED = """
 import os, signal
-def stop(self, start, end):
+def chunk_end(self, start, end):
     self.steps = 1
     if start == 3: os.kill(os.getpid(), signal.SIGTERM)
     return min(start + 1, end)
 import src.training.pacing
-src.training.pacing.ChunkSizer.stop = stop
+src.training.pacing.ChunkSizer.chunk_end = chunk_end
 """
 RUN = """
 try:
@@ -276,20 +276,19 @@ def test_large_arrays_of_the_optimizer_are_divided_and_nothing_changes(
     write_params(model="mlp", hidden=16, batch_size=16, epochs=3, log_every=1)
     whole = run_stage("train", prepared, **shown(2))
     assert whole.returncode == 0, whole.stderr
-    with np.load(prepared / "models/model.npz") as model:
-        weights = dict(model)
+    weights = load_file(prepared / "models/model.safetensors")
     result = run_source(DIVIDED + RUN, **shown(2))
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "parts [(32, 16), (64, 16)]"
     undisturbed = outputs(prepared)
-    with np.load(prepared / "models/model.npz") as model:
-        for name, array in weights.items():
-            np.testing.assert_allclose(model[name], array, atol=1e-6, rtol=0)
+    divided = load_file(prepared / "models/model.safetensors")
+    for name, array in weights.items():
+        np.testing.assert_allclose(divided[name], array, atol=1e-6, rtol=0)
     stopped = run_source(DIVIDED + STOPPED + RUN, **shown(2))
     assert stopped.returncode == 143, stopped.stderr
     resumed = run_source(DIVIDED + RUN, **shown(2))
     assert resumed.returncode == 0, resumed.stderr
-    assert "going on in epoch 1, after 4 of its steps" in resumed.stdout
+    assert "resuming in epoch 1, after 4 of its steps" in resumed.stdout
     assert outputs(prepared) == undisturbed
 
 
@@ -299,11 +298,11 @@ import src.sharding as devices
 from src.training.events import EpochEnd
 from src.training.loop import fit
 from tests.helpers.device_runs import COMMON, prepared_run
-devices.DIVIDED_FROM = 64
+devices.SHARD_FROM = 64
 params, *_ = prepared_run({"epochs": 1})
 with devices.on_all_devices(params):
-    params, data, graph, state = prepared_run({"epochs": 1})
-    for event in fit(state, graph, data, params):
+    params, data, graphdef, state = prepared_run({"epochs": 1})
+    for event in fit(state, graphdef, data, params):
         if hasattr(event, "state"):
             state = event.state
             for path, leaf in nnx.to_flat_state(state):

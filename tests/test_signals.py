@@ -102,7 +102,7 @@ def test_signal_that_is_sent_to_process_and_group_is_one_signal():
 def test_closed_terminal_is_ignored_where_nohup_says_so():
     source = SAVING.replace("from src", "import signal\nfrom src").replace(
         "signals.install_handlers()",
-        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\ninterrupt.listen()",
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\nsignals.install_handlers()",
     )
     process = started(source)
     process.send_signal(signal.SIGHUP)

@@ -1,8 +1,8 @@
-"""One module per contestant, written the way its own community writes it.
+"""One module per contestant, written in the style of its library.
 
-Each has `build(task)`, which gives a function that lays out the batches of so many
-steps, which gives a function that trains them and returns, when all is done, the losses
-that it has at hand. Only the last one is timed.
+Each has three levels. `build(task)` builds the network and returns `prepare`.
+`prepare(steps)` prepares the batches and returns `run`. `run()` trains, waits for the
+device and returns losses. Only `run()` is timed.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
-"""The tutorial's loop: `nnx.jit` per step, fed by tf.data.
+"""The loop of Flax's MNIST tutorial: `nnx.jit` per step, data from tf.data.
 
-After "MNIST tutorial" in Flax's documentation, with its per-step metrics.
+It keeps the tutorial's metrics of each step.
 """
 
 from functools import partial
@@ -15,7 +15,7 @@ from benchmarks.task import HIDDEN, LEARNING_RATE, Task
 
 
 class MLP(nnx.Module):
-    """Flatten, dense, relu, dense."""
+    """Fourbeat's MLP: flatten, dense, relu, dense."""
 
     def __init__(self, hidden: int, rngs: nnx.Rngs) -> None:
         self.dense = nnx.Linear(784, hidden, rngs=rngs)
@@ -44,7 +44,7 @@ class CNN(nnx.Module):
 
 
 def loss_fn(model, batch):
-    """The mean loss, and the logits for the metrics."""
+    """Returns the mean loss and the logits, as in the tutorial."""
     logits = model(batch["image"])
     loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"])
     return loss.mean(), logits
@@ -52,7 +52,7 @@ def loss_fn(model, batch):
 
 @nnx.jit
 def train_step(model, optimizer, metrics, batch):
-    """One step, as the tutorial writes it."""
+    """Takes one step, as in the tutorial."""
     grad_fn = nnx.value_and_grad(loss_fn, has_aux=True)
     (loss, logits), grads = grad_fn(model, batch)
     metrics.update(loss=loss, logits=logits, labels=batch["label"])
@@ -62,13 +62,13 @@ def train_step(model, optimizer, metrics, batch):
 
 @nnx.jit
 def eval_step(model, metrics, batch):
-    """Scores a batch, as the tutorial writes it."""
+    """Scores a batch, as in the tutorial."""
     loss, logits = loss_fn(model, batch)
     metrics.update(loss=loss, logits=logits, labels=batch["label"])
 
 
 def network(name: str, seed: int) -> MLP | CNN:
-    """The network with its first weights."""
+    """Builds the network with initial weights from `seed`."""
     hidden, rngs = HIDDEN[name], nnx.Rngs(seed)
     if name == "mlp":
         return MLP(hidden, rngs)
@@ -102,7 +102,7 @@ def batches(images: np.ndarray, labels: np.ndarray, size: int) -> tf.data.Datase
 
 
 def build(task: Task) -> Prepare:
-    """Trains batch by batch as tf.data hands them over."""
+    """Trains batch by batch from tf.data."""
     model = network(task.model, seed=0)
     for name, array in task.weights().items():
         layer, leaf = name.split(".")
@@ -112,12 +112,12 @@ def build(task: Task) -> Prepare:
 
     def prepare(steps: int) -> Run:
         order = task.rows(steps).ravel()
-        laid_out = batches(images[order], labels[order], task.batch)
+        dataset = batches(images[order], labels[order], task.batch)
 
         def run() -> list[float]:
             losses = [
                 train_step(model, optimizer, metrics, batch)
-                for batch in laid_out.as_numpy_iterator()
+                for batch in dataset.as_numpy_iterator()
             ]
             return [float(loss) for loss in losses]
 

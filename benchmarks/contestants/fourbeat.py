@@ -1,4 +1,4 @@
-"""Fourbeat's own loop, as the train stage runs it."""
+"""Fourbeat's loop, as the train stage runs it."""
 
 from pathlib import Path
 
@@ -12,12 +12,13 @@ from src.config.load import load_params
 from src.data.examples import Examples
 from src.models.architecture import Architecture
 from src.models.checkpoint import with_weights
-from src.training.chunk import run_chunk
-from src.training.state import STEPS, build_state, seed_key, with_empty_metrics
+from src.training.batches import BatchBlock
+from src.training.chunk import ChunkSpan, run_chunk
+from src.training.state import STEP_STREAM, build_state, seed_key, with_empty_metrics
 
 
 def build(task: Task, log_every: int = 100) -> Prepare:
-    """Trains chunk by chunk; the last step's loss of each chunk is read."""
+    """Trains chunk by chunk and reads the last loss of each chunk."""
     recipe = {
         "optimizer": "adamw",
         "schedule": "constant",
@@ -36,34 +37,35 @@ def build(task: Task, log_every: int = 100) -> Prepare:
     architecture = Architecture(
         task.model, HIDDEN[task.model], 0.0, image_shape=(28, 28, 1), classes=10
     )
-    graph, state = build_state(params, architecture, steps_per_epoch=1)
-    parts = nnx.merge(graph, state)
-    state = nnx.state(parts._replace(model=with_weights(parts.model, task.weights())))
+    graphdef, state = build_state(params, architecture, steps_per_epoch=1)
+    train_state = nnx.merge(graphdef, state)
+    state = nnx.state(
+        train_state._replace(model=with_weights(train_state.model, task.weights()))
+    )
     split = Examples(*map(jnp.asarray, task.split()))
-    key = seed_key(0, STEPS)
+    key = seed_key(0, STEP_STREAM)
 
     per_epoch = len(split.labels) // task.batch
 
     def prepare(steps: int) -> Run:
         epochs = -(-steps // per_epoch)
-        # Whole epochs, as in training: one shape of `rows`, one compilation.
+        # Whole epochs, as in training: `rows` has one shape, so one compilation.
         order = task.rows(epochs * per_epoch).reshape(epochs, per_epoch, task.batch)
 
         def run() -> list[float]:
             nonlocal state
             losses = []
-            for epoch, rows in enumerate(map(jnp.asarray, order)):
+            for epoch, indices in enumerate(map(jnp.asarray, order)):
+                block = BatchBlock(split, indices, 0, per_epoch)
                 last = min(per_epoch, steps - epoch * per_epoch)
                 for start in range(0, last, log_every):
                     stop = min(start + log_every, last)
-                    done = epoch * per_epoch
+                    span = ChunkSpan(start, stop, stop, epoch * per_epoch)
                     state, chunk = run_chunk(
-                        *(state, split, rows, start, stop, done, key),
-                        graph=graph,
-                        params=params,
+                        state, block, span, key, graphdef=graphdef, params=params
                     )
                     losses.append(float(jax.device_get(chunk).loss))
-                state = with_empty_metrics(state, graph)
+                state = with_empty_metrics(state, graphdef)
             return losses
 
         return run

@@ -1,7 +1,7 @@
-"""Keras 3 `fit`, on the backend that KERAS_BACKEND names.
+"""Keras 3 `fit`, on the backend set by KERAS_BACKEND.
 
-Batches are numpy slices in the given order, images already float32, several steps per
-call of the compiled function: what Keras' own guides advise for small networks.
+Batches are slices of float32 numpy arrays in the given order. Each call of the compiled
+function takes several steps, as Keras' guides advise for small networks.
 """
 
 import keras
@@ -14,7 +14,7 @@ STEPS_PER_EXECUTION = 32
 
 
 def network(model: str) -> keras.Model:
-    """The same layers in Keras' words."""
+    """Builds the same layers in Keras."""
     layers = keras.layers
     dense = layers.Dense(HIDDEN[model], activation="relu", name="dense")
     output = layers.Dense(10, name="output")
@@ -38,7 +38,7 @@ def network(model: str) -> keras.Model:
 
 
 def compile_network(model: keras.Model, steps_per_execution: int) -> None:
-    """Gives the network its optimizer, loss and metric."""
+    """Sets the optimizer, loss and metric."""
     model.compile(
         optimizer=keras.optimizers.AdamW(
             LEARNING_RATE, weight_decay=WEIGHT_DECAY, epsilon=1e-8
@@ -50,7 +50,7 @@ def compile_network(model: keras.Model, steps_per_execution: int) -> None:
 
 
 def build(task: Task) -> Prepare:
-    """Trains one epoch of `fit` over as many examples as the steps need."""
+    """Trains with one epoch of `fit` over the examples of all steps."""
     model = network(task.model)
     weights = task.weights()
     for layer in model.layers:

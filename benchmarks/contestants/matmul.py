@@ -1,4 +1,4 @@
-"""The machine's own rate: float32 matrix products, no training."""
+"""The machine's rate of float32 matrix products, without training."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ FLOPS = 2 * SIDE**3
 
 
 def build(task: Task) -> Prepare:
-    """Multiplies until as many GFLOP are done as there are steps."""
+    """Multiplies matrices; one step is one GFLOP."""
     square = jnp.full((SIDE, SIDE), 1 / SIDE)
     product = jax.jit(jnp.matmul)
 

@@ -1,6 +1,6 @@
-"""PyTorch's loop: channels-last, fused AdamW, data in memory as tensors.
+"""A PyTorch loop: channels-last, fused AdamW, data in memory as tensors.
 
-FOURBEAT_TORCH_COMPILE=1 puts the network through `torch.compile`.
+FOURBEAT_TORCH_COMPILE=1 compiles the network with `torch.compile`.
 """
 
 import os
@@ -13,7 +13,7 @@ from benchmarks.task import HIDDEN, LEARNING_RATE, WEIGHT_DECAY, Task
 
 
 def network(model: str) -> nn.Sequential:
-    """The same layers in PyTorch's words."""
+    """Builds the same layers in PyTorch."""
     hidden = HIDDEN[model]
     if model == "mlp":
         return nn.Sequential(
@@ -35,7 +35,7 @@ def network(model: str) -> nn.Sequential:
 
 
 def set_weights(model: nn.Sequential, task: Task) -> None:
-    """Gives the layers the common first weights, in PyTorch's order of axes."""
+    """Sets the shared initial weights, in PyTorch's axis order."""
     weights = {name: torch.tensor(array) for name, array in task.weights().items()}
     layers = [layer for layer in model if hasattr(layer, "weight")]
     names = ["conv1", "conv2", "dense", "output"][-len(layers) :]
@@ -45,7 +45,7 @@ def set_weights(model: nn.Sequential, task: Task) -> None:
             if kernel.ndim == 4:
                 kernel = kernel.permute(3, 2, 0, 1)
             elif name == "dense" and task.model != "mlp":
-                # Rows by height, width, channel there; by channel first here.
+                # Flax flattens to (height, width, channel); PyTorch channel first.
                 kernel = kernel.reshape(7, 7, 64, -1).permute(3, 2, 0, 1).flatten(1)
             else:
                 kernel = kernel.T
@@ -54,7 +54,7 @@ def set_weights(model: nn.Sequential, task: Task) -> None:
 
 
 def build(task: Task) -> Prepare:
-    """Trains batch by batch, with the running sums that a user would print."""
+    """Trains batch by batch and keeps running sums of loss and accuracy."""
     model = network(task.model)
     set_weights(model, task)
     model = model.to(memory_format=torch.channels_last)

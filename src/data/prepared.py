@@ -25,10 +25,10 @@ from src.data.examples import (
 )
 from src.data.shards import ABOUT, concatenate, find_shards, in_memory, shard_name
 from src.errors import DataError, shortened
-from src.storage.atomic import make_folder, remove, write_bytes
-from src.storage.json_files import read_record, write_record
+from src.storage.atomic import AtomicCommit, make_folder
+from src.storage.json_files import read_record, record_bytes
 from src.storage.lazy_npz import locate_arrays
-from src.storage.npz import write_arrays
+from src.storage.npz import pack_arrays
 from src.storage.reading import digest
 
 REPAIR = "Make it anew: dvc repro prepare"
@@ -124,15 +124,17 @@ def check_source(source: Source) -> None:
             )
 
 
-def save_prepared(source: Source, splits: dict[SplitName, Examples]) -> dict[str, Any]:
+def save_prepared(
+    source: Source, splits: dict[SplitName, Examples], outputs: AtomicCommit
+) -> dict[str, Any]:
     """Writes the npz files, then the manifest; returns its content."""
     for name in splits:
         folder = paths.SHARDS / name
         make_folder(folder)
         for old in folder.iterdir():  # all: what is written below takes its place anew
-            remove(old)
-        write_bytes(folder / ABOUT, TEXT)
-    digests = {name: save_split(name, split) for name, split in splits.items()}
+            outputs.remove(old)
+        outputs.write(folder / ABOUT, TEXT)
+    digests = {name: save_split(name, split, outputs) for name, split in splits.items()}
     shards = {
         name: {file: files[file] for file in files if file != shard_name(name, 0)}
         for name, files in digests.items()
@@ -156,20 +158,25 @@ def save_prepared(source: Source, splits: dict[SplitName, Examples]) -> dict[str
     }
     if shards:
         manifest["shards"] = shards
-    write_record(paths.MANIFEST, manifest)
+    outputs.write(paths.MANIFEST, record_bytes(manifest))
     return manifest
 
 
-def save_split(name: SplitName, split: Examples) -> dict[str, str]:
+def save_split(
+    name: SplitName, split: Examples, outputs: AtomicCommit
+) -> dict[str, str]:
     """Writes a split, a shard after the other; returns their digests by name."""
     pixels = math.prod(split.images.shape[1:])
     size = max(SHARD_BYTES // pixels, 1)
     digests = {}
     for index, start in enumerate(range(0, len(split.labels), size)):
         rows = slice(start, start + size)
-        shard = {"images": split.images[rows], "labels": split.labels[rows]}
         file = shard_name(name, index)
-        digests[file] = write_arrays(paths.PREPARED / file, shard)
+        shard = pack_arrays(
+            {"images": split.images[rows], "labels": split.labels[rows]}
+        )
+        outputs.write(paths.PREPARED / file, shard)
+        digests[file] = digest(shard)
     return digests
 
 

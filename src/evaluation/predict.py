@@ -7,11 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from src import paths
 from src.errors import DivergedError
 from src.models.build import Model
 from src.signals import raise_if_stopped
-from src.storage.tables import write_csv
+from src.storage.tables import csv_bytes
 
 PREDICTION_COLUMNS = ("index", "actual", "predicted", "confidence")
 FORWARD_BATCH = 256  # examples per forward pass; affects memory, not results
@@ -51,10 +50,10 @@ def forward(model: Model, images: jax.Array) -> jax.Array:
     return nnx.log_softmax(model(images))
 
 
-def write_predictions(
+def predictions_csv(
     probabilities: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
-) -> None:
-    """Writes predictions.csv, a row per test image, classes by name."""
+) -> bytes:
+    """predictions.csv: a row per test image, classes by name."""
     predicted = probabilities.argmax(1)
     rows = [
         (index, class_names[label], class_names[answer], float(row[answer]))
@@ -62,4 +61,4 @@ def write_predictions(
             zip(labels, predicted, probabilities, strict=True)
         )
     ]
-    write_csv(paths.PREDICTIONS, PREDICTION_COLUMNS, rows)
+    return csv_bytes(PREDICTION_COLUMNS, rows)

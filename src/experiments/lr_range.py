@@ -115,8 +115,7 @@ def rising_losses(
             block = next(blocks)
         state, result = run_chunk(
             state,
-            block.examples,
-            block.batch_indices,
+            block,
             ChunkSpan(step, step + 1, row_end=steps, steps_before=0),
             key,
             graphdef=graphdef,

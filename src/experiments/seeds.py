@@ -1,4 +1,4 @@
-"""The same run with other seeds: how much of a difference is luck."""
+"""Statistics over runs that differ only in their seed."""
 
 from typing import NamedTuple
 
@@ -7,16 +7,16 @@ from scipy import stats
 
 
 class Summary(NamedTuple):
-    """Of one number over the seeds."""
+    """A metric over several seeds."""
 
     mean: float
-    standard_deviation: float  # of one run, divided by n - 1
-    low: float  # of the mean: 95 % interval
+    standard_deviation: float  # of single runs, with n - 1 degrees of freedom
+    low: float  # lower end of the 95 % confidence interval of the mean
     high: float
 
 
 def summarize(values: list[float]) -> Summary:
-    """Mean, spread, and Student's 95 % interval of the mean.
+    """Mean, standard deviation and Student's 95 % confidence interval of the mean.
 
     Source: Student 1908, Biometrika 6, pp. 1-25.
 

@@ -1,7 +1,7 @@
-"""Experiments side by side: what differs among them, and which did best.
+"""Compares DVC experiments: ranks them and finds the parameters that differ.
 
-What DVC says of an experiment that failed, waits or still runs are the numbers of the
-commit it began from: its own do not exist yet. So only finished ones have scores.
+For an experiment that failed, is queued or is running, DVC reports the metrics of the
+commit it started from. So only finished experiments have scores here.
 """
 
 import json
@@ -12,35 +12,35 @@ from typing import Any
 
 from src.errors import DataError, ParameterError
 
-SPAN = 20  # a largest number beyond this many times the smallest: a log scale
-FINISHED = "success"  # as DVC's queue calls it
+LOG_SCALE_RATIO = 20  # an axis is logarithmic if largest / smallest exceeds this
+FINISHED = "success"  # the state's name in DVC's queue
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One experiment, as DVC knows it."""
+    """A DVC experiment."""
 
     name: str
     params: Mapping[str, Any]
-    scores: Mapping[str, float]  # by dotted name, as in `test.accuracy`
+    scores: Mapping[str, float]  # by dotted name, such as `test.accuracy`
     state: str  # success, failed, queued or running
 
 
 @dataclass(frozen=True)
-class Axis:
-    """A vertical axis of the picture, with each experiment's place on it."""
+class Dimension:
+    """A parameter or score of all experiments: a vertical axis of the plot."""
 
     name: str
     log: bool
-    places: list[float]  # an experiment each: its number, or its word's rank
-    words: list[str]  # the names of ranks 0, 1, ...; none where there are numbers
+    positions: list[float]  # per experiment: its number, or its category's index
+    categories: list[str]  # empty if all values are numbers
 
 
 def read_experiments(shown: str) -> list[Experiment]:
-    """The experiments of the present commit.
+    """Returns the experiments of the current commit.
 
     Args:
-        shown: what `dvc exp show --json` prints.
+        shown: the output of `dvc exp show --json`.
     """
     groups = [
         group for commit in json.loads(shown) for group in commit["experiments"] or []
@@ -51,51 +51,53 @@ def read_experiments(shown: str) -> list[Experiment]:
 def read_experiment(
     entry: Mapping[str, Any], executor: Mapping[str, Any] | None
 ) -> Experiment:
-    """One of them; without an executor it was run in the workspace."""
+    """Parses one experiment; `executor` is None if it ran in the workspace."""
     state = executor["state"] if executor else FINISHED
     if entry["error"]:
         state = "failed"
     data = entry["data"] or {}
     scores: dict[str, float] = {}
     if state == FINISHED:
-        for content in found_in(data.get("metrics")):
-            scores |= flattened(content)
+        for content in file_contents(data.get("metrics")):
+            scores |= flatten(content)
     params = {
         key: value
-        for content in found_in(data.get("params"))
+        for content in file_contents(data.get("params"))
         for key, value in content.items()
     }
     return Experiment(entry["name"] or entry["rev"][:7], params, scores, state)
 
 
-def found_in(files: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
-    """The contents of those files that DVC could read."""
+def file_contents(files: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    """The contents of the files that DVC could read."""
     return [file["data"] for file in (files or {}).values() if "data" in file]
 
 
-def flattened(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+def flatten(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     """Nested numbers by dotted name."""
     flat: dict[str, float] = {}
     for key, value in metrics.items():
         if isinstance(value, Mapping):
-            flat |= flattened(value, f"{prefix}{key}.")
+            flat |= flatten(value, f"{prefix}{key}.")
         elif isinstance(value, int | float):
             flat[f"{prefix}{key}"] = value
     return flat
 
 
 def ranked(experiments: Iterable[Experiment], by: str) -> list[Experiment]:
-    """Best first: the least loss, the most of anything else; then those without it.
+    """Sorts best first: a loss ascending, any other score descending.
+
+    Experiments without the score come last.
 
     Raises:
-        DataError: fewer than two have finished.
-        ParameterError: none of them has such a score.
+        DataError: fewer than two experiments have finished.
+        ParameterError: no experiment has the score `by`.
     """
     listed = list(experiments)
     finished = [each for each in listed if each.state == FINISHED]
     if len(finished) < 2:
         raise DataError(
-            f"experiments of this commit: expected two or more that have finished, "
+            "experiments of this commit: expected two or more finished ones, "
             f"found {len(finished)} of {len(listed)}. Run some: dvc exp run --queue "
             "-S 'lr=1e-3,3e-3', then dvc queue start."
         )
@@ -105,8 +107,8 @@ def ranked(experiments: Iterable[Experiment], by: str) -> list[Experiment]:
         last = by.rpartition(".")[2]
         near = [name for name in known if name.endswith(f".{last}")]
         raise ParameterError(
-            f"--by: expected a score of the experiments, got {by!r}. "
-            f"There are {', '.join(near or known)}."
+            f"--by: expected a score of the experiments, found {by!r}. "
+            f"Choose one of {', '.join(near or known)}."
         )
     sign = 1 if by.endswith("loss") else -1
     return sorted(
@@ -115,58 +117,61 @@ def ranked(experiments: Iterable[Experiment], by: str) -> list[Experiment]:
 
 
 def varying(experiments: Sequence[Experiment]) -> list[str]:
-    """The parameters that are not the same in all, in the order of params.yaml."""
+    """The parameters whose values differ, in the order of params.yaml."""
     names = dict.fromkeys(name for each in experiments for name in each.params)
     return [
         name
         for name in names
-        if len({word(each.params.get(name)) for each in experiments}) > 1
+        if len({format_value(each.params.get(name)) for each in experiments}) > 1
     ]
 
 
-def axis(name: str, values: Sequence[Any]) -> Axis:
-    """Where the values of a parameter stand: numbers by size, anything else by name."""
+def build_dimension(name: str, values: Sequence[Any]) -> Dimension:
+    """Places numbers by size; if any value is not a number, all by category."""
     numbers = [float(value) for value in values if is_number(value)]
     if len(numbers) < len(values):
-        words = sorted({word(value) for value in values}, key=natural)
-        return Axis(name, False, [words.index(word(value)) for value in values], words)
-    log = min(numbers) > 0 and max(numbers) > SPAN * min(numbers)
-    return Axis(name, log, numbers, [])
+        labels = [format_value(value) for value in values]
+        categories = sorted(set(labels), key=numbers_first)
+        positions: list[float] = [categories.index(label) for label in labels]
+        return Dimension(name, False, positions, categories)
+    log = min(numbers) > 0 and max(numbers) > LOG_SCALE_RATIO * min(numbers)
+    return Dimension(name, log, numbers, [])
 
 
 def is_number(value: object) -> bool:
-    """Whether a value can stand on a scale: true and false are words."""
+    """Whether a value is a finite number; a boolean is not."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return math.isfinite(value)
 
 
-def word(value: object) -> str:
-    """A value as the table shows it."""
+def format_value(value: object) -> str:
+    """Formats a parameter's value for the table and the plot."""
     if value is None or value == []:
         return "none"
     if isinstance(value, list):
-        return "+".join(map(word, value))
+        return "+".join(map(format_value, value))
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def natural(text: str) -> tuple[bool, float, str]:
-    """Sorts numbers by size, before words."""
+def numbers_first(text: str) -> tuple[bool, float, str]:
+    """Sort key: numbers by size, then other text by letters."""
     try:
         return False, float(text), text
     except ValueError:
         return True, 0.0, text
 
 
-def table(experiments: Sequence[Experiment], by: str) -> str:
-    """A row per experiment, in this order: its name, what varies, its score."""
+def sweep_table(experiments: Sequence[Experiment], by: str) -> str:
+    """A row per experiment, in the given order: name, varying parameters, score."""
     names = varying(experiments)
     rows = [["experiment", *names, by]]
     for each in experiments:
+        values = [format_value(each.params.get(key)) for key in names]
         score = f"{each.scores[by]:.6g}" if by in each.scores else each.state
-        rows.append([each.name, *(word(each.params.get(key)) for key in names), score])
+        rows.append([each.name, *values, score])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for name, *cells in rows:

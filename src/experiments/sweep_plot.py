@@ -1,88 +1,92 @@
-"""Experiments in parallel coordinates: a line for each, an axis for a parameter."""
+"""Plots experiments in parallel coordinates: one line each, one axis per parameter."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from src.experiments.sweep import Axis, Experiment, axis, varying
-from src.reporting.plots import save
+from src.experiments.sweep import Dimension, Experiment, build_dimension, varying
+from src.reporting.plots import png_bytes
 
-COLOURS = "viridis"
-INCHES = 1.9  # between two axes
+COLOR_MAP = "viridis"
+AXIS_DISTANCE = 1.9  # inches
+LABEL_DISTANCE = 0.06  # least distance of two labels, as a share of the axis
 
 
-def draw_sweep(experiments: Sequence[Experiment], by: str, picture: Path) -> None:
-    """Writes `sweep_figure` as a PNG file."""
-    save(sweep_figure(experiments, by), picture)
+def draw_sweep(experiments: Sequence[Experiment], by: str) -> bytes:
+    """`sweep_figure` as a PNG file."""
+    return png_bytes(sweep_figure(experiments, by))
 
 
 def sweep_figure(experiments: Sequence[Experiment], by: str) -> Figure:
-    """An axis for each parameter that varies, the last one for the score.
+    """Draws an axis per varying parameter, and one for the score on the right.
 
     Args:
-        experiments: two or more that have the score, the best first: it is drawn
+        experiments: two or more, best first; all have the score. The first is drawn
             thick.
-        by: the score's name; its value colours the line.
+        by: the score's name; the score sets the line's colour.
     """
     names = varying(experiments)
     scores = [each.scores[by] for each in experiments]
-    columns = [
-        axis(name, [each.params.get(name) for each in experiments]) for name in names
+    dimensions = [
+        build_dimension(name, [each.params.get(name) for each in experiments])
+        for name in names
     ]
-    columns.append(axis(by, scores))
-    heights = np.array([heights_on(column) for column in columns])
-    figure = Figure(figsize=(1.6 + INCHES * len(names), 3.6), layout="constrained")
+    dimensions.append(build_dimension(by, scores))
+    heights = np.array([heights_on(dimension) for dimension in dimensions])
+    width = 1.6 + AXIS_DISTANCE * len(names)
+    figure = Figure(figsize=(width, 3.6), layout="constrained")
     axes = figure.subplots()
-    map_of_colours = matplotlib.colormaps[COLOURS]
+    colors = matplotlib.colormaps[COLOR_MAP](heights[-1])
     best = experiments[0]
-    for each, line, share in reversed(
-        list(zip(experiments, heights.T, heights[-1], strict=True))
-    ):
-        width = 3.5 if each is best else 1.2
-        axes.plot(line, color=map_of_colours(share), linewidth=width, label=each.name)
-    for place, column in enumerate(columns):
-        draw_axis(axes, place, column)
+    # In reverse order, so that better lines cover worse ones.
+    for index, each in reversed(list(enumerate(experiments))):
+        line, color = heights[:, index], colors[index]
+        thick = 3.5 if each is best else 1.2
+        axes.plot(line, color=color, linewidth=thick, label=each.name)
+    for x, dimension in enumerate(dimensions):
+        draw_axis(axes, x, dimension)
     axes.set(xlim=(-0.25, len(names) + 0.45), ylim=(-0.06, 1.06), yticks=[])
-    axes.set_xticks(range(len(columns)), [column.name for column in columns])
+    axes.set_xticks(range(len(dimensions)), [each.name for each in dimensions])
     axes.tick_params(axis="x", length=0)
     axes.spines[:].set_visible(False)
     axes.set_title(f"{len(experiments)} experiments; thick: {best.name}", fontsize=9)
     return figure
 
 
-def heights_on(column: Axis) -> np.ndarray:
-    """Where the experiments' values lie on an axis from 0 to 1; `[experiments]`."""
-    places = np.array(column.places, float)
-    return scaled(places, places, column.log)
+def heights_on(dimension: Dimension) -> np.ndarray:
+    """The experiments' heights on an axis, in [0, 1]; `[experiments]`."""
+    positions = np.array(dimension.positions, float)
+    return scale(positions, positions, dimension.log)
 
 
-def scaled(values: np.ndarray, places: np.ndarray, log: bool) -> np.ndarray:
-    """Values on an axis whose ends are the least and the largest of `places`."""
+def scale(values: np.ndarray, positions: np.ndarray, log: bool) -> np.ndarray:
+    """Scales values to [0, 1], the range of `positions`; 0.5 if that range is empty."""
     if log:
-        values, places = np.log(values), np.log(places)
-    low, high = places.min(), places.max()
+        values, positions = np.log(values), np.log(positions)
+    low, high = positions.min(), positions.max()
     return (values - low) / (high - low) if high > low else np.full(len(values), 0.5)
 
 
-def draw_axis(axes: Axes, place: int, column: Axis) -> None:
-    """A vertical line with the values that occur on it, where they do not overlap."""
-    axes.axvline(place, color="black", linewidth=0.8, zorder=0)
-    values = sorted(set(column.places))
-    heights = scaled(np.array(values), np.array(column.places, float), column.log)
-    free = -1.0
+def draw_axis(axes: Axes, x: int, dimension: Dimension) -> None:
+    """Draws a vertical line and labels its values, except labels that would overlap."""
+    axes.axvline(x, color="black", linewidth=0.8, zorder=0)
+    values = sorted(set(dimension.positions))
+    positions = np.array(dimension.positions, float)
+    heights = scale(np.array(values), positions, dimension.log)
+    last_height = -1.0
     for value, height in zip(values, heights, strict=True):
-        if height - free < 0.06:
+        if height - last_height < LABEL_DISTANCE:
             continue
-        free = height
-        text = column.words[int(value)] if column.words else f"{value:.4g}"
-        # A class may be called "a$b$": a name, not a formula.
+        last_height = height
+        names = dimension.categories
+        text = names[int(value)] if names else f"{value:.4g}"
+        # A category such as "a$b$" is a name, not a formula.
         axes.annotate(
             text,
-            (place, height),
+            (x, height),
             (4, 0),
             textcoords="offset points",
             va="center",

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from src.models.checkpoint import Trained
+from src.models.checkpoint import TrainedModel
 from src.models.layer_list import Layer
 
 TEMPLATE = Path(__file__).with_name("demo.html")
@@ -21,7 +21,7 @@ PLACEHOLDER = '"THE NETWORK AS JSON"'  # once in the template, valid JSON as it 
 ESCAPES = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&"}
 
 
-def demo_page(trained: Trained, manifest: Mapping[str, Any]) -> bytes:
+def demo_page(trained: TrainedModel, manifest: Mapping[str, Any]) -> bytes:
     """The page for a network; `manifest` is what the export's manifest.json says."""
     architecture = trained.record.architecture
     return build_demo(

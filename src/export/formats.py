@@ -16,10 +16,10 @@ from src.export import numpy, onnx, saved_model, stablehlo, tflite, tflite_int8
 from src.export.load import digest_of_files
 from src.export.quiet import quiet
 from src.export.shipped import run
-from src.models.checkpoint import Trained
+from src.models.checkpoint import TrainedModel
 from src.signals import raise_if_stopped
-from src.storage.atomic import remove, write_bytes
-from src.storage.json_files import json_bytes, sealed
+from src.storage.atomic import AtomicCommit
+from src.storage.json_files import record_bytes
 from src.storage.npz import pack_arrays
 from src.storage.reading import digest
 
@@ -36,7 +36,7 @@ class Format(Protocol):
     PACKAGES: tuple[str, ...]  # that are imported to make and to run it
     EXACT: bool  # whether its probabilities are the network's but for rounding
 
-    def convert(self, trained: Trained, calibration: np.ndarray) -> Files:
+    def convert(self, trained: TrainedModel, calibration: np.ndarray) -> Files:
         """The files that run the network: preprocessing and softmax are inside.
 
         Args:
@@ -99,7 +99,7 @@ class Export(NamedTuple):
 
 def convert_all(
     names: Sequence[FormatName],
-    trained: Trained,
+    trained: TrainedModel,
     train_images: Images,
     *,
     layers_agree: bool,
@@ -138,11 +138,11 @@ def convert_all(
     manifest = manifest_of(trained, background, formats, digest(files["weights.npz"]))
     if layers_agree:
         manifest["layers"] = [layer._asdict() for layer in trained.model.layers()]
-    return Export(files | {"manifest.json": json_bytes(sealed(manifest))}, manifest)
+    return Export(files | {"manifest.json": record_bytes(manifest)}, manifest)
 
 
 def manifest_of(
-    trained: Trained, background: float, formats: dict[str, Any], weights: str
+    trained: TrainedModel, background: float, formats: dict[str, Any], weights: str
 ) -> dict[str, Any]:
     """What `manifest.json` says: all that one must know to use the files."""
     architecture = trained.record.architecture
@@ -165,7 +165,7 @@ def manifest_of(
     }
 
 
-def write_files(files: Files) -> None:
+def write_files(files: Files, outputs: AtomicCommit) -> None:
     """Writes `models/export` anew: these files, and no others.
 
     Raises:
@@ -175,6 +175,6 @@ def write_files(files: Files) -> None:
     kept |= {folder for path in kept for folder in path.parents}
     for old in paths.EXPORT.rglob("*"):
         if old not in kept:
-            remove(old)
+            outputs.remove(old)
     for name, content in files.items():
-        write_bytes(paths.EXPORT / name, content)
+        outputs.write(paths.EXPORT / name, content)

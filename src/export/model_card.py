@@ -11,7 +11,7 @@ from src.config.names import FormatName
 from src.data.prepared import REPAIR as PREPARE
 from src.evaluation.metrics import CALIBRATION_BINS
 from src.export.fit_picture import BRIGHT, DARK
-from src.models.checkpoint import Trained
+from src.models.checkpoint import TrainedModel
 from src.results.read import EVALUATE, TRAIN, read_metrics
 from src.results.schema import (
     ClassScores,
@@ -55,7 +55,7 @@ def read_scores() -> RunScores:
 
 
 def model_card(
-    trained: Trained,
+    trained: TrainedModel,
     manifest: Numbers,
     exported: Mapping[FormatName, Numbers],
     scores: RunScores,
@@ -77,7 +77,7 @@ def model_card(
 
 
 def facts(
-    trained: Trained,
+    trained: TrainedModel,
     manifest: Numbers,
     exported: Mapping[FormatName, Numbers],
     scores: RunScores,

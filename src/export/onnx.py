@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from src.models.checkpoint import Trained
-from src.models.layer_list import probabilities
+from src.models.checkpoint import TrainedModel
+from src.models.layer_list import layer_probabilities
 
 FILE = "model.onnx"
 RUNTIME: str | None = "onnxruntime"
@@ -14,14 +14,14 @@ EXACT = True
 OPSET = 17  # of 2022: runtimes on devices are not the newest
 
 
-def convert(trained: Trained, calibration: np.ndarray) -> dict[str, bytes]:
+def convert(trained: TrainedModel, calibration: np.ndarray) -> dict[str, bytes]:
     """The file, after onnx's own checker has passed it."""
     import onnx
     from jax2onnx import to_onnx
 
     def classify(images: jax.Array) -> jax.Array:
         pixels = images.astype(jnp.float32) / 255
-        return probabilities(trained.model.layers(), trained.weights, pixels)
+        return layer_probabilities(trained.model.layers(), trained.weights, pixels)
 
     shape = trained.record.architecture.image_shape
     images = jax.ShapeDtypeStruct(("batch", *shape), jnp.uint8)

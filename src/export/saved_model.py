@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from src.export.tf_function import tensorflow_function
-from src.models.checkpoint import Trained
+from src.models.checkpoint import TrainedModel
 
 FILE = "saved_model"
 RUNTIME: str | None = "tensorflow"
@@ -15,7 +15,7 @@ EXACT = True
 RANDOM = "fingerprint.pb"  # another each time, and missed by nobody
 
 
-def convert(trained: Trained, calibration: np.ndarray) -> dict[str, bytes]:
+def convert(trained: TrainedModel, calibration: np.ndarray) -> dict[str, bytes]:
     """The folder's files by name."""
     import tensorflow as tf
 

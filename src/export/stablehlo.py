@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from jax import export
 
-from src.models.checkpoint import Trained
+from src.models.checkpoint import TrainedModel
 
 FILE = "model.stablehlo"
 RUNTIME: str | None = "jax flatbuffers"
@@ -19,7 +19,7 @@ EXACT = True
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def convert(trained: Trained, calibration: np.ndarray) -> dict[str, bytes]:
+def convert(trained: TrainedModel, calibration: np.ndarray) -> dict[str, bytes]:
     """The file: the network itself, in the form that it was trained in."""
 
     def probabilities(images: jax.Array) -> jax.Array:

@@ -6,15 +6,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from src.models.checkpoint import Trained
-from src.models.layer_list import probabilities
+from src.models.checkpoint import TrainedModel
+from src.models.layer_list import layer_probabilities
 
 PLATFORMS = "cpu", "cuda", "tpu"  # not only the one that JAX found here
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors; it also praises its CPU
 
 
-def tensorflow_function(trained: Trained, batch: int | None, *, of_bytes: bool) -> Any:  # noqa: ANN401 - TensorFlow has no types
+def tensorflow_function(
+    trained: TrainedModel, batch: int | None, *, of_bytes: bool
+) -> Any:  # noqa: ANN401 - TensorFlow has no types
     """A `tf.function` from `images` to `probabilities`.
 
     Args:
@@ -29,7 +31,7 @@ def tensorflow_function(trained: Trained, batch: int | None, *, of_bytes: bool) 
 
     def classify(images: jax.Array) -> dict[str, jax.Array]:
         pixels = images.astype(jnp.float32) / 255
-        answer = probabilities(trained.model.layers(), trained.weights, pixels)
+        answer = layer_probabilities(trained.model.layers(), trained.weights, pixels)
         return {"probabilities": answer}
 
     shape = trained.record.architecture.image_shape

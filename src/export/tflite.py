@@ -3,7 +3,7 @@
 import numpy as np
 
 from src.export.tf_function import tensorflow_function
-from src.models.checkpoint import Trained
+from src.models.checkpoint import TrainedModel
 
 FILE = "model.tflite"
 RUNTIME: str | None = "ai-edge-litert"
@@ -11,7 +11,7 @@ PACKAGES: tuple[str, ...] = ("tensorflow", "ai_edge_litert")
 EXACT = True
 
 
-def convert(trained: Trained, calibration: np.ndarray) -> dict[str, bytes]:
+def convert(trained: TrainedModel, calibration: np.ndarray) -> dict[str, bytes]:
     """The file, of TensorFlow Lite's built-in operations only."""
     import tensorflow as tf
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from src.export.tf_function import tensorflow_function
-from src.models.checkpoint import Trained
+from src.models.checkpoint import TrainedModel
 
 FILE = "model_int8.tflite"
 RUNTIME: str | None = "ai-edge-litert"
@@ -17,7 +17,7 @@ PACKAGES: tuple[str, ...] = ("tensorflow", "ai_edge_litert")
 EXACT = False
 
 
-def convert(trained: Trained, calibration: np.ndarray) -> dict[str, bytes]:
+def convert(trained: TrainedModel, calibration: np.ndarray) -> dict[str, bytes]:
     """The file; uint8 goes in and comes out, probabilities in 256ths."""
     import tensorflow as tf
 

@@ -23,9 +23,8 @@ from src.data.shards import find_shards, shard_name
 from src.errors import DataError, StorageError
 from src.export.formats import Export, Files, Format, format_module
 from src.export.shipped.run import classify_all
-from src.models.checkpoint import Trained
-from src.models.layer_list import probabilities
-from src.runtime.cores import all_cores
+from src.models.checkpoint import TrainedModel
+from src.models.layer_list import layer_probabilities
 from src.signals import raise_if_stopped
 from src.storage.atomic import storage_errors
 from src.storage.npz import read_arrays
@@ -102,13 +101,12 @@ def run_fresh(file: Path, images: Path, answers: Path) -> dict[str, Any]:
     """
     program = file.parent / "run.py"
     command = [sys.executable, "-I", program, file, images, "--latency"]
-    with all_cores():  # the proof of a job that shares the machine is that of any
-        ended = subprocess.run(  # noqa: S603 - our own program, and no shell
-            [*map(str, command), "--output", str(answers)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    ended = subprocess.run(  # noqa: S603 - our own program, and no shell
+        [*map(str, command), "--output", str(answers)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if ended.returncode:
         last = (ended.stderr.splitlines() or [f"exit code {ended.returncode}"])[-1]
         if ended.returncode == StorageError.exit_code:
@@ -171,7 +169,9 @@ def check_close(file: str, metrics: dict[str, Any], accuracy: float) -> None:
         )
 
 
-def layers_agree(trained: Trained, images: np.ndarray, expected: np.ndarray) -> bool:
+def layers_agree(
+    trained: TrainedModel, images: np.ndarray, expected: np.ndarray
+) -> bool:
     """Whether the list of layers, which most formats are made from, is the network.
 
     Args:
@@ -179,7 +179,9 @@ def layers_agree(trained: Trained, images: np.ndarray, expected: np.ndarray) -> 
         images: uint8 `[examples, height, width, channels]`.
         expected: its probabilities, `[examples, classes]`.
     """
-    played = jax.jit(partial(probabilities, trained.model.layers(), trained.weights))
+    played = jax.jit(
+        partial(layer_probabilities, trained.model.layers(), trained.weights)
+    )
 
     def classify(batch: np.ndarray) -> np.ndarray:
         return np.asarray(played(batch / np.float32(255)))

@@ -1,19 +1,48 @@
-"""What a network is, apart from its weights."""
+"""A network apart from its weights: its settings, and what every model must offer."""
 
 from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+from flax import nnx
 
 from src.config.names import ModelName
-
-SMALLEST = {"mlp": 1, "cnn": 4, "cnn_max": 4}  # pixels a side: two poolings leave one
-UNITS = {"mlp": 256, "cnn": 256, "cnn_max": 128}  # of the dense layer, if not told
+from src.models.layer_list import Layer
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """All that is needed to build a network anew; it stands in `models/model.json`."""
+    """The settings that rebuild a network; stored in `models/model.json`."""
 
     model: ModelName
-    hidden: int  # units of the dense layer
-    dropout: float
+    hidden: int  # units of the dense layer, >= 1
+    dropout: float  # rate, in [0, 1)
     image_shape: tuple[int, int, int]  # height, width, channels
     classes: int
+
+
+class Model(nnx.Module):
+    """Base class of the networks in this room, one file each.
+
+    A new model subclasses it and gets a line in `MODELS` of `src/models/build.py`.
+    """
+
+    smallest_image: ClassVar[int]  # pixels a side
+    default_hidden: ClassVar[int]  # units, where `hidden` in params.yaml is empty
+
+    def __init__(self, architecture: Architecture, rngs: nnx.Rngs) -> None:
+        """Draws the initial weights from `rngs.params`."""
+        raise NotImplementedError
+
+    def __call__(self, images: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        """Logits, float `[batch, classes]`.
+
+        Args:
+            images: uint8 `[batch, height, width, channels]`.
+            rngs: its `dropout` stream draws the dropout mask; None: no dropout.
+        """
+        raise NotImplementedError
+
+    def layers(self) -> list[Layer]:
+        """The inference network as a layer list, for other runtimes."""
+        raise NotImplementedError

@@ -1,21 +1,20 @@
-"""The networks, a file each; `model` in `params.yaml` chooses."""
+"""The table of models; `model` in `params.yaml` chooses one by name."""
 
 from flax import nnx
 
+from src.config.names import ModelName
 from src.models.architecture import Architecture
-from src.models.cnn import CNN
+from src.models.architecture import Model as Model
+from src.models.cnn import CNN, MaxPoolCNN
 from src.models.mlp import MLP
 
-Model = MLP | CNN
+MODELS: dict[ModelName, type[Model]] = {
+    "mlp": MLP,
+    "cnn": CNN,
+    "cnn_max": MaxPoolCNN,
+}
 
 
 def build_model(architecture: Architecture, rngs: nnx.Rngs) -> Model:
-    """The network with its first weights, drawn from `rngs.params`.
-
-    It maps uint8 `[batch, height, width, channels]` to logits `[batch, classes]`.
-    """
-    match architecture.model:
-        case "mlp":
-            return MLP(architecture, rngs)
-        case "cnn" | "cnn_max":
-            return CNN(architecture, rngs)
+    """Builds the network; its initial weights are drawn from `rngs.params`."""
+    return MODELS[architecture.model](architecture, rngs)

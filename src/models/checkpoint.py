@@ -1,4 +1,4 @@
-"""A trained network on disk: `model.npz`, the weights, and `model.json`, all else."""
+"""A trained model on disk: weights in `model.safetensors`, the rest in `model.json`."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -13,32 +13,33 @@ from pydantic import BaseModel
 from src import paths
 from src.data.prepared import Manifest
 from src.errors import DataError, DivergedError
-from src.models.architecture import Architecture
-from src.models.build import Model, build_model
-from src.storage.json_files import read_record, write_record
-from src.storage.npz import read_arrays, write_arrays
+from src.models.architecture import Architecture, Model
+from src.models.build import build_model
+from src.models.layer_list import Weights
+from src.storage.atomic import AtomicCommit
+from src.storage.json_files import read_record, record_bytes
+from src.storage.reading import digest
+from src.storage.tensors import pack_tensors, read_tensors
 
-REPAIR = "Train it anew: dvc repro train"
-
-Weights = dict[str, np.ndarray]  # by path in the network: "conv1.kernel"
+TRAIN_AGAIN = "Train again: dvc repro train"
 
 
-class Record(BaseModel, frozen=True, extra="allow"):
-    """What must stand in `model.json` to build the network anew; more may."""
+class ModelRecord(BaseModel, frozen=True, extra="allow"):
+    """The keys of `model.json` that rebuild the network; it may have others."""
 
     architecture: Architecture
     class_names: list[str]
-    sha256: str  # of model.npz
+    sha256: str  # of model.safetensors
     history_sha256: str  # of history.csv
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A network as evaluate and export find it."""
+class TrainedModel:
+    """A trained network with its weights and its record, for evaluate and export."""
 
     model: Model
     weights: Weights
-    record: Record
+    record: ModelRecord
 
 
 def weights_of(model: Model) -> Weights:
@@ -47,8 +48,8 @@ def weights_of(model: Model) -> Weights:
 
 
 def arrays_of(state: nnx.State) -> Weights:
-    """Copies of a state's arrays on the host, by their places in it."""
-    # Copies: on CPU numpy would look into a buffer that the next step overwrites.
+    """Copies of a state's arrays on the host, by their dotted paths."""
+    # Copies: on CPU, numpy would share a buffer that the next step overwrites.
     return {
         dotted(path): np.array(variable[...], copy=True)
         for path, variable in nnx.to_flat_state(state)
@@ -56,93 +57,100 @@ def arrays_of(state: nnx.State) -> Weights:
 
 
 def dotted(path: tuple[Any, ...]) -> str:
-    """A variable's place in the network as a name."""
+    """A variable's path as one name, as in "conv1.kernel"."""
     return ".".join(map(str, path))
 
 
 def save_trained(
-    weights: Weights, architecture: Architecture, record: Mapping[str, Any]
+    weights: Weights,
+    architecture: Architecture,
+    record: Mapping[str, Any],
+    outputs: AtomicCommit,
 ) -> None:
-    """Writes the weights, then what they are: the digest comes last.
+    """Writes `model.safetensors` and `model.json`.
 
     Args:
-        weights: of the network, by name.
+        weights: of the network, by path.
         architecture: of the network.
-        record: what else to say of it, such as the digests of its data.
+        record: other keys of `model.json`, such as the digests of the data.
+        outputs: the commit that the files belong to.
 
     Raises:
-        DivergedError: a weight is not finite.
+        DivergedError: a weight is not finite; nothing is written.
+        StorageError: a file cannot be written.
     """
     for name, array in weights.items():
-        if not np.isfinite(array).all():
+        if wrong := int(np.count_nonzero(~np.isfinite(array))):
             raise DivergedError(
-                f"{paths.WEIGHTS}: {name}: expected finite weights, found others; "
-                "nothing was written. Train anew with a lower lr."
+                f"{paths.WEIGHTS}: {name}: expected finite weights, found {wrong} of "
+                f"{array.size} that are not; nothing was written. Train again with a "
+                "lower lr."
             )
-    sha256 = write_arrays(paths.WEIGHTS, weights)
-    write_record(
-        paths.MODEL,
-        {**record, "architecture": asdict(architecture), "sha256": sha256},
-    )
+    content = pack_tensors(weights)
+    record = {**record, "architecture": asdict(architecture), "sha256": digest(content)}
+    outputs.write(paths.WEIGHTS, content)
+    outputs.write(paths.MODEL, record_bytes(record))
 
 
-def load_trained(manifest: Manifest) -> Trained:
-    """Builds the network anew and gives it its weights.
+def load_trained(manifest: Manifest) -> TrainedModel:
+    """Rebuilds the trained network and loads its weights.
 
     Args:
-        manifest: of the data that the network is to be used on.
+        manifest: of the data that the network will be used on.
 
     Raises:
-        DataError: a file is missing or changed, or the network is one for other data.
+        DataError: a file is missing or changed, or the network does not fit the data.
     """
-    record = read_record(paths.MODEL, Record, REPAIR)
+    record = read_record(paths.MODEL, ModelRecord, TRAIN_AGAIN)
     check_fits(record, manifest)
     architecture = record.architecture
     shapes = nnx.eval_shape(lambda: build_model(architecture, nnx.Rngs(params=0)))
-    weights = read_arrays(paths.WEIGHTS, REPAIR, record.sha256)
-    return Trained(with_weights(shapes, weights), weights, record)
+    weights = read_tensors(paths.WEIGHTS, TRAIN_AGAIN, record.sha256)
+    model = with_weights(shapes, weights)
+    # Not the file's order of weights but the network's, which exported files keep.
+    return TrainedModel(model, weights_of(model), record)
 
 
-def check_fits(record: Record, manifest: Manifest) -> None:
-    """Raises DataError where a network takes or names something else than the data."""
+def check_fits(record: ModelRecord, manifest: Manifest) -> None:
+    """Raises DataError if the network's image shape or classes are not the data's."""
     expected = manifest.image_shape, manifest.class_names
     found = record.architecture.image_shape, record.class_names
     if found != expected or record.architecture.classes != len(record.class_names):
         raise DataError(
             f"{paths.MODEL}: expected a network for images and classes {expected} as "
-            f"in {paths.MANIFEST}, found one for {found}. {REPAIR}"
+            f"in {paths.MANIFEST}, found one for {found}. {TRAIN_AGAIN}"
         )
 
 
 def with_weights(model: Model, weights: Weights) -> Model:
-    """The network with these weights, name by name.
+    """The network with these weights.
 
     Raises:
-        DataError: a weight is missing, left over, or of another shape or type.
+        DataError: a weight is missing or unknown, or has the wrong shape or dtype.
     """
-    graph, state = nnx.split(model)
-    repair = f"these are the weights of another network. {REPAIR}"
-    return nnx.merge(graph, with_arrays(state, weights, paths.WEIGHTS, repair))
+    graphdef, state = nnx.split(model)
+    repair = f"the weights are another network's. {TRAIN_AGAIN}"
+    return nnx.merge(graphdef, with_arrays(state, weights, paths.WEIGHTS, repair))
 
 
 def with_arrays(
-    state: nnx.State, arrays: Mapping[str, np.ndarray], where: Path, repair: str
+    state: nnx.State, arrays: Weights, where: Path, repair: str
 ) -> nnx.State:
-    """The state with these arrays, name by name.
+    """The state with these arrays.
 
     Args:
-        state: says which arrays there must be, of which shape and type.
-        arrays: by their places, as `arrays_of` gives them.
-        where: the file that they are from.
-        repair: what its reader should know or do.
+        state: gives the names, shapes and dtypes that `arrays` must have.
+        arrays: by dotted path, as `arrays_of` returns them.
+        where: the file that the arrays are from, for the message.
+        repair: the end of the message: what it means or what to do.
 
     Raises:
-        DataError: an array is missing, left over, or of another shape or type.
+        DataError: an array is missing or unknown, or has the wrong shape or dtype.
     """
     variables = {dotted(path): (path, leaf) for path, leaf in nnx.to_flat_state(state)}
     for name in sorted(variables.keys() | arrays.keys()):
-        expected = described(variables[name][1]) if name in variables else "none"
-        found = described(arrays[name]) if name in arrays else "none"
+        expected = dtype_and_shape(variables[name][1]) if name in variables else "none"
+        found = dtype_and_shape(arrays[name]) if name in arrays else "none"
         if found != expected:
             raise DataError(
                 f"{where}: {name}: expected {expected}, found {found}: {repair}"
@@ -154,6 +162,6 @@ def with_arrays(
     return nnx.from_flat_state(filled)
 
 
-def described(array: Any) -> str:  # noqa: ANN401 - of numpy, of JAX, or only its shape
-    """Type and shape, as the errors show them."""
+def dtype_and_shape(array: Any) -> str:  # noqa: ANN401 - numpy's, JAX's or a ShapeDtype
+    """Dtype and shape for an error message, as in "float32 [3, 4]"."""
     return f"{array.dtype} {list(array.shape)}"

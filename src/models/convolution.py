@@ -1,11 +1,15 @@
-"""Convolution and pooling in a form that XLA compiles well inside a loop on CPU.
+"""Convolution and pooling that XLA compiles to fast code inside a loop on CPU.
 
-Inside `lax.fori_loop` XLA's CPU backend has only a plain nest of loops for the gradient
-of `lax.conv_general_dilated` (a step takes about 20 times as long as outside), while
-its matrix product stays fast. So on CPU a convolution is written as matrix products:
-3x3 kernels over many channels by Winograd's tiles, which need 2.25 times fewer
-multiplications and half the memory traffic of patches; all else, and images of a few
-pixels, by patches. GPUs and TPUs keep lax's own.
+Inside `lax.fori_loop`, XLA's CPU backend compiles the gradient of
+`lax.conv_general_dilated` to plain nested loops. A step then takes about 20 times as
+long as outside the loop. Matrix products stay fast there, so on CPU a convolution is
+written as matrix products, in one of two ways:
+
+- Winograd tiles for 3x3 kernels over many channels. They need 2.25 times fewer
+  multiplications and half the memory traffic of patches.
+- Patches ("im2col") for everything else, including images of a few pixels.
+
+GPUs and TPUs use `lax.conv_general_dilated`.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,28 +24,32 @@ Grid = list[list[jax.Array]]
 Padding = Sequence[tuple[int, int]]
 Pool = Callable[[jax.Array], jax.Array]
 
-TILED_CHANNELS = 8  # from here on the tiles' extra additions pay
-# In images hardly larger than a kernel, some of its weights meet only padding or zeros
-# of a relu. Their gradient is 0; tiles give 0 but for rounding, and Adam, which divides
-# by its size, would take full steps in whatever direction that is.
-TILED_PIXELS = 64
+# With fewer channels the tiles' extra additions cost more than they save.
+MIN_TILED_CHANNELS = 8
+# In images hardly larger than a kernel, some weights meet only padding or the zeros of
+# a relu. Their gradient is exactly 0, but tiles leave rounding noise there. Adam
+# divides by the gradient's size, so it would turn that noise into full steps.
+MIN_TILED_PIXELS = 64
 
 
-def convolve(
+def fast_convolution(
     images: jax.Array,
     kernel: jax.Array,
     strides: Sequence[int],
     padding: str | Padding,
-    **options: Any,  # noqa: ANN401 - lax's own, handed on
+    **options: Any,  # noqa: ANN401 - passed on to lax
 ) -> jax.Array:
-    """Stands in for `lax.conv_general_dilated` as the argument of `nnx.Conv`.
+    """Replaces `lax.conv_general_dilated` as an argument of `nnx.Conv`.
 
     Args:
         images: `[batch, height, width, channels]`.
         kernel: `[rows, columns, channels, filters]`.
-        strides: of rows and columns; others than 1 are left to lax.
-        padding: 'SAME', 'VALID' or pixels before and after each of the two.
-        options: of `lax.conv_general_dilated`; dilation and groups are left to lax.
+        strides: of rows and columns; lax handles strides other than 1.
+        padding: 'SAME', 'VALID', or pixels before and after, for rows and columns.
+        options: of `lax.conv_general_dilated`; lax handles dilation and groups.
+
+    Returns:
+        `[batch, height, width, filters]`, sized by the padding.
     """
 
     def by_lax(images: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -55,10 +63,10 @@ def convolve(
             pads = lax.padtype_to_pads(size, (rows, columns), strides, pads)
         if (
             (rows, columns) == (3, 3)
-            and channels >= TILED_CHANNELS
-            and images.shape[1] * images.shape[2] >= TILED_PIXELS
+            and channels >= MIN_TILED_CHANNELS
+            and images.shape[1] * images.shape[2] >= MIN_TILED_PIXELS
             and all(0 <= pad <= 2 for pair in pads for pad in pair)
-            # In half precision the tiles' differences would lose too many bits.
+            # In half precision the tiles' subtractions would lose too many bits.
             and images.dtype == jnp.float32
         ):
             return convolve_by_tiles(images, kernel, tuple(map(tuple, pads)))
@@ -70,7 +78,7 @@ def convolve(
 
 
 def is_plain(options: dict[str, Any]) -> bool:
-    """Whether the options describe an undilated, ungrouped convolution."""
+    """Whether the options describe a convolution without dilation and groups."""
     return (
         tuple(options.get("lhs_dilation") or (1, 1)) == (1, 1)
         and tuple(options.get("rhs_dilation") or (1, 1)) == (1, 1)
@@ -81,7 +89,7 @@ def is_plain(options: dict[str, Any]) -> bool:
 def convolve_by_patches(
     images: jax.Array, kernel: jax.Array, padding: Padding
 ) -> jax.Array:
-    """One matrix product of all patches with the kernel.
+    """Convolution as one matrix product of all patches with the kernel.
 
     Source: "im2col", Chellapilla et al. 2006.
     """
@@ -104,10 +112,10 @@ def convolve_by_patches(
 def convolve_by_tiles(
     images: jax.Array, kernel: jax.Array, padding: Padding
 ) -> jax.Array:
-    """A 3x3 convolution whose gradient to the images is again one by tiles.
+    """3x3 convolution by tiles, whose gradient to the images uses tiles too.
 
-    The rule that JAX would derive adds up overlapping tiles pixel by pixel, and XLA
-    does so once more for each pixel of the layer below.
+    JAX's derived gradient adds up overlapping tiles pixel by pixel. XLA would repeat
+    that for each pixel of the layer below.
     """
     return tile_products(images, kernel, padding)
 
@@ -115,27 +123,27 @@ def convolve_by_tiles(
 def tiles_forward(
     images: jax.Array, kernel: jax.Array, padding: Padding
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """The convolution, and what its gradients need."""
+    """The outputs, and the residuals: images and kernel."""
     return tile_products(images, kernel, padding), (images, kernel)
 
 
 def tiles_backward(
-    padding: Padding, given: tuple[jax.Array, jax.Array], slope: jax.Array
+    padding: Padding, residuals: tuple[jax.Array, jax.Array], cotangent: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """The gradients to images and kernel."""
-    images, kernel = given
-    turned = kernel[::-1, ::-1].swapaxes(2, 3)
+    images, kernel = residuals
+    flipped = kernel[::-1, ::-1].swapaxes(2, 3)
     back = [(2 - before, 2 - after) for before, after in padding]
-    by_kernel = partial(tile_products, images, padding=padding)
-    _, to_kernel = jax.vjp(by_kernel, kernel)
-    return tile_products(slope, turned, back), to_kernel(slope)[0]
+    _, kernel_vjp = jax.vjp(partial(tile_products, images, padding=padding), kernel)
+    (kernel_grad,) = kernel_vjp(cotangent)
+    return tile_products(cotangent, flipped, back), kernel_grad
 
 
 convolve_by_tiles.defvjp(tiles_forward, tiles_backward)
 
 
 def tile_products(images: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
-    """Winograd's F(2x2, 3x3): 16 small matrix products give 2x2 outputs per tile.
+    """Winograd's F(2x2, 3x3): 16 small matrix products give 2x2 outputs a tile.
 
     Source: Lavin and Gray 2016, arXiv:1509.09308, section 4.1.
     """
@@ -143,7 +151,7 @@ def tile_products(images: jax.Array, kernel: jax.Array, padding: Padding) -> jax
     batch, height, width, channels = images.shape
     filters = kernel.shape[-1]
     height, width = height + top + bottom - 2, width + left + right - 2
-    # How many tiles; half of the last may be cut.
+    # The number of tiles. Half of a last tile may be cut off below.
     rows, columns = -(-height // 2), -(-width // 2)
     bottom, right = bottom + height % 2, right + width % 2
     padded = jnp.pad(images, ((0, 0), (top, bottom), (left, right), (0, 0)))
@@ -168,10 +176,9 @@ def tile_products(images: jax.Array, kernel: jax.Array, padding: Padding) -> jax
 
 
 def tile_pixels(padded: jax.Array, rows: int, columns: int) -> Grid:
-    """The 4x4 pixels that each 2x2 block of outputs is made from.
+    """The 4x4 input pixels of each tile, whose outputs are 2x2 pixels.
 
-    Each is `[batch, rows, columns, channels]`: one place in all tiles, every second
-    pixel from there.
+    Entry `[i][j]` is `[batch, rows, columns, channels]`: pixel (i, j) of every tile.
     """
     return [
         [padded[:, i : i + 2 * rows : 2, j : j + 2 * columns : 2] for j in range(4)]
@@ -182,13 +189,13 @@ def tile_pixels(padded: jax.Array, rows: int, columns: int) -> Grid:
 def transform(
     grid: Grid, sums: Callable[[Sequence[jax.Array]], list[jax.Array]]
 ) -> Grid:
-    """Applies `sums` down each column of a grid, then along each row."""
+    """Applies `sums` to each column of the grid, then to each row."""
     columns = [sums(column) for column in zip(*grid, strict=True)]
     return [sums(row) for row in zip(*columns, strict=True)]
 
 
 def input_sums(d: Sequence[jax.Array]) -> list[jax.Array]:
-    """B transposed times d, in the paper's letters."""
+    """B transposed times d, in the paper's notation."""
     return [d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]]
 
 
@@ -204,34 +211,34 @@ def output_sums(m: Sequence[jax.Array]) -> list[jax.Array]:
 
 @jax.custom_vjp
 def average_pool(images: jax.Array) -> jax.Array:
-    """Mean of each 2x2 block; an odd last row or column is dropped."""
-    parts = blocks(images)
-    corners = [parts[:, :, row, :, column] for row in range(2) for column in range(2)]
-    # Added up one by one: XLA then draws bias and relu below into the same pass.
+    """Mean of each 2x2 window; drops an odd last row or column."""
+    windows = pool_windows(images)
+    corners = [windows[:, :, row, :, column] for row in range(2) for column in range(2)]
+    # Added one by one, so that XLA fuses the sum with the bias and relu before it.
     return (corners[0] + corners[1] + corners[2] + corners[3]) / 4
 
 
 def average_pool_forward(images: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The means; the images are kept for their shape alone."""
+    """The means, and the images as residual: only their shape is used."""
     return average_pool(images), images
 
 
-def average_pool_backward(images: jax.Array, slope: jax.Array) -> tuple[jax.Array]:
-    """A quarter of the slope to each pixel of a block."""
-    _, backward = jax.vjp(lambda images: blocks(images).mean((2, 4)), images)
-    return backward(slope)
+def average_pool_backward(images: jax.Array, cotangent: jax.Array) -> tuple[jax.Array]:
+    """A quarter of the cotangent for each pixel of a window."""
+    _, backward = jax.vjp(lambda images: pool_windows(images).mean((2, 4)), images)
+    return backward(cotangent)
 
 
 average_pool.defvjp(average_pool_forward, average_pool_backward)
 
 
 def max_pool(images: jax.Array) -> jax.Array:
-    """Largest of each 2x2 block; an odd last row or column is dropped."""
-    return blocks(images).max((2, 4))
+    """Maximum of each 2x2 window; drops an odd last row or column."""
+    return pool_windows(images).max((2, 4))
 
 
-def blocks(images: jax.Array) -> jax.Array:
-    """The 2x2 blocks: `[batch, height / 2, 2, width / 2, 2, channels]`."""
+def pool_windows(images: jax.Array) -> jax.Array:
+    """The 2x2 windows: `[batch, height / 2, 2, width / 2, 2, channels]`."""
     batch, height, width, channels = images.shape
     even = images[:, : height // 2 * 2, : width // 2 * 2]
     return even.reshape(batch, height // 2, 2, width // 2, 2, channels)

@@ -1,4 +1,4 @@
-"""Dropout that drops the same units however many devices share a batch."""
+"""Dropout whose mask does not depend on the number of devices."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,10 @@ from src.sharding import BATCH_AXIS, within_device
 
 
 class Dropout(nnx.Dropout):
-    """`nnx.Dropout`; a device draws for the whole batch and keeps its own rows."""
+    """`nnx.Dropout`; each device draws the mask of the whole batch and keeps its rows.
+
+    So a batch gets the same mask on one device and on several.
+    """
 
     def __call__(
         self,
@@ -18,15 +21,14 @@ class Dropout(nnx.Dropout):
         deterministic: bool | None = None,
         rngs: nnx.Rngs | nnx.RngStream | jax.Array | None = None,
     ) -> jax.Array:
-        """`[batch, units]` with the share `rate` of them 0, and the others larger."""
+        """`[batch, units]`: zero with probability `rate`, else scaled up."""
         if deterministic or not within_device():
             return super().__call__(inputs, deterministic=deterministic, rngs=rngs)
-        own = inputs.shape[0]
-        ones = jnp.ones(
-            (own * lax.axis_size(BATCH_AXIS), *inputs.shape[1:]), inputs.dtype
-        )
-        factors = super().__call__(ones, deterministic=deterministic, rngs=rngs)
-        start = lax.axis_index(BATCH_AXIS) * own
-        factors = lax.dynamic_slice_in_dim(factors, start, own)
-        # Not the product alone: an infinity that is dropped becomes 0 too.
-        return jnp.where(factors == 0, 0, inputs * factors)
+        local_batch = inputs.shape[0]
+        global_shape = (local_batch * lax.axis_size(BATCH_AXIS), *inputs.shape[1:])
+        ones = jnp.ones(global_shape, inputs.dtype)
+        mask = super().__call__(ones, deterministic=deterministic, rngs=rngs)
+        start = lax.axis_index(BATCH_AXIS) * local_batch
+        mask = lax.dynamic_slice_in_dim(mask, start, local_batch)
+        # `where`, not the product alone: a dropped infinity must become 0 too.
+        return jnp.where(mask == 0, 0, inputs * mask)

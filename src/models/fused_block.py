@@ -1,8 +1,8 @@
-"""Convolution, relu and 2x2 pooling as one: faster where an image has few channels.
+"""Convolution, relu and 2x2 pooling fused: faster for images of few channels.
 
-Such a layer is all memory traffic: 9 products a number. On CPU the four pixels that
-are pooled together are therefore computed side by side, from one patch of 4x4, and stay
-side by side until they are pooled; nothing is laid out as an image in between.
+Such a layer is limited by memory traffic: it does 9 multiplications a channel. On CPU
+one 4x4 patch therefore gives the four pixels of a pooling window side by side. They are
+pooled from there, and no image-shaped array is written in between.
 """
 
 import jax
@@ -10,16 +10,16 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from src.models.convolution import TILED_CHANNELS, Pool, max_pool, tile_pixels
+from src.models.convolution import MIN_TILED_CHANNELS, Pool, max_pool, tile_pixels
 from src.models.microbatch import save_for_backward
 
 
 def convolve_relu_pool(conv: nnx.Conv, images: jax.Array, pool: Pool) -> jax.Array:
-    """`pool(nnx.relu(conv(images)))`, in the faster of two forms.
+    """`pool(nnx.relu(conv(images)))`, fused where that is faster.
 
     Args:
-        conv: the layer.
-        images: `[batch, height, width, channels]`.
+        conv: the convolution layer.
+        images: float `[batch, height, width, channels]`.
         pool: `average_pool` or `max_pool`.
 
     Returns:
@@ -28,7 +28,7 @@ def convolve_relu_pool(conv: nnx.Conv, images: jax.Array, pool: Pool) -> jax.Arr
 
     def by_layers(images: jax.Array) -> jax.Array:
         outputs = save_for_backward(conv(images))
-        if pool is max_pool:  # relu changes no order: it can wait for a quarter of them
+        if pool is max_pool:  # relu is monotonic: apply it to a quarter of the values
             return nnx.relu(pool(outputs))
         return pool(nnx.relu(outputs))
 
@@ -43,10 +43,10 @@ def convolve_relu_pool(conv: nnx.Conv, images: jax.Array, pool: Pool) -> jax.Arr
 
 
 def fits_blocks(conv: nnx.Conv, images: jax.Array) -> bool:
-    """Whether `pool_blocks` can stand in for the layer."""
+    """Whether `pool_blocks` can compute the layer."""
     return (
         conv.kernel_size == (3, 3)
-        and conv.in_features < TILED_CHANNELS
+        and conv.in_features < MIN_TILED_CHANNELS
         and (conv.strides, conv.padding) == (1, "SAME")
         and (conv.input_dilation, conv.kernel_dilation) == (1, 1)
         and (conv.feature_group_count, conv.mask) == (1, None)
@@ -58,24 +58,28 @@ def fits_blocks(conv: nnx.Conv, images: jax.Array) -> bool:
 def pool_blocks(
     images: jax.Array, kernel: jax.Array, bias: jax.Array, pool: Pool
 ) -> jax.Array:
-    """One matrix product gives the four pixels of each block, a group of columns each.
+    """One matrix product gives the four pixels of each pooling window.
 
-    The kernel is laid into a 4x4 window at each of its four places. So a block needs 16
-    numbers where four patches would need 36, and zeros are multiplied by 7 of them.
+    The kernel is placed at each of its four offsets in a 4x4 window of zeros. So a
+    pooling window reads 16 numbers, where four 3x3 patches would read 36. In exchange,
+    7 of 16 products are with a zero.
+
+    Returns:
+        `[batch, height // 2, width // 2, filters]`.
     """
     batch, height, width, channels = images.shape
     rows, columns, filters = height // 2, width // 2, kernel.shape[-1]
     padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
     pixels = [pixel for line in tile_pixels(padded, rows, columns) for pixel in line]
     patches = jnp.concatenate(pixels, axis=-1).reshape(-1, 16 * channels)
-    places = [
+    offsets = [
         jnp.pad(kernel, ((row, 1 - row), (column, 1 - column), (0, 0), (0, 0)))
         for row in range(2)
         for column in range(2)
     ]
-    window = jnp.stack(places, axis=3).reshape(16 * channels, 4 * filters)
+    window = jnp.stack(offsets, axis=3).reshape(16 * channels, 4 * filters)
     outputs = patches @ window
-    if pool is max_pool:  # relu and bias do not change which one is largest
+    if pool is max_pool:  # relu and bias do not change which pixel is the largest
         largest = outputs.reshape(-1, 4, filters).max(1)
         pooled = nnx.relu(largest + bias[None])
     else:
@@ -85,9 +89,9 @@ def pool_blocks(
 
 
 def block_recompute(values: jax.Array) -> jax.Array:
-    """The values, divided by one in a way that XLA cannot see through.
+    """The same values; makes XLA store their gradient instead of recomputing it.
 
-    A division counts as expensive, so XLA stores the gradient that arrives here; else
-    it would be computed again for each of the four pixels that it goes back to.
+    XLA cannot see that it divides by one, and treats a division as expensive. Without
+    it, XLA would compute the gradient again for each of the four pixels of a window.
     """
     return values / lax.stop_gradient(1 + 0 * values)

@@ -1,8 +1,8 @@
-"""A network as a list of plain layers: what converters and other languages can read.
+"""A network as a list of plain layers, for converters and other languages.
 
-`Model.layers` says it, `models/export/manifest.json` carries it, and each of JAX, numpy
-and JavaScript has a small function that plays it. Every export is compared with the
-network itself, so a list that tells another story than `__call__` does not pass.
+`Model.layers` returns the list and `models/export/manifest.json` stores it. JAX, numpy
+and JavaScript each have a small function that runs it. Export compares its files with
+the network itself, so it refuses a list that differs from `__call__`.
 """
 
 from collections.abc import Mapping
@@ -16,28 +16,38 @@ from jax import lax
 
 Kind = Literal["convolve", "relu", "average_pool", "max_pool", "flatten", "dense"]
 
-Weights = Mapping[str, np.ndarray]  # by path in the network: "conv1.kernel"
-WINDOW = (2, 2)  # of both poolings, and their strides: an odd edge is lost
+Weights = Mapping[str, np.ndarray]  # by path in the network, as in "conv1.kernel"
+WINDOW = (2, 2)  # pooling window and strides; drops an odd edge
 
 
 class Layer(NamedTuple):
-    """One operation on float32 `[batch, height, width, channels]`, or on `[batch, n]`.
+    """One operation on float32 `[batch, height, width, channels]` or `[batch, units]`.
 
-    `convolve` has stride 1 and pads to the same size; `weights` is the layer that its
-    kernel and bias belong to, as in "conv1.kernel" and "conv1.bias".
+    `convolve` has stride 1 and 'SAME' padding.
     """
 
     kind: Kind
-    weights: str = ""
+    weights: str = ""  # "conv1" for the weights "conv1.kernel" and "conv1.bias"
 
 
-def probabilities(
+def layer_probabilities(
     layers: list[Layer], weights: Weights, pixels: jax.Array
 ) -> jax.Array:
-    """Float32 `[batch, classes]` of pixels in [0, 1], by operations of JAX's own.
+    """Class probabilities, computed with JAX's standard operations.
 
-    The networks themselves compute convolutions in forms that are fast to train on a
-    CPU, and that no other runtime would recognise as one operation.
+    Converters recognise these. The networks themselves write convolutions as matrix
+    products, which train fast on CPU but export as many small operations.
+
+    Args:
+        layers: as from `Model.layers`.
+        weights: by path in the network.
+        pixels: float32 `[batch, height, width, channels]` in [0, 1].
+
+    Returns:
+        float32 `[batch, classes]`; rows sum to 1.
+
+    Raises:
+        ValueError: a layer is of an unknown kind.
     """
     hidden = pixels
     for kind, name in layers:
@@ -48,7 +58,17 @@ def probabilities(
 def apply_layer(
     kind: Kind, hidden: jax.Array, weights: Weights, name: str
 ) -> jax.Array:
-    """One layer's outputs."""
+    """The outputs of one layer.
+
+    Args:
+        kind: the operation.
+        hidden: its inputs.
+        weights: of the network, by path.
+        name: of the layer whose weights it uses.
+
+    Raises:
+        ValueError: the kind is unknown.
+    """
     match kind:
         case "convolve":
             kernel, bias = weights[f"{name}.kernel"], weights[f"{name}.bias"]
@@ -72,4 +92,4 @@ def apply_layer(
             return nnx.max_pool(hidden, window_shape=WINDOW, strides=WINDOW)
         case "flatten":
             return hidden.reshape(hidden.shape[0], -1)
-    raise ValueError(f"{kind}: no kind of layer that is known here")
+    raise ValueError(f"{kind}: unknown kind of layer")

@@ -1,18 +1,21 @@
-"""Two dense layers: the smallest network that learns images."""
+"""Multilayer perceptron with one hidden layer: the smallest model."""
 
 import math
 
 import jax
 from flax import nnx
 
-from src.models.architecture import Architecture
+from src.models.architecture import Architecture, Model
 from src.models.dropout import Dropout
 from src.models.layer_list import Layer
 from src.models.normalize import as_floats
 
 
-class MLP(nnx.Module):
-    """Flatten, dense, relu, dense."""
+class MLP(Model):
+    """Flatten, dense, relu, dropout, dense."""
+
+    smallest_image = 1
+    default_hidden = 256
 
     def __init__(self, architecture: Architecture, rngs: nnx.Rngs) -> None:
         pixels = math.prod(architecture.image_shape)
@@ -21,17 +24,14 @@ class MLP(nnx.Module):
         self.output = nnx.Linear(architecture.hidden, architecture.classes, rngs=rngs)
 
     def __call__(self, images: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
-        """Logits `[batch, classes]` of uint8 `[batch, height, width, channels]`.
-
-        `rngs` gives the dropout its key; without it nothing is dropped.
-        """
+        """Logits `[batch, classes]` of uint8 `[batch, height, width, channels]`."""
         hidden = as_floats(images).reshape(images.shape[0], -1)
         hidden = nnx.relu(self.dense(hidden))
         hidden = self.dropout(hidden, deterministic=rngs is None, rngs=rngs)
         return self.output(hidden)
 
     def layers(self) -> list[Layer]:
-        """The same for other runtimes, which drop nothing."""
+        """The inference network as a layer list, for other runtimes."""
         return [
             Layer("flatten"),
             Layer("dense", "dense"),

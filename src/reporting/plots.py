@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from src.errors import DataError
-from src.storage.atomic import write_bytes
 from src.storage.reading import read_bytes
 
 DPI = 110
@@ -18,13 +17,12 @@ ROWS, COLUMNS = 5, 5  # of mistakes, at most
 LABELLED_CLASSES = 30  # beyond that, numbers in the cells could not be read
 
 
-def draw_learning_curves(history: Path, sha256: str, picture: Path) -> None:
+def draw_learning_curves(history: Path, sha256: str) -> bytes:
     """Loss and accuracy by epoch, training against validation.
 
     Args:
         history: history.csv, as train writes it.
         sha256: its digest, as train recorded it.
-        picture: the PNG file to write.
 
     Raises:
         DataError: `history` is missing, changed, or lacks a column.
@@ -50,7 +48,7 @@ def draw_learning_curves(history: Path, sha256: str, picture: Path) -> None:
         raise DataError(
             f"{history}: expected a history, found {error}. {repair}"
         ) from None
-    save(figure, picture)
+    return png_bytes(figure)
 
 
 def draw_lr_range(
@@ -58,8 +56,7 @@ def draw_lr_range(
     losses: np.ndarray,
     smoothed: np.ndarray,
     suggestion: float,
-    picture: Path,
-) -> None:
+) -> bytes:
     """The loss over the learning rate, with the rate that the test suggests.
 
     Args:
@@ -67,7 +64,6 @@ def draw_lr_range(
         losses: `[steps]`, nats.
         smoothed: `[steps]`, nats.
         suggestion: one of the rates.
-        picture: the PNG file to write.
     """
     figure = Figure(figsize=(6, 3.4), layout="constrained")
     axes = figure.subplots()
@@ -79,12 +75,10 @@ def draw_lr_range(
     axes.set(xscale="log", xlabel="lr", ylabel="loss", ylim=(0, highest))
     axes.grid(alpha=0.3)
     axes.legend()
-    save(figure, picture)
+    return png_bytes(figure)
 
 
-def draw_confusion(
-    confusion: np.ndarray, class_names: Sequence[str], picture: Path
-) -> None:
+def draw_confusion(confusion: np.ndarray, class_names: Sequence[str]) -> bytes:
     """The confusion matrix: rows are classes, columns what they were taken for."""
     classes = len(class_names)
     side = 2.5 + 0.42 * min(classes, 40)
@@ -105,7 +99,7 @@ def draw_confusion(
             axes.text(
                 column, row, count, ha="center", va="center", color=colour, fontsize=8
             )
-    save(figure, picture)
+    return png_bytes(figure)
 
 
 def draw_mistakes(
@@ -113,10 +107,9 @@ def draw_mistakes(
     labels: np.ndarray,
     probabilities: np.ndarray,
     class_names: Sequence[str],
-    picture: Path,
-) -> None:
+) -> bytes:
     """The test images on which the model was most sure and wrong, worst first."""
-    save(mistakes_figure(images, labels, probabilities, class_names), picture)
+    return png_bytes(mistakes_figure(images, labels, probabilities, class_names))
 
 
 def mistakes_figure(
@@ -148,8 +141,8 @@ def mistakes_figure(
     return figure
 
 
-def save(figure: Figure, picture: Path) -> None:
-    """Writes a figure as PNG, without the name and version of what drew it."""
+def png_bytes(figure: Figure) -> bytes:
+    """A figure as PNG, without the name and version of what drew it."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    write_bytes(picture, buffer.getvalue())
+    return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""A name for all that decides the bits of training."""
+"""A fingerprint of everything that decides the bits of a training run."""
 
 import json
 import os
@@ -16,12 +16,12 @@ from src.data.prepared import Manifest
 from src.runtime.cores import threads
 from src.storage.reading import digest
 
-SOURCES = Path(__file__).parents[1]
+PACKAGE = Path(__file__).parents[1]  # src/
 LIBRARIES = "jax", "jaxlib", "flax", "optax", "numpy"
-# Parameters of the train stage on which no bit depends.
-FREE = {"save_minutes", "resident_megabytes"}
-# Which process is where decides no bit; how many devices, the other half says.
-PLACES = (
+# Parameters of the train stage that do not affect results.
+NEUTRAL_PARAMS = {"save_minutes", "resident_megabytes"}
+# Placement does not affect results; the device count is in the machine fingerprint.
+PLACEMENT_VARIABLES = (
     *("JAX_COORDINATOR", "JAX_PROCESS", "JAX_LOCAL"),
     *("JAX_NUM_CPU_DEVICES", "NVIDIA_VISIBLE"),
 )
@@ -29,22 +29,22 @@ FORCED_DEVICES = r"--xla_force_host_platform_device_count=\d+"
 
 
 class Fingerprint(NamedTuple):
-    """Two digests of 64 hexadecimal digits: together they decide the bits."""
+    """Two SHA-256 digests; runs with equal fingerprints give equal bits."""
 
-    run: str  # parameters, data, sources, libraries, JAX_ and XLA_ variables
-    machine: str  # devices, processes, processor, threads: they decide the rounding
+    run: str  # parameters, data, sources, libraries, JAX_, XLA_ and NVIDIA_ variables
+    machine: str  # devices, processes, processor, threads: they affect rounding
 
 
 def fingerprint(params: Params, manifest: Manifest) -> Fingerprint:
-    """Of the run that these make, on this machine."""
-    stage = SOURCES.parent / "stages/train.py"
+    """The fingerprint of training with these parameters and data on this machine."""
+    stage = PACKAGE.parent / "stages/train.py"
     run = {
-        "parameters": params.model_dump(include=set(TRAINING) - FREE),
+        "parameters": params.model_dump(include=set(TRAINING) - NEUTRAL_PARAMS),
         "data": [manifest.digest(name) for name in ("train", "validation")],
         "class_names": manifest.class_names,
         "sources": {
-            str(path.relative_to(SOURCES.parent)): digest(path.read_bytes())
-            for path in [*sorted(SOURCES.rglob("*.py")), stage]
+            str(path.relative_to(PACKAGE.parent)): digest(path.read_bytes())
+            for path in [*sorted(PACKAGE.rglob("*.py")), stage]
         },
         "versions": {name: version(name) for name in LIBRARIES},
         "settings": settings(os.environ),
@@ -56,27 +56,31 @@ def fingerprint(params: Params, manifest: Manifest) -> Fingerprint:
         "processor": processor(),
         "threads": threads(),
     }
-    return Fingerprint(digest_of(run), digest_of(machine))
+    return Fingerprint(json_digest(run), json_digest(machine))
 
 
 def settings(variables: Mapping[str, str]) -> list[tuple[str, str]]:
-    """What the environment says to JAX, XLA and the drivers below them."""
+    """The environment variables that JAX, XLA and the GPU drivers read, sorted.
+
+    Variables and flags that only place the run on devices are left out.
+    """
     found = (
         (name, " ".join(re.sub(FORCED_DEVICES, "", value).split()))
         for name, value in variables.items()
-        if name.startswith(("JAX_", "XLA_", "NVIDIA_")) and not name.startswith(PLACES)
+        if name.startswith(("JAX_", "XLA_", "NVIDIA_"))
+        and not name.startswith(PLACEMENT_VARIABLES)
     )
     return sorted((name, value) for name, value in found if value)
 
 
 def processor() -> list[str]:
-    """The processor's model and instruction sets: XLA compiles for them."""
+    """The processor's model and instruction sets, which XLA compiles for."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
     kept = {line for line in lines if line.startswith(("model name", "flags"))}
     return [platform.machine(), *sorted(kept)]
 
 
-def digest_of(decides: Mapping[str, object]) -> str:
-    """SHA-256 of values as JSON."""
-    return digest(json.dumps(decides, sort_keys=True, default=list).encode())
+def json_digest(values: Mapping[str, object]) -> str:
+    """SHA-256 of values written as JSON."""
+    return digest(json.dumps(values, sort_keys=True, default=list).encode())

@@ -1,21 +1,28 @@
-"""What an interrupted run leaves, so that the next one ends with the very same bits.
+"""Resuming an interrupted run, with the same bits as an uninterrupted one.
 
-Under `.resume/` (or `FOURBEAT_RESUME_DIR`) lies a folder per fingerprint: all that the
-bits depend on. In it are the two latest states of training, each a whole file with its
-digest in front; beside it, the lock of the process that works there. A run that
-succeeds removes its folder, so that `dvc repro -f` trains anew.
+What is saved: a snapshot of the run, see `snapshots.py`. It holds the training state
+(model, optimizer, metrics), the position in the epoch, the history, early stopping, and
+the best weights so far. The two newest snapshots are kept.
 
-Where there is none, but one of the same run on another machine, that one is taken: the
-rest is trained as well, though with another rounding.
+When: after each epoch, at most once a second; within an epoch every `save_minutes`
+minutes; and when a signal stops the run. Saving takes at most about 1 % of the time.
+
+Where: `.resume/` (or `FOURBEAT_RESUME_DIR`) has a folder for each fingerprint, and a
+lock file next to it. A fingerprint is two digests of all that decides the bits. The
+first covers the run: parameters, data, sources, libraries and JAX's environment
+variables. The second covers the machine: processor, threads, devices and processes.
+
+Which snapshot is loaded: the newest intact one of the same fingerprint. This machine's
+snapshot takes precedence, even over a newer one of another machine. Without one, the
+newest snapshot of the same run on another machine is loaded; the results then match up
+to rounding. A snapshot of another run is never loaded.
+
+A run that succeeds removes its snapshots, so `dvc repro -f` trains from scratch.
 """
 
-import fcntl
 import os
-import re
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -25,73 +32,78 @@ from typing import Self
 import numpy as np
 from flax import nnx
 
-from src.errors import BusyError, DataError
-from src.models.checkpoint import Weights, arrays_of
+from src.errors import DataError
+from src.models.checkpoint import arrays_of
+from src.models.layer_list import Weights
 from src.resume.fingerprint import Fingerprint
-from src.resume.snapshots import Progress, Saved, Saves, unpack_saved
+from src.resume.lock import acquire, build_lock
+from src.resume.machines import find_on_other_machines, other_machines
+from src.resume.snapshots import (
+    FoundSnapshot,
+    Snapshot,
+    SnapshotFolder,
+    TrainingProgress,
+    unpack_snapshot,
+)
 from src.runtime.processes import all_max, broadcast, is_main_process
 from src.sharding import gather
 from src.signals import Stopped, pending_signal, record
-from src.storage.atomic import make_folder, remove_now, storage_errors
+from src.storage.atomic import make_folder, remove_path
 from src.training.events import SavePoint
 
-SECONDS = 1.0  # between two saves at ends of epochs: where these are short
-SHARE = 100  # times what a save took must pass before the next: 1 % of the time
+EPOCH_PAUSE = 1.0  # seconds between saves at the ends of epochs, at least
+COST_FACTOR = 100  # the pause is at least 100 times as long as the last save took
 
 
 class Resume:
-    """The folder of one fingerprint, while one process works in it."""
+    """The snapshots of one run, locked while the `with` block runs.
+
+    With several processes, process 0 locks, reads and writes; the others take part in
+    `load`, `save` and `maybe_save`.
+    """
 
     def __init__(self, name: Fingerprint, save_minutes: float) -> None:
         root = Path(os.environ.get("FOURBEAT_RESUME_DIR", ".resume"))
-        self.run = name.run[:16]
-        self.folder = root / f"{self.run}-{name.machine[:8]}"
-        self.lock = lock_of(self.folder)
-        self.saves = Saves(self.folder)
-        self.seconds = 60 * save_minutes
-        self.saved = time.monotonic()
-        self.cost = 0.0  # seconds that the last save took
-        self.descriptor = -1  # of the lock, once it is open
+        self.folder = root / f"{name.run[:16]}-{name.machine[:8]}"
+        self.lock = build_lock(self.folder)
+        self.snapshots = SnapshotFolder(self.folder)
+        self.pause = 60 * save_minutes  # seconds between saves within an epoch
+        self.last_save = time.monotonic()
+        self.save_seconds = 0.0  # duration of the last save
 
     def __enter__(self) -> Self:
-        """Takes the folder; process 0 does, if there are several.
+        """Locks the run, makes its folder, and removes what a killed process left.
 
         Raises:
-            BusyError: another process has it.
-            DataError: it is a link to another place.
-            StorageError: it cannot be made.
+            BusyError: another process has locked the run.
+            DataError: the folder is a link.
+            StorageError: the folder or the lock file cannot be made.
         """
         if not is_main_process():
             return self
-        make_folder(self.lock.parent)
-        with storage_errors(self.lock):
-            self.descriptor = open_lock(self.lock)
+        make_folder(self.folder.parent)
+        acquire(self.lock)
         try:
-            self.take()
+            self.prepare_folder()
         except BaseException:
-            os.close(self.descriptor)
+            self.lock.release()
             raise
         return self
 
-    def take(self) -> None:
-        """Locks the lock, makes the folder, clears away what a killed process left."""
-        with storage_errors(self.lock):
-            free = try_lock(self.descriptor)
-        if not free:
-            owner = os.pread(self.descriptor, 32, 0).decode(errors="replace").strip()
-            raise BusyError(
-                f"{self.lock}: expected no other process on this run, found process "
-                f"{owner}. Wait for it and run again, or stop it. Queued experiments "
-                "that train the same at once must not share FOURBEAT_RESUME_DIR."
-            )
+    def prepare_folder(self) -> None:
+        """Makes the folder; removes the unfinished files of a killed process.
+
+        Raises:
+            DataError: the folder is a link.
+            StorageError: the folder cannot be made.
+        """
         if self.folder.is_symlink():
             raise DataError(
-                f"{self.folder}: expected a folder of this project's own, found a link "
-                "to another place. Remove the link."
+                f"{self.folder}: expected a folder, found a link. Remove the link."
             )
         make_folder(self.folder)
         for unfinished in self.folder.glob(".state-*.tmp"):
-            remove_now(unfinished)
+            remove_path(unfinished)
 
     def __exit__(
         self,
@@ -99,164 +111,117 @@ class Resume:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Gives the folder back; after a success it is gone."""
+        """Unlocks the run; after a success, removes its snapshots first."""
         if not is_main_process():
             return
         try:
-            if kind is None:  # all is written: that something stays is no failure
-                # The own one last: who is killed here goes on from it, to its bits.
-                for folder in chain(self.elsewhere(), [self.folder]):
+            if kind is None:  # all results are written, so a failure here is ignored
+                # This machine's last: a process that is killed here resumes from it.
+                for folder in chain(other_machines(self.folder), [self.folder]):
                     shutil.rmtree(folder, ignore_errors=True)
         finally:
-            os.close(self.descriptor)
+            self.lock.release()
 
-    def keep(self, point: SavePoint, progress: Progress, weights: Weights) -> None:
-        """Saves where it is time to; ends the process here after a signal.
+    def maybe_save(
+        self, point: SavePoint, progress: TrainingProgress, best: Weights
+    ) -> None:
+        """Saves if it is time to; after a signal, saves and ends the run.
+
+        Args:
+            point: the state to save and its position.
+            progress: of the run; its position is replaced by the point's.
+            best: the weights of the best epoch.
 
         Raises:
-            Stopped: a signal came; what can be saved is.
-            StorageError: the disk is full, or the folder cannot be written.
+            Stopped: a signal came; the snapshot is written.
+            StorageError: the disk is full, or the folder is not writable.
         """
         began = time.monotonic()
-        pause = SECONDS if point.ends_epoch else self.seconds
-        late = is_main_process() and began - self.saved > max(pause, SHARE * self.cost)
+        pause = EPOCH_PAUSE if point.ends_epoch else self.pause
+        pause = max(pause, COST_FACTOR * self.save_seconds)
+        late = is_main_process() and began - self.last_save > pause
         due, number = all_max(late, pending_signal() or 0)
         if number:
             record(number)
         if due or number:
-            now = replace(progress, position=point.position)
-            self.save(gather(point.state), now, weights)
-            all_max(0)  # else a launcher might end the one that still writes
-            self.saved = time.monotonic()
-            self.cost = self.saved - began
-        if number:  # not a signal that has come since: the others do not know of it
+            progress = replace(progress, position=point.position)
+            self.save(gather(point.state), progress, best)
+            # Barrier: otherwise a launcher may end process 0 while it still writes.
+            all_max(0)
+            self.last_save = time.monotonic()
+            self.save_seconds = self.last_save - began
+        if number:  # not a signal that came since: other processes do not know of it
             raise Stopped
 
-    def save(self, state: nnx.State, progress: Progress, weights: Weights) -> None:
-        """Adds a generation.
+    def save(self, state: nnx.State, progress: TrainingProgress, best: Weights) -> None:
+        """Writes a snapshot, unless a weight of the model is not finite.
 
-        But not once a weight is infinite: training ends soon, from the last save too.
-        """
-        now = arrays_of(state)  # in each: it may be computed by all
-        if not is_main_process():
-            return
-        trained = (now[name] for name in now if name.startswith(("model.", "ema.")))
-        if all(np.isfinite(array).all() for array in trained):
-            self.saves.add(now, progress, weights)
-
-    def load(self, template: nnx.State) -> Saved | None:
-        """The latest state that is whole, process 0's; None where there is none.
+        Such a run is about to diverge, and would do so again from this snapshot.
 
         Args:
-            template: a state of the same run; its arrays say what must be there.
+            state: with each array whole on this process.
+            progress: with the position of this state.
+            best: the weights of the best epoch.
 
         Raises:
-            DataError: there are states, and each is damaged.
+            StorageError: the disk is full, or the folder is not writable.
         """
-        content, saved = self.latest(template) if is_main_process() else (b"", None)
-        content = broadcast(content)
-        if not content:
-            return None
-        return saved or unpack_saved(self.folder, content, template)
+        arrays = arrays_of(state)  # on every process: all may have to compute it
+        if not is_main_process():
+            return
+        trained = (
+            array
+            for name, array in arrays.items()
+            if name.startswith(("model.", "ema."))
+        )
+        if all(np.isfinite(array).all() for array in trained):
+            self.snapshots.add(arrays, progress, best)
 
-    def latest(self, template: nnx.State) -> tuple[bytes, Saved | None]:
-        """The latest state of this folder; where it has none, of another machine's."""
-        folder, (content, saved) = self.folder, self.saves.latest(template)
-        if not saved:
-            folder, content, saved = self.latest_elsewhere(template)
-        if saved and (where := saved.progress.position):
-            after = (
-                f", after {where.step_in_epoch} of its steps"
-                if where.step_in_epoch
-                else ""
-            )
-            mixed = (
-                f", from {folder}: begun on another machine, or with other devices, "
-                "processes or threads, so the last bits will be others. To train anew, "
-                "remove it"
-            )
-            remark = mixed if saved.progress.mixed else ""
-            print(f"train: going on in epoch {where.epoch}{after}{remark}", flush=True)  # noqa: T201
-        return content, saved
+    def load(self, template: nnx.State) -> Snapshot | None:
+        """Loads process 0's newest snapshot on all processes; None if it has none.
 
-    def latest_elsewhere(self, template: nnx.State) -> tuple[Path, bytes, Saved | None]:
-        """The latest state of another machine, and its folder.
+        Prints where training resumes, and a line for each damaged snapshot.
+
+        Args:
+            template: a state of the same run, with the expected arrays.
 
         Raises:
-            DataError: there are states, and each is damaged.
+            DataError: there are snapshots, and all are damaged.
         """
-        damaged = None
-        for folder in self.elsewhere():
-            try:
-                content, saved = Saves(folder).latest(template)
-            except DataError as error:
-                damaged = error
-                continue
-            if saved:
-                saved.progress.mixed = True
-                return folder, content, saved
-        if damaged:
-            raise damaged
-        return self.folder, b"", None
+        found = self.load_newest(template) if is_main_process() else None
+        content = broadcast(found.content if found else b"")
+        if found:
+            return found.snapshot
+        return unpack_snapshot(self.folder, content, template) if content else None
 
-    def elsewhere(self) -> Iterator[Path]:
-        """This run's folders of other machines, the latest first, each locked.
+    def load_newest(self, template: nnx.State) -> FoundSnapshot | None:
+        """Loads this machine's newest snapshot, or else another machine's.
 
-        But not those in which a process works, or that are another user's.
+        Raises:
+            DataError: there are snapshots, and all are damaged.
         """
-        folders = [
-            path
-            for path in self.folder.parent.iterdir()
-            if re.fullmatch(rf"{self.run}-[0-9a-f]{{8}}", path.name)
-            and path != self.folder
-            and not path.is_symlink()
-        ]
-        for path in sorted(folders, key=changed, reverse=True):
-            with locked(lock_of(path)) as free:
-                if free and path.is_dir():
-                    yield path
+        folder, found = self.folder, self.snapshots.find_newest(template)
+        if found:
+            self.snapshots.set_aside_after(found.number)
+        elif other := find_on_other_machines(self.folder, template):
+            folder, found = other
+        if found:
+            print(resuming_line(found.snapshot.progress, folder), flush=True)  # noqa: T201
+        return found
 
 
-def changed(path: Path) -> int:
-    """When, in nanoseconds; 0 where another process has just removed it."""
-    try:
-        return path.stat().st_mtime_ns
-    except FileNotFoundError:
-        return 0
-
-
-def lock_of(folder: Path) -> Path:
-    """Beside the folder and never removed: whoever has it open has the one lock."""
-    return folder.with_name(f"{folder.name}.lock")
-
-
-def open_lock(path: Path) -> int:
-    """A descriptor of the lock, which is made where there is none."""
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-
-
-def try_lock(descriptor: int) -> bool:
-    """Locks it while it is open, and says who; whether that could be."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-    return True
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[bool]:
-    """Tries to hold a lock meanwhile; whether it could."""
-    descriptor = -1
-    try:
-        descriptor = open_lock(path)
-        free = try_lock(descriptor)
-    except OSError:  # another user's, or a link: whatever it is, not to be touched
-        free = False
-    try:
-        yield free
-    finally:
-        if descriptor >= 0:
-            os.close(descriptor)
+def resuming_line(progress: TrainingProgress, folder: Path) -> str:
+    """Where training resumes, and whether the snapshot is another machine's."""
+    line = "train: resuming"
+    if where := progress.position:
+        line += f" in epoch {where.epoch}"
+        line += (
+            f", after {where.step_in_epoch} of its steps" if where.step_in_epoch else ""
+        )
+    if progress.from_other_machine:
+        line += (
+            f", from {folder}: begun on another machine, or with other devices, "
+            "processes or threads, so results match up to rounding. To train from "
+            "scratch, remove it"
+        )
+    return line

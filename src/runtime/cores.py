@@ -1,106 +1,104 @@
-"""Several jobs on one machine: each on its share of the cores, none with other bits.
+"""Divides the cores among the jobs on one machine; results stay bit-identical.
 
-XLA splits sums among its threads: how many they are decides the bits, not how many
-cores they run on. So a job that shares the machine keeps as many threads as it would
-have alone. Without `FOURBEAT_JOBS` nothing of this happens.
+XLA splits sums among its threads, so the number of threads decides the bits. The number
+of cores does not. A job on a share of the cores keeps as many threads as on all cores.
+Without `FOURBEAT_JOBS`, no job is bound to a share.
 """
 
 import fcntl
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from src.errors import ParameterError
 from src.storage.atomic import make_folder, storage_errors
 
-JOBS = "FOURBEAT_JOBS"  # how many jobs share this machine
-THREADS = "PJRT_NPROC", "NPROC"  # XLA's own, in the order in which it looks at them
-
-_place = -1  # descriptor of the locked file: the place is ours until the process ends
-_all: list[int] = []  # the cores before there was a share
+JOBS = "FOURBEAT_JOBS"  # the number of jobs that share this machine
+THREADS = "PJRT_NPROC", "NPROC"  # XLA's variables, in the order in which it reads them
 
 
 def threads() -> int:
-    """How many threads XLA computes with on a CPU: sums are split among them."""
+    """The number of threads that XLA computes with on a CPU."""
     for name in THREADS:
         try:
             return max(int(os.environ.get(name, "")), 0)
-        except ValueError:  # so does XLA: what is no number is passed over
+        except ValueError:  # XLA also skips a value that is not a number
             continue
-    if hasattr(os, "sched_getaffinity"):  # not everywhere
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(available_cores()) or os.cpu_count() or 1
+
+
+def available_cores() -> frozenset[int]:
+    """The cores that this process may use; empty where the system cannot tell."""
+    if not hasattr(os, "sched_getaffinity"):
+        return frozenset()
+    return frozenset(os.sched_getaffinity(0))
 
 
 def share_cores() -> None:
-    """Keeps this process and those it starts to one of `FOURBEAT_JOBS` shares.
+    """Binds this process and its children to one of `FOURBEAT_JOBS` shares of cores.
 
-    To be called before JAX is imported. Where as many jobs run already, nothing is
-    kept from this one; nor where processes cannot be bound to cores.
+    Call it before JAX is imported. Without the variable, without a free share, and
+    where the system cannot bind processes to cores, nothing changes.
 
     Raises:
-        ParameterError: `FOURBEAT_JOBS` is no number of jobs, or of more than cores.
-        StorageError: the file that stands for a place cannot be made.
+        ParameterError: `FOURBEAT_JOBS` is not an integer in [1, number of cores].
+        StorageError: the lock file of a share cannot be created.
     """
-    global _place, _all
-    given = os.environ.get(JOBS)
-    if not given or not hasattr(os, "sched_setaffinity"):
+    given, cores = os.environ.get(JOBS), sorted(available_cores())
+    if not given or not cores:
         return
-    cores = sorted(os.sched_getaffinity(0))
     jobs = checked_jobs(given, len(cores))
     os.environ["NPROC"] = str(threads())
     for number in range(jobs):
-        descriptor = take_place(number)
-        if descriptor is not None:
-            _place, _all = descriptor, cores
+        if try_lock_share(number):
             os.sched_setaffinity(0, share(cores, jobs, number))
             return
 
 
 @contextmanager
-def all_cores() -> Iterator[None]:
-    """What is started inside may use all cores again.
+def bound_to(cores: Collection[int]) -> Iterator[None]:
+    """Binds this process to other cores inside the block; nothing if `cores` is empty.
 
-    For processes whose bits follow the cores, whatever is said: numpy's products do.
+    Processes started inside inherit them. Numpy's products depend on their number.
     """
-    if not _all:
+    if not cores:
         yield
         return
-    mine = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, _all)
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
     try:
         yield
     finally:
-        os.sched_setaffinity(0, mine)
+        os.sched_setaffinity(0, before)
 
 
 def checked_jobs(given: str, cores: int) -> int:
-    """The number that `FOURBEAT_JOBS` names.
+    """The number of jobs in `FOURBEAT_JOBS`.
 
     Raises:
-        ParameterError: it is none from 1 to `cores`.
+        ParameterError: it is not an integer in [1, cores].
     """
     jobs = int(given) if given.isascii() and given.isdigit() else 0
     if not 1 <= jobs <= cores:
         raise ParameterError(
-            f"{JOBS}: expected an integer from 1 to {cores}, the cores that this "
-            f"process may use, got {given[:60]!r}. Give it as many as run at once."
+            f"{JOBS}: expected an integer in [1, {cores}], the cores that this process "
+            f"may use, found {given[:60]!r}. Set it to the number of jobs at a time."
         )
     return jobs
 
 
 def share(cores: list[int], jobs: int, number: int) -> list[int]:
-    """The cores of one job: the shares are disjoint, and together all cores."""
+    """The cores of one job. The shares are disjoint and cover all cores."""
     return cores[number * len(cores) // jobs : (number + 1) * len(cores) // jobs]
 
 
-def take_place(number: int) -> int | None:
-    """The descriptor of a place's locked file; None where another process has it.
+def try_lock_share(number: int) -> bool:
+    """Locks a share until this process ends; False if another process has it.
 
     Raises:
-        StorageError: the file cannot be made.
+        StorageError: the lock file cannot be created.
     """
     path = Path(tempfile.gettempdir()) / f"fourbeat-{os.getuid()}" / f"place-{number}"
     make_folder(path.parent)
@@ -108,10 +106,10 @@ def take_place(number: int) -> int | None:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
         descriptor = os.open(path, flags, 0o600)
         try:
-            # The lock goes with the process, however it ends. A process that this one
-            # starts does not get the descriptor: it shares the place as it is.
+            # Never closed: the lock ends with the process, however it ends. Children
+            # do not inherit the descriptor.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
-            return None
-    return descriptor
+            return False
+    return True

@@ -1,65 +1,73 @@
-"""Several processes that train one network: who they are, and what they agree on.
+"""Several processes that train one network.
 
-Each runs the same program. JAX's own runtime joins them; process 0 alone writes. All
-that decides what is computed next must be the same in all of them, so what only one
-can know - a signal, the time - goes through `agree` or `share` first.
+All run the same program, and JAX's runtime connects them. Process 0 alone writes files.
+Every decision must be the same in all processes. So what one process alone knows, such
+as a signal or the time, goes through `all_max` or `broadcast` first.
 """
 
 import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
+from dataclasses import dataclass
 from typing import TypeVar
 
 from src.errors import ParameterError, StorageError
-from src.runtime.cores import threads
+from src.runtime.launch import has_peers, read_environment, share_threads
+from src.storage.reading import digest
 
 Tree = TypeVar("Tree")
 
-COORDINATOR, PROCESSES, PROCESS_ID = (
-    f"FOURBEAT_{name}" for name in ("COORDINATOR", "PROCESSES", "PROCESS_ID")
-)
-# Where a launcher says how many it started; the rest JAX finds out by itself.
-LAUNCHERS = "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"
-HEARTBEAT_SECONDS = 10  # without a sign of life, after which a process is given up
-JOIN_SECONDS = 300  # to wait for the others at the start
-LAST_SECONDS = 2  # that process 0 stays while the others end
+HEARTBEAT_SECONDS = 10  # without a heartbeat for so long, a process counts as lost
+JOIN_SECONDS = 300  # to wait for the other processes at the start
+EXIT_SECONDS = 2  # that process 0 waits while the other processes exit
 
-# A status of JAX's runtime, and what of it says that another process is gone.
-LOST = re.compile(
+# Errors of JAX's runtime that mean that another process is gone.
+PEER_LOST = re.compile(
     r"(UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED): |"
     r"[A-Z_]+: .*(gloo|nccl|connection|heartbeat|coordination)",
     re.IGNORECASE | re.DOTALL,
 )
 
-_place = 0, 1  # this process's number, and how many there are
+
+@dataclass
+class ProcessGroup:
+    """This process among those that train together."""
+
+    index: int = 0
+    count: int = 1
+
+
+# A process joins JAX's runtime once and for good, so there is one group. JAX itself
+# cannot be asked: `jax.process_index()` imports JAX and starts its backends, even in
+# the error path of a process that could not join.
+GROUP = ProcessGroup()
 
 
 def init_distributed() -> None:
-    """Joins the others, if the environment says that there are any.
+    """Joins the other processes, if the environment names any.
 
-    Before anything is computed. `FOURBEAT_COORDINATOR` (host:port of process 0),
-    `FOURBEAT_PROCESSES` and `FOURBEAT_PROCESS_ID` say it, or a launcher that JAX knows.
+    Call it before any computation. The environment holds `FOURBEAT_COORDINATOR`
+    (host:port of process 0), `FOURBEAT_PROCESSES` and `FOURBEAT_PROCESS_ID`, or the
+    variables of a launcher that JAX knows.
 
     Raises:
-        ParameterError: one of the three is missing or wrong.
-        StorageError: the others cannot be reached.
+        ParameterError: one of the three variables is missing or wrong.
+        StorageError: the other processes cannot be reached.
     """
-    global _place
-    told = read_environment(os.environ)
-    if not several(told):
+    settings = read_environment(os.environ)
+    if not has_peers(settings):
         return
-    share_threads(os.environ, told)
+    share_threads(os.environ, settings)
     import jax
 
-    where, count, number = told or (None, None, None)
-    place = where or "the launcher's address"
-    line = f"waiting for the others at {place}, {JOIN_SECONDS} s at most"
+    where, count, number = settings or (None, None, None)
+    address = where or "the launcher's address"
+    line = f"waiting up to {JOIN_SECONDS} s for the other processes at {address}"
     print(line, flush=True)  # noqa: T201
-    # Its handler of SIGTERM would take the place of ours.
+    # JAX's preemption service would replace our SIGTERM handler.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
@@ -69,7 +77,7 @@ def init_distributed() -> None:
             initialization_timeout=JOIN_SECONDS,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
-        _place = jax.process_index(), jax.process_count()
+        GROUP.index, GROUP.count = jax.process_index(), jax.process_count()
     except (RuntimeError, ValueError) as error:
         words = " ".join(str(error).split())[:200]
         raise StorageError(
@@ -79,109 +87,43 @@ def init_distributed() -> None:
         ) from None
 
 
-def read_environment(variables: Mapping[str, str]) -> tuple[str, int, int] | None:
-    """Coordinator, how many processes, and which one this is; None where none is said.
-
-    Raises:
-        ParameterError: only some of the variables are there, or one is wrong.
-    """
-    names = COORDINATOR, PROCESSES, PROCESS_ID
-    given = [variables.get(name, "") for name in names]
-    if not any(given):
-        return None
-    where, count, number = given
-    host, _, port = where.rpartition(":")
-    if not (host and port.isdecimal() and 0 < int(port) < 1 << 16):
-        raise wrong(COORDINATOR, "host:port of process 0", where)
-    if not (count.isdecimal() and int(count) > 0):
-        raise wrong(PROCESSES, "how many processes there are", count)
-    if not (number.isdecimal() and int(number) < int(count)):
-        raise wrong(PROCESS_ID, f"a number from 0 to {int(count) - 1}", number)
-    return where, int(count), int(number)
-
-
-def several(told: tuple[str, int, int] | None) -> bool:
-    """Whether there are others, by the variables or by a launcher."""
-    return told[1] > 1 if told else launched(os.environ)
-
-
-def launched(variables: Mapping[str, str]) -> bool:
-    """Whether a launcher that JAX knows has started several processes."""
-    counts = (variables.get(name, "") for name in LAUNCHERS)
-    if any(count.isdecimal() and int(count) > 1 for count in counts):
-        return True
-    # In an indexed job of Kubernetes JAX asks the cluster, by this package.
-    return "JOB_COMPLETION_INDEX" in variables and bool(find_spec("kubernetes"))
-
-
-def check_alone() -> None:
-    """Raises ParameterError where this process is to be one of several."""
-    if several(read_environment(os.environ)):
-        raise ParameterError(
-            f"{PROCESSES}: expected one process, found several started: only "
-            f"stages.train divides its work. Start this one alone."
-        )
-
-
-def check_same(name: str) -> None:
-    """Raises ParameterError where this process is to compute another run than the rest.
+def check_same(fingerprint: str) -> None:
+    """Raises ParameterError if process 0 has a different fingerprint.
 
     Args:
-        name: of all that decides the run: equal in every process.
+        fingerprint: of all that decides the run's bits.
     """
-    if broadcast(name.encode()) != name.encode():
+    own = fingerprint.encode()
+    first = broadcast(own)
+    if first != own:
         raise ParameterError(
-            "expected the run of process 0, found another commit, params.yaml, "
-            "data/prepared, library, kind of processor, number of threads, or JAX_ or "
-            "XLA_ variable here. Make all of them equal."
+            f"expected the run of process 0 ({digest(first)[:12]}...), found run "
+            f"{digest(own)[:12]}...: commit, params.yaml, data/prepared, library, "
+            "processor, number of threads, or a JAX_ or XLA_ variable differs. Make "
+            "all of them equal."
         )
-
-
-def share_threads(
-    variables: MutableMapping[str, str], told: tuple[str, int, int] | None
-) -> None:
-    """Divides the threads among the processes on one machine, where that is known.
-
-    Each would take all, and they would wait for each other's. A launcher that binds
-    processes to cores has done it; so has who set `NPROC`, which XLA reads.
-    """
-    here = variables.get("OMPI_COMM_WORLD_LOCAL_SIZE", "1")
-    together = int(here) if here.isdecimal() else 1
-    if told and told[0].rpartition(":")[0] in ("localhost", "127.0.0.1", "[::1]"):
-        together = told[1]
-    cores = os.cpu_count() or 1
-    if together > 1 and threads() == cores:
-        variables.setdefault("NPROC", str(max(cores // together, 1)))
-
-
-def wrong(name: str, expected: str, found: str) -> ParameterError:
-    """What to tell who started the processes."""
-    return ParameterError(
-        f"{name}: expected {expected}, found {found[:60]!r}. Set {COORDINATOR}, "
-        f"{PROCESSES} and {PROCESS_ID} for each process, or none of them."
-    )
 
 
 def is_main_process() -> bool:
-    """Whether this is process 0, which alone reads and writes what is saved."""
-    return _place[0] == 0
+    """Whether this is process 0, which alone reads and writes checkpoints."""
+    return GROUP.index == 0
 
 
 def is_single_process() -> bool:
     """Whether there is no other process."""
-    return _place[1] == 1
+    return GROUP.count == 1
 
 
-def described() -> str:
+def process_name() -> str:
     """`process 1 of 2`, counted from 0."""
-    return f"process {_place[0]} of {_place[1]}"
+    return f"process {GROUP.index} of {GROUP.count}"
 
 
 def all_max(*numbers: int) -> list[int]:
-    """The largest of each number among all processes; each must ask.
+    """The maximum of each number over all processes; all of them must call it.
 
     Args:
-        numbers: below 2^31.
+        numbers: integers in [-2^31, 2^31).
     """
     if is_single_process():
         return list(numbers)
@@ -194,7 +136,7 @@ def all_max(*numbers: int) -> list[int]:
 
 
 def broadcast(content: bytes) -> bytes:
-    """What process 0 has, in every process; each must ask."""
+    """The content of process 0; all processes must call it."""
     if is_single_process():
         return content
     import numpy as np
@@ -208,7 +150,7 @@ def broadcast(content: bytes) -> bytes:
 
 
 def broadcast_arrays(tree: Tree) -> Tree:
-    """Arrays as process 0 has them: others' processors may round otherwise."""
+    """The arrays of process 0: other processors may have rounded differently."""
     if is_single_process():
         return tree
     from jax.experimental import multihost_utils
@@ -218,43 +160,43 @@ def broadcast_arrays(tree: Tree) -> Tree:
 
 
 @contextmanager
-def losses_reported() -> Iterator[None]:
-    """Turns what JAX says when another process is gone into one line.
+def peer_errors() -> Iterator[None]:
+    """Turns JAX's errors about a lost process into a StorageError.
 
     Raises:
-        StorageError: another process ended, or cannot be reached.
+        StorageError: another process has ended or cannot be reached.
     """
     try:
         yield
     except Exception as error:
-        if is_single_process() or not from_runtime(error):
+        if is_single_process() or not is_peer_error(error):
             raise
         words = " ".join(str(error).split())[:160]
         raise StorageError(
-            f"expected all processes at work, found one gone ({words}). "
-            "Start all of them again: training goes on from its last save."
+            f"expected all processes to run, found one lost ({words}). Start all of "
+            "them again: training resumes from the last checkpoint."
         ) from None
 
 
-def from_runtime(error: Exception) -> bool:
-    """Whether JAX's runtime raised it over a message that did not come through.
+def is_peer_error(error: Exception) -> bool:
+    """Whether JAX's runtime raised the error because a message failed.
 
-    In the middle of a call it comes as a ValueError: `UNKNOWN: Gloo AllGather failed`.
+    Within a call, JAX raises a ValueError: `UNKNOWN: Gloo AllGather failed`.
     """
     raised = isinstance(error, ValueError) or type(error).__name__ == "JaxRuntimeError"
-    return raised and bool(re.match(LOST, str(error)))
+    return raised and bool(PEER_LOST.match(str(error)))
 
 
 def exit_group(code: int) -> None:
-    """Ends this process where others would be waited for, else does nothing.
+    """Ends this process at once if it is one of several; otherwise does nothing.
 
-    Not before the others have what it said last: its connections close with it. And
-    without process 0, which leaves last, JAX's runtime aborts those that are left. Only
-    who has lost another, or is about to be lost, has nobody to wait for.
+    A normal exit would wait for the other processes. Each waits here until the others
+    have received its last message, and process 0 exits last: without it, JAX's runtime
+    aborts the rest. After a StorageError the group is broken, so none waits.
     """
     if not is_single_process():
         sys.stdout.flush()
         sys.stderr.flush()
         if code != StorageError.exit_code:
-            time.sleep(LAST_SECONDS if is_main_process() else LAST_SECONDS / 4)
+            time.sleep(EXIT_SECONDS if is_main_process() else EXIT_SECONDS / 4)
         os._exit(code)

@@ -1,13 +1,15 @@
 """How a stage starts and ends: parameters first, then one line and an exit code.
 
-Every stage is `python -m stages.NAME`. Its `main` takes the checked parameters, imports
-what it needs only then, and returns the one line that says what it made.
+Every stage is `python -m stages.NAME`. Its `main` takes the checked parameters and the
+context, imports what it needs only then, and returns the one line to print at the end.
 """
 
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from io import TextIOWrapper
 from typing import NoReturn
 
@@ -16,29 +18,63 @@ from src.config.load import load_params
 from src.config.params import Params
 from src.errors import FourbeatError, ParameterError, StorageError, printable
 from src.runtime import processes
-from src.runtime.cores import share_cores
-from src.storage import lineage
+from src.runtime.cores import available_cores, share_cores
+from src.storage.atomic import AtomicCommit, atomic_commit
+from src.storage.lineage import (
+    NO_INPUTS,
+    InputDigests,
+    check_unchanged,
+    record_inputs,
+)
 
 
-def run_stage(name: str, main: Callable[[Params], str]) -> NoReturn:
-    """Runs a stage: its parameters first, its one line last."""
+@dataclass(frozen=True)
+class StageContext:
+    """The state of inputs and machine when a stage started.
+
+    Without arguments, for calls outside of `run_stage`, there are no inputs to compare.
+    """
+
+    inputs: InputDigests = NO_INPUTS
+    cores: frozenset[int] = frozenset()  # available before `share_cores`
+
+    def check_inputs(self) -> None:
+        """Raises DataError if an input has changed since the stage started."""
+        check_unchanged(self.inputs)
+
+    @contextmanager
+    def outputs(self) -> Iterator[AtomicCommit]:
+        """A commit of all outputs; it fails if an input has changed.
+
+        Raises:
+            DataError: an input has changed; nothing is written.
+            StorageError: an output cannot be written; nothing is written.
+        """
+        with atomic_commit() as commit:
+            yield commit
+            self.check_inputs()
+
+
+def run_stage(name: str, main: Callable[[Params, StageContext], str]) -> NoReturn:
+    """Loads the parameters, runs a stage, prints its line, and exits."""
 
     def body() -> None:
         params = load_params(paths.PARAMS)
+        cores = available_cores()
         share_cores()
-        lineage.record_inputs(name, params)
-        made = main(params)
-        print(f"{signed(name)}: {made}", flush=True)  # noqa: T201
+        context = StageContext(record_inputs(name, params), cores)
+        result = main(params, context)
+        print(f"{prefix(name)}: {result}", flush=True)  # noqa: T201
 
     run_command(name, body)
 
 
 def run_command(name: str, body: Callable[[], None]) -> NoReturn:
-    """Runs what needs no parameters, and exits.
+    """Runs a command that needs no parameters, and exits.
 
-    Exits with 0 when done, 2 to 5 for what a FourbeatError says (5 for an OSError too),
-    129, 130 and 143 when stopped by SIGHUP, SIGINT and SIGTERM. A bug keeps its
-    traceback: 1.
+    The exit code is 0 after success, 2 to 5 for a FourbeatError (5 for an OSError too),
+    and 129, 130 or 143 after SIGHUP, SIGINT or SIGTERM. A bug keeps its traceback and
+    exits with 1.
     """
     signals.install_handlers()
     done = False
@@ -49,49 +85,60 @@ def run_command(name: str, body: Callable[[], None]) -> NoReturn:
         sys.stdout.flush()
         signals.ignore()
         code, done = 0, True
-    except FourbeatError as error:
-        code = failed(name, str(error), error.exit_code)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for Python's own last flush
-        message = "nobody reads the output any more. Run it again."
-        code = failed(name, message, StorageError.exit_code)
-    except OSError as error:
-        where = error.filename or "the disk"
-        message = f"{where}: {error.strerror or error}."
-        code = failed(name, message, StorageError.exit_code)
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith(("src", "stages")):
-            raise  # a bug
-        message = f"expected the package {error.name}, found it missing. make setup"
-        code = failed(name, message, ParameterError.exit_code)
-    except MemoryError as error:
-        message = f"not enough memory: {error}. Use less data, or a larger machine."
-        code = failed(name, message, StorageError.exit_code)
-    except Exception:
-        if processes.is_single_process():
-            raise
-        traceback.print_exc()
-        code = 1
+    except Exception as error:
+        fault = explain_error(error)
+        if fault is None:
+            if processes.is_single_process():
+                raise
+            traceback.print_exc()
+        else:
+            print_error(name, fault[0])
+        code = fault[1] if fault else 1
+        if isinstance(error, BrokenPipeError):  # Python flushes stdout once more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     finally:
-        # Whatever a signal's exception has become by now, and also where it was lost.
+        # Here, because a library may have replaced or swallowed the Stopped exception.
         number = signals.pending_signal()
         if number is not None and not done:
-            failed(name, f"stopped by {number.name}, unfinished. Run it again.", 1)
+            print_error(name, f"stopped by {number.name}, unfinished. Run it again.")
             processes.exit_group(128 + number)
-            # At once: a compilation that is still under way would crash a usual exit.
+            # Not sys.exit: it would crash during a compilation in another thread.
             os._exit(128 + number)
     if code:
         processes.exit_group(code)
     sys.exit(code)
 
 
-def failed(name: str, message: str, code: int) -> int:
-    """Says on stderr, in one line, why the stage ends; returns the exit code."""
+def explain_error(error: Exception) -> tuple[str, int] | None:
+    """The message and the exit code of an error that is not a bug; None for a bug."""
+    match error:
+        case FourbeatError():
+            return str(error), error.exit_code
+        case BrokenPipeError():
+            message = "the reader closed the output. Run it again."
+            return message, StorageError.exit_code
+        case OSError():
+            where = error.filename or "the disk"
+            return f"{where}: {error.strerror or error}.", StorageError.exit_code
+        case ModuleNotFoundError(name=str(module)):
+            if module.startswith(("src", "stages")):
+                return None
+            message = f"expected the package {module}, found none. Run make setup."
+            return message, ParameterError.exit_code
+        case MemoryError():
+            message = f"out of memory: {error}. Use less data, or a larger machine."
+            return message, StorageError.exit_code
+    return None
+
+
+def print_error(name: str, message: str) -> None:
+    """Prints on stderr, in one line, why the stage ends."""
     line = " ".join(message.split())
-    print(f"{signed(name)}: {printable(line)}", file=sys.stderr, flush=True)  # noqa: T201
-    return code
+    print(f"{prefix(name)}: {printable(line)}", file=sys.stderr, flush=True)  # noqa: T201
 
 
-def signed(name: str) -> str:
-    """The stage's name, and which of several processes speaks."""
-    return name if processes.is_single_process() else f"{name}, {processes.described()}"
+def prefix(name: str) -> str:
+    """The stage's name; with several processes also which one this is."""
+    if processes.is_single_process():
+        return name
+    return f"{name}, {processes.process_name()}"

@@ -1,109 +1,118 @@
-"""What is written: beside its place, down to the disk, then renamed, all or none.
+"""Atomic writes: a complete file or none, whenever the writer is killed.
 
-A reader therefore finds a complete file or none, whenever the writer was killed, and
-what a stage writes `together` takes its place together.
+Each file is written to a temporary name in its folder, synced, and then renamed. The
+files of an `AtomicCommit` are renamed together, after all of them have been written.
 """
 
 import errno
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from src.errors import StorageError
 from src.signals import defer
 
-_waiting: dict[Path, Path | None] | None = None  # path: where it lies, None: to go
+Content = bytes | memoryview
+
+
+class AtomicCommit:
+    """Files to be written and removed together, at the end of `atomic_commit`."""
+
+    def __init__(self) -> None:
+        self.changes: dict[Path, Path | None] = {}  # the temporary file; None: remove
+
+    def write(self, path: Path, content: Content) -> None:
+        """Writes a temporary file, which will replace `path`.
+
+        Raises:
+            StorageError: the disk is full, or the folder is not writable.
+        """
+        self.changes[path] = write_temporary(path, content)
+
+    def write_all(self, files: Mapping[Path, Content]) -> None:
+        """Writes several files; see `write`."""
+        for path, content in files.items():
+            self.write(path, content)
+
+    def remove(self, path: Path) -> None:
+        """Marks a file or a folder to be removed; it need not exist."""
+        self.changes[path] = None
 
 
 @contextmanager
-def atomic_commit() -> Iterator[None]:
-    """What is written or removed inside happens at the end, or not at all.
+def atomic_commit() -> Iterator[AtomicCommit]:
+    """Applies all changes of the commit at the end of the block; none on an error.
 
     Raises:
-        StorageError: a file cannot take its place.
+        StorageError: a file cannot be replaced or removed.
     """
-    global _waiting
-    mine: dict[Path, Path | None] = {}
-    _waiting = mine
+    commit = AtomicCommit()
     try:
-        yield
-        defer()  # a signal between two of them would leave some of both
-        for path, beside in mine.items():
+        yield commit
+        defer()  # a signal between two renames would leave old and new files mixed
+        for path, temporary in commit.changes.items():
             with storage_errors(path):
-                remove_now(path) if beside is None else beside.replace(path)
-        for folder in sorted({path.parent for path in mine}):
+                remove_path(path) if temporary is None else temporary.replace(path)
+        for folder in sorted({path.parent for path in commit.changes}):
             sync_folder(folder)
     finally:
-        _waiting = None
-        for beside in filter(None, mine.values()):
-            beside.unlink(missing_ok=True)
+        for temporary in filter(None, commit.changes.values()):
+            temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, content: bytes | memoryview) -> None:
-    """Replaces `path` by `content`, completely or not at all.
-
-    Raises:
-        StorageError: the disk is full, or the folder cannot be written; `path` is as
-            it was.
-    """
-    if _waiting is None:
-        replace_file(path, content)
-    else:
-        _waiting[path] = write_beside(path, content)
-
-
-def replace_file(path: Path, content: bytes | memoryview) -> None:
-    """As `write_bytes`, at once even among files that wait for each other.
+def replace_file(path: Path, content: Content) -> None:
+    """Writes or replaces one file, at once.
 
     Raises:
-        StorageError: as there.
+        StorageError: the disk is full, or the folder is not writable; `path` is
+            unchanged.
     """
-    beside = write_beside(path, content)
+    temporary = write_temporary(path, content)
     try:
         with storage_errors(path):
-            beside.replace(path)
+            temporary.replace(path)
     except StorageError:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
 
 
-def write_beside(path: Path, content: bytes | memoryview) -> Path:
-    """Writes a file with another name in the folder of `path`, down to the disk."""
+def write_temporary(path: Path, content: Content) -> Path:
+    """Writes and syncs a temporary file in the folder of `path`; returns its path."""
     make_folder(path.parent)
     with storage_errors(path):
-        if path.is_dir():  # found here, not when the others took their places
+        if path.is_dir():  # checked now: at the rename, other files have been replaced
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     remove_leftovers(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with storage_errors(path):
-        # Never through a link that somebody laid there.
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        # O_EXCL: a symbolic link of that name is not followed.
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             rest = memoryview(content)
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
             os.fsync(descriptor)
         except BaseException:
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
         finally:
             os.close(descriptor)
-    return beside
+    return temporary
 
 
 def remove_leftovers(path: Path) -> None:
-    """Removes what writers of `path` left beside it that were killed."""
+    """Removes the temporary files of killed writers of `path`."""
     name = re.compile(rf"\.{re.escape(path.name)}\.([0-9]{{1,9}})\.tmp")
     for other in path.parent.iterdir():
-        if (found := name.fullmatch(other.name)) and not alive(int(found[1])):
-            remove_now(other)
+        if (found := name.fullmatch(other.name)) and not is_running(int(found[1])):
+            remove_path(other)
 
 
-def alive(process: int) -> bool:
+def is_running(process: int) -> bool:
     """Whether another process has this number."""
     try:
         os.kill(process, 0)
@@ -115,10 +124,10 @@ def alive(process: int) -> bool:
 
 
 def make_folder(folder: Path) -> None:
-    """Makes a folder and those above it, down to the disk.
+    """Creates and syncs a folder and its parents.
 
     Raises:
-        StorageError: it cannot be made.
+        StorageError: it cannot be created.
     """
     if folder.is_dir():
         return
@@ -126,22 +135,18 @@ def make_folder(folder: Path) -> None:
     with storage_errors(folder):
         try:
             folder.mkdir()
-        except FileExistsError:  # another process was faster; or it is a file
+        except FileExistsError:  # another process created it; or it is a file
             if not folder.is_dir():
                 raise
     sync_folder(folder.parent)
 
 
-def remove(path: Path) -> None:
-    """Removes a file, or a folder with all that is in it; there may be none."""
-    if _waiting is None:
-        remove_now(path)
-    else:
-        _waiting[path] = None
+def remove_path(path: Path) -> None:
+    """Removes a file, or a folder with its content, at once; it need not exist.
 
-
-def remove_now(path: Path) -> None:
-    """As `remove`, at once even among files that wait for each other."""
+    Raises:
+        StorageError: it cannot be removed.
+    """
     with storage_errors(path):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -150,7 +155,7 @@ def remove_now(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes the names in `folder` survive a power loss."""
+    """Syncs the file names in a folder, so that they survive a power loss."""
     with storage_errors(folder):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -169,13 +174,13 @@ ADVICE = {
     errno.EEXIST: "A folder must be there: move the file away.",
     errno.ENOTDIR: "A folder must be there: move the file away.",
     errno.EISDIR: "A file must be there: move the folder away.",
-    errno.ELOOP: "A link lies there: remove it.",
+    errno.ELOOP: "Remove the link.",
 }
 
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turns an OSError into a StorageError that names `path` and says what to do."""
+    """Turns an OSError into a StorageError with `path` and advice."""
     try:
         yield
     except OSError as error:

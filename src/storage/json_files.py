@@ -8,34 +8,31 @@ from typing import Any
 from pydantic import ValidationError
 
 from src.errors import DataError
-from src.storage.atomic import write_bytes
 from src.storage.reading import DECIMALS, MAX_JSON, Record, digest, read_bytes
 
 SEAL = "sha256_of_the_rest"
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes `content` with sorted keys.
+def json_bytes(content: Mapping[str, Any]) -> bytes:
+    """JSON with sorted keys: the same content gives the same bytes.
 
     Raises:
         ValueError: a number in `content` is not finite.
     """
-    write_bytes(path, json_bytes(content))
-
-
-def json_bytes(content: Mapping[str, Any]) -> bytes:
-    """The one way in which `content` is written here."""
     text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False)
     return f"{text}\n".encode()
 
 
-def write_metrics(path: Path, metrics: Mapping[str, Any]) -> None:
-    """Writes numbers, nested by split, rounded: `dvc metrics diff` shows real changes.
+def metrics_bytes(metrics: Mapping[str, Any]) -> bytes:
+    """A metrics file; rounded, so that `dvc metrics diff` shows real changes only.
+
+    Args:
+        metrics: numbers, nested by split.
 
     Raises:
         ValueError: a number in `metrics` is not finite.
     """
-    write_json(path, rounded(metrics))
+    return json_bytes(rounded(metrics))
 
 
 def rounded(value: Any) -> Any:  # noqa: ANN401 - JSON has no narrower type
@@ -47,13 +44,13 @@ def rounded(value: Any) -> Any:  # noqa: ANN401 - JSON has no narrower type
     return value
 
 
-def write_record(path: Path, content: Mapping[str, Any]) -> None:
-    """Writes `content` as JSON with the SHA-256 of all the rest of it inside.
+def record_bytes(content: Mapping[str, Any]) -> bytes:
+    """JSON that contains the SHA-256 of its other keys; see `read_record`.
 
     Raises:
         ValueError: a number in `content` is not finite.
     """
-    write_json(path, sealed(content))
+    return json_bytes(sealed(content))
 
 
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,14 +1,14 @@
-"""What a stage read is still there when it writes: else DVC would record another cause.
+"""Refuses to write if an input of the stage changed while it ran.
 
-DVC looks at a stage's dependencies after the stage has run (iterative/dvc#11058): a
-source, a data file or a parameter that was edited meanwhile would be recorded as what
-the results were made from.
+DVC hashes the dependencies after the command has run (iterative/dvc#11058). Without
+this check, `dvc.lock` would record a source, a data file or a parameter that the
+results were not made from.
 """
 
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from string import Template
 from typing import Any, NamedTuple
@@ -19,38 +19,46 @@ from src import paths
 from src.config.load import load_params
 from src.config.params import Params
 from src.errors import DataError, ParameterError
-from src.storage.atomic import atomic_commit
 
-LARGE = 1 << 26  # bytes: a shard is larger; to hash all of them takes long
+LARGE_BYTES = 1 << 26  # more than a shard; hashing such a file takes too long
 PIPELINES = Path("dvc.yaml"), Path("extra/dvc.yaml")
+# Files that interpreters, editors and desktops leave in folders; as in .dvcignore.
+IGNORED = (
+    "__pycache__",
+    "*.pyc",
+    "*.swp",
+    "*~",
+    ".DS_Store",
+    "Thumbs.db",
+    "desktop.ini",
+)
 
 
 class InputDigests(NamedTuple):
-    """What a stage found when it began."""
+    """The inputs of a stage when it started."""
 
-    digests: dict[str, str]  # by dependency
-    values: dict[str, Any]  # of the parameters that it reads
-
-
-_seen = InputDigests({}, {})
+    digests: Mapping[str, str]  # SHA-256 by dependency
+    values: Mapping[str, Any]  # of the parameters that the stage reads
 
 
-def record_inputs(stage: str, params: Params) -> None:
-    """Takes the digests of all that `dvc.yaml` says the stage depends on."""
-    global _seen
+NO_INPUTS = InputDigests({}, {})
+
+
+def record_inputs(stage: str, params: Params) -> InputDigests:
+    """The digests of all dependencies that `dvc.yaml` lists for a stage."""
     entry, values = stage_entry(stage), params.model_dump()
-    # DVC allows more than a path or a name; what is not ours is not compared.
+    # DVC also allows mappings here; the project uses none, so they are not compared.
     listed = [name for name in entry.get("deps", []) if isinstance(name, str)]
     names = [Template(name).safe_substitute(values) for name in listed]
     keys = [key for key in entry.get("params", []) if isinstance(key, str)]
-    _seen = InputDigests(
+    return InputDigests(
         {name: tree_digest(Path(name)) for name in names},
         {key: values[key] for key in keys if key in values},
     )
 
 
 def stage_entry(stage: str) -> dict[str, Any]:
-    """What DVC knows of a stage; nothing where it does not run it."""
+    """A stage's entry in `dvc.yaml`; empty for a command outside the pipeline."""
     for pipeline in PIPELINES:
         if pipeline.is_file():
             listed = yaml.safe_load(pipeline.read_text())["stages"]
@@ -68,63 +76,57 @@ def tree_digest(path: Path) -> str:
 
 
 def files_of(path: Path) -> Iterator[Path]:
-    """The file, or all files in the folder and in the folders that links lead to."""
+    """The file itself, or all files in the folder; links are followed."""
     if path.is_file():
         yield path
     entered = set()
     for folder, inner, names in os.walk(path, followlinks=True):
         real = os.path.realpath(folder)
-        if real in entered:  # a link back
+        if real in entered:  # a link to a parent folder
             inner.clear()
             continue
         entered.add(real)
-        if "__pycache__" in inner:  # changes while sources are imported, as .dvcignore
-            inner.remove("__pycache__")
-        yield from (found for name in names if (found := Path(folder, name)).is_file())
+        inner[:] = [name for name in inner if not is_ignored(name)]
+        files = (Path(folder, name) for name in names if not is_ignored(name))
+        yield from filter(Path.is_file, files)
+
+
+def is_ignored(name: str) -> bool:
+    """Whether a file or folder of this name is no part of a dependency."""
+    return any(fnmatch(name, pattern) for pattern in IGNORED)
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of the content; of a very large file, when and where it was changed."""
+    """SHA-256 of a file's content; of a large file, its size, times and inode."""
     state = path.stat()
-    if state.st_size > LARGE:
+    if state.st_size > LARGE_BYTES:
         return f"{state.st_size} {state.st_mtime_ns} {state.st_ctime_ns} {state.st_ino}"
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@contextmanager
-def outputs() -> Iterator[None]:
-    """What is written inside appears together, if all that was read is as it was.
-
-    Raises:
-        DataError: a dependency or a parameter was changed; nothing appears.
-        StorageError: something cannot be written; nothing appears.
-    """
-    with atomic_commit():
-        yield
-        check_unchanged()
-
-
-def check_unchanged() -> None:
-    """Raises DataError where something is not what `remember` saw."""
-    for name, before in _seen.digests.items():
-        if tree_digest(Path(name)) != before:
-            raise changed(name, "the content that the stage began with", "another")
-    if _seen.values:
+def check_unchanged(inputs: InputDigests) -> None:
+    """Raises DataError if a dependency or a parameter differs from `inputs`."""
+    for name, before in inputs.digests.items():
+        now = tree_digest(Path(name))
+        if now != before:
+            found = f"{now[:12]}..." if Path(name).exists() else "no such file"
+            raise input_changed(name, f"SHA-256 {before[:12]}...", found)
+    if inputs.values:
         try:
-            now = load_params(paths.PARAMS).model_dump()
+            values = load_params(paths.PARAMS).model_dump()
         except ParameterError:
-            now = {}
-        for name, value in _seen.values.items():
-            if now.get(name) != value:
+            values = {}
+        for name, value in inputs.values.items():
+            if values.get(name) != value:
                 where = f"{paths.PARAMS}: {name}"
-                raise changed(where, f"{value!r} as in the beginning", now.get(name))
+                raise input_changed(where, repr(value), repr(values.get(name)))
 
 
-def changed(where: str, expected: str, found: object) -> DataError:
-    """What to tell who edited a file too soon."""
+def input_changed(where: str, expected: str, found: str) -> DataError:
+    """The error for an input that was edited while the stage ran."""
     return DataError(
-        f"{where}: expected {expected}, found {found}: edited while the stage ran, so "
-        "nothing was written. Run it again; with the edit undone, training goes on "
-        "from its last save."
+        f"{where}: expected {expected} as at the start, found {found}: it was edited "
+        "while the stage ran, so nothing was written. Run the stage again; if you undo "
+        "the edit, training resumes."
     )

@@ -18,8 +18,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 import numpy as np
 
 from src.errors import DataError, one_line
-from src.storage.atomic import write_bytes
-from src.storage.reading import check_digest, digest, opened
+from src.storage.reading import check_digest, opened
 
 MAX_MEMBERS = 10_000
 MAX_DIRECTORY = 4 << 20  # bytes of a zip's directory: as many members with long names
@@ -52,18 +51,11 @@ class Header(NamedTuple):
     end: int  # bytes of the header, where the numbers begin
 
 
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> str:
-    """Writes an npz; returns its SHA-256.
-
-    It is not compressed, so `src/located.py` can read rows where they lie.
-    """
-    content = pack_arrays(arrays)
-    write_bytes(path, content)
-    return digest(content)
-
-
 def pack_arrays(arrays: Mapping[str, np.ndarray]) -> memoryview:
-    """The bytes of an uncompressed npz: the same arrays, the same bytes."""
+    """An npz file: the same arrays give the same bytes.
+
+    It is not compressed, so `lazy_npz` can read single rows.
+    """
     buffer = io.BytesIO()
     # Not `ascontiguousarray`, which makes a number a list of one.
     contiguous = {name: np.asarray(arrays[name], order="C") for name in arrays}

@@ -7,20 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from src.errors import DataError, one_line
-from src.storage.atomic import write_bytes
 from src.storage.json_files import rounded
-from src.storage.reading import MAX_TABLE, digest, read_bytes
+from src.storage.reading import MAX_TABLE, read_bytes
 
 
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Writes a table, floats rounded as in the metrics; returns its SHA-256."""
+def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+    """A CSV file; floats are rounded as in the metrics."""
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
     writer.writerow(header)
     writer.writerows([rounded(value) for value in row] for row in rows)
-    content = table.getvalue().encode()
-    write_bytes(path, content)
-    return digest(content)
+    return table.getvalue().encode()
 
 
 def read_columns(

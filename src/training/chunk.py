@@ -14,8 +14,8 @@ import optax
 from flax import nnx
 
 from src.config.params import Params
-from src.data.examples import Examples
 from src.sharding import constrain_state
+from src.training.batches import BatchBlock
 from src.training.ema import update_ema
 from src.training.optimizer import learning_rate
 from src.training.state import TrainGraph, TrainState
@@ -73,8 +73,7 @@ class Carry(NamedTuple):
 @partial(jax.jit, static_argnames=("graphdef", "params"), donate_argnames="state")
 def run_chunk(
     state: nnx.State,
-    split: Examples,
-    batch_indices: jax.Array,
+    block: BatchBlock,
     span: ChunkSpan,
     key: jax.Array,
     *,
@@ -87,8 +86,7 @@ def run_chunk(
 
     Args:
         state: of the `TrainState`; donated: its buffers are reused for the result.
-        split: the training examples on the device.
-        batch_indices: int32 `[steps, ...]`, one row per step: see `BatchBlock`.
+        block: the training examples on the device, and the batch of each step.
         span: which steps.
         key: the key of all steps; each step folds its number into it.
         graphdef: of the `TrainState`.
@@ -96,27 +94,25 @@ def run_chunk(
     """
 
     def body(carry: Carry) -> Carry:
-        # Copied: the step updates objects in place; a skipped step restores the state.
+        # Copied: the step updates objects in place, and a skipped step is undone.
         train_state = nnx.merge(graphdef, carry.state, copy=True)
         step = span.steps_before + carry.step_in_epoch  # steps taken so far
         step_key = jax.random.fold_in(key, step)
-        indices = batch_indices[carry.step_in_epoch]
-        batch = step_batch(split, indices, step_key, params)
+        indices = block.batch_indices[carry.step_in_epoch]
+        batch = step_batch(block.examples, indices, step_key, params)
         loss, grads = train_step(train_state, batch, step_key, params)
         if train_state.ema is not None:
             update_ema(train_state.ema, train_state.model, params.ema_decay, step + 1)
         step_in_epoch = carry.step_in_epoch + 1
-        ends_row = step_in_epoch == span.row_end
-        norm = norm_if_needed(grads, loss, ends_row, params)
+        norm = norm_if_needed(grads, loss, step_in_epoch == span.row_end, params)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         diverged = ~finite
+        state = nnx.state(train_state)
         if train_state.loss_scaler is not None:
-            kept = where_state(finite, nnx.state(train_state), carry.state)
-            train_state = nnx.merge(graphdef, kept)
-            train_state.loss_scaler.update(finite, step + 1)
-            diverged = train_state.loss_scaler.diverged
-        state = constrain_state(nnx.state(train_state))
-        return Carry(step_in_epoch, state, loss, norm, diverged)
+            kept = nnx.merge(graphdef, where_state(finite, state, carry.state))
+            kept.loss_scaler.update(finite, step + 1)
+            state, diverged = nnx.state(kept), kept.loss_scaler.diverged
+        return Carry(step_in_epoch, constrain_state(state), loss, norm, diverged)
 
     def unfinished(carry: Carry) -> jax.Array:
         return (carry.step_in_epoch < span.stop) & ~carry.diverged

@@ -17,6 +17,7 @@ from src.config.params import Params
 from src.data.examples import Batch, Examples
 from src.errors import DivergedError
 from src.models.build import Model
+from src.training.batches import BatchBlock
 from src.training.chunk import ChunkResult, ChunkSpan, run_chunk
 from src.training.losses import cross_entropy
 from src.training.state import TrainGraph, TrainState
@@ -27,8 +28,7 @@ PACKAGE = Path(__file__).parents[1]
 
 def run_chunk_watched(
     state: nnx.State,
-    split: Examples,
-    batch_indices: jax.Array,
+    block: BatchBlock,
     span: ChunkSpan,
     key: jax.Array,
     *,
@@ -43,8 +43,8 @@ def run_chunk_watched(
     """
     train_state = nnx.merge(graphdef, state)
     if span.steps_before == span.start == 0:
-        print(layer_table(train_state.model, split))  # noqa: T201
-    replay = Replay(split, batch_indices, span, key, graphdef, params)
+        print(layer_table(train_state.model, block.examples))  # noqa: T201
+    replay = Replay(block, span, key, graphdef, params)
     after, chunk = replay.run(state, span.start, span.stop)
     if has_failed(chunk, train_state, params):
         replay.explain(state)
@@ -60,15 +60,14 @@ class Replay:
 
     def __init__(
         self,
-        split: Examples,
-        batch_indices: jax.Array,
+        block: BatchBlock,
         span: ChunkSpan,
         key: jax.Array,
         graphdef: TrainGraph,
         params: Params,
     ) -> None:
-        self.split, self.batch_indices, self.span = split, batch_indices, span
-        self.key, self.graphdef, self.params = key, graphdef, params
+        self.block, self.span, self.key = block, span, key
+        self.graphdef, self.params = graphdef, params
 
     def run(
         self, state: nnx.State, start: int, stop: int
@@ -77,8 +76,7 @@ class Replay:
         span = self.span._replace(start=start, stop=stop)
         return run_chunk(
             copy_arrays(state),
-            self.split,
-            self.batch_indices,
+            self.block,
             span,
             self.key,
             graphdef=self.graphdef,
@@ -88,8 +86,8 @@ class Replay:
     def batch(self, step: int) -> tuple[Batch, jax.Array]:
         """The batch of a step of the epoch, and the step's key."""
         key = jax.random.fold_in(self.key, self.span.steps_before + step)
-        indices = self.batch_indices[step]
-        return step_batch(self.split, indices, key, self.params), key
+        indices = self.block.batch_indices[step]
+        return step_batch(self.block.examples, indices, key, self.params), key
 
     def explain(self, state: nnx.State) -> None:
         """Raises DivergedError for the operation that gave the first NaN.

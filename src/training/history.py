@@ -4,13 +4,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass, field, fields
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from src import paths
 from src.config.params import TRAINING, Params
 from src.data.prepared import Manifest
-from src.storage.json_files import write_metrics
-from src.storage.tables import write_csv
+from src.storage.json_files import metrics_bytes
+from src.storage.tables import csv_bytes
 from src.training.events import EpochEnd, EpochResult, LogRow, TrainMetrics
 from src.training.validation import ValidationMetrics
 
@@ -46,18 +47,13 @@ class History:
         else:
             self.epochs.append(history_row(event.result))
 
-    def write(self, best: EpochResult, last: EpochResult) -> str:
-        """Writes history.csv, steps.csv and the metrics of the best epoch.
+    def files(self, best: EpochResult, last: EpochResult) -> dict[Path, bytes]:
+        """history.csv, steps.csv and the metrics of the best epoch.
 
         Args:
             best: the epoch whose weights are saved.
             last: the last epoch.
-
-        Returns:
-            The SHA-256 of history.csv.
         """
-        sha256 = write_csv(paths.HISTORY, HISTORY_COLUMNS, self.epochs)
-        write_csv(paths.STEPS, STEPS_COLUMNS, self.steps)
         metrics = {
             "train": asdict(best.train) if best.train else {},
             "validation": asdict(best.validation),
@@ -66,8 +62,11 @@ class History:
             "steps": last.step,
             "skipped": last.skipped,
         }
-        write_metrics(paths.METRICS / "train.json", metrics)
-        return sha256
+        return {
+            paths.HISTORY: csv_bytes(HISTORY_COLUMNS, self.epochs),
+            paths.STEPS: csv_bytes(STEPS_COLUMNS, self.steps),
+            paths.METRICS / "train.json": metrics_bytes(metrics),
+        }
 
 
 def history_row(row: EpochResult) -> Sequence[object]:

@@ -89,13 +89,12 @@ def train_epoch(
 ) -> Generator[LogRow | SavePoint, None, tuple[nnx.State, LoopPosition, ChunkResult]]:
     """Takes the steps of one epoch from `position` on, or until `budget` is exhausted.
 
-    Arguments as in `fit`. Returns the state and position after the last step, and the
-    result of the last chunk.
+    Arguments as in `fit`. Returns the last state and position, and the last chunk.
     """
-    epoch, batch_size = position.epoch, params.batch_size
-    steps_per_epoch = count_steps(len(data.train), batch_size)
+    epoch, examples, batch_size = position.epoch, len(data.train), params.batch_size
+    steps_per_epoch = count_steps(examples, batch_size)
     steps_before = (epoch - 1) * steps_per_epoch
-    order = epoch_order(len(data.train), batch_size, params.seed, epoch)
+    order = epoch_order(examples, batch_size, params.seed, epoch)
     key = seed_key(params.seed, STEP_STREAM)
     run = run_chunk_watched if params.debug else run_chunk
     for block in data.train.blocks(order, position.step_in_epoch):
@@ -110,13 +109,7 @@ def train_epoch(
             span = ChunkSpan(start, stop, row_end, steps_before)
             began = time.monotonic()
             state, result = run(
-                state,
-                block.examples,
-                block.batch_indices,
-                span,
-                key,
-                graphdef=graphdef,
-                params=params,
+                state, block, span, key, graphdef=graphdef, params=params
             )
             chunk: ChunkResult = jax.device_get(result)
             sizer.update(stop - start, time.monotonic() - began)

@@ -16,8 +16,8 @@ from src.config.params import Params
 from src.data.prepared import Manifest
 from src.errors import ParameterError
 from src.evaluation.accumulators import TrainAccumulators
-from src.models.architecture import SMALLEST, UNITS, Architecture
-from src.models.build import Model, build_model
+from src.models.architecture import Architecture
+from src.models.build import MODELS, Model, build_model
 from src.sharding import shard_state
 from src.training.loss_scale import LossScaler, build_loss_scaler
 from src.training.optimizer import build_optimizer, learning_rate
@@ -51,7 +51,7 @@ def choose_architecture(params: Params, manifest: Manifest) -> Architecture:
     check_sizes(params, manifest)
     return Architecture(
         model=params.model,
-        hidden=params.hidden or UNITS[params.model],
+        hidden=params.hidden or MODELS[params.model].default_hidden,
         dropout=params.dropout,
         image_shape=manifest.image_shape,
         classes=len(manifest.class_names),
@@ -67,10 +67,11 @@ def check_sizes(params: Params, manifest: Manifest) -> None:
     """
     height, width, _ = manifest.image_shape
     size, classes = min(height, width), len(manifest.class_names)
-    if size < SMALLEST[params.model]:
+    smallest = MODELS[params.model].smallest_image
+    if size < smallest:
         raise ParameterError(
-            f"params.yaml: model: expected images of at least {SMALLEST[params.model]} "
-            f"pixels a side for {params.model}, found {height} x {width}. Use mlp."
+            f"params.yaml: model: expected images of at least {smallest} pixels a "
+            f"side for {params.model}, found {height} x {width}. Use mlp."
         )
     strengths = {"shift": params.shift_pixels, "cutout": params.cutout_pixels}
     for name in strengths.keys() & set(params.augment):

@@ -13,7 +13,7 @@ from src.evaluation.accumulators import ValidationAccumulators
 from src.evaluation.metrics import macro_averages
 from src.evaluation.predict import FORWARD_BATCH
 from src.sharding import device_count, shard_state
-from src.training.batches import BatchBlock
+from src.training.batches import BatchBlock, BatchSource
 from src.training.data import TrainData
 from src.training.gradients import data_parallel_forward
 from src.training.losses import cross_entropy
@@ -35,18 +35,29 @@ class ValidationMetrics:
 def validate(
     state: nnx.State, graphdef: TrainGraph, data: TrainData, top_k: int
 ) -> ValidationMetrics:
-    """Scores the validation split: sums on the device, divided once.
+    """Scores the validation split: sums on the device, divided once."""
+    return divide(score(state, graphdef, data.validation, data.classes, top_k))
+
+
+def score(
+    state: nnx.State,
+    graphdef: TrainGraph,
+    split: BatchSource,
+    classes: int,
+    top_k: int,
+) -> ValidationAccumulators:
+    """The sums over a whole split, each example once.
 
     The last batch is padded with repetitions; a mask keeps them out of the sums.
     """
-    count, devices = len(data.validation), device_count()
+    count, devices = len(split), device_count()
     size = -(-FORWARD_BATCH // devices) * devices
     batches = -(-count // size)
     order = np.minimum(np.arange(batches * size, dtype=np.int32), count - 1)
-    accumulators = ValidationAccumulators(data.classes, top_k)
+    accumulators = ValidationAccumulators(classes, top_k)
     metrics_graphdef, sums = nnx.split(accumulators)
     sums = shard_state(sums)
-    for block in data.validation.blocks(order.reshape(batches, size)):
+    for block in split.blocks(order.reshape(batches, size)):
         sums = add_block(
             sums,
             state,
@@ -56,7 +67,8 @@ def validate(
             graphdef=graphdef,
             metrics_graphdef=metrics_graphdef,
         )
-    return divide(nnx.merge(metrics_graphdef, sums))
+    merged: ValidationAccumulators = nnx.merge(metrics_graphdef, sums)
+    return merged
 
 
 @partial(jax.jit, static_argnames=("size", "graphdef", "metrics_graphdef"))

@@ -1,4 +1,4 @@
-"""The model of larger machines, against numbers computed by hand."""
+"""The computed speed on larger machines, against numbers computed by hand."""
 
 import itertools
 
@@ -17,7 +17,7 @@ from benchmarks.paper import (
     step_seconds,
 )
 
-# A thousand images take a second; their message: 4 * (749_989_000 + 11_000) = 3e9 B.
+# 1,000 images take 1 s. Their message has 4 * (749_989_000 + 11_000) = 3e9 bytes.
 NETWORK = Network("a network", 749_989_000, 1e9)
 
 
@@ -30,9 +30,9 @@ def test_one_device_has_efficiency_one():
     assert efficiency(NETWORK, alone, 1000) == (1.0, 1.0)
 
 
-def test_two_devices_as_computed_by_hand():
-    # Half a second of work. Each device sends half of the message twice: 3 s at 1 GB/s,
-    # and two messages of 0.25 s.
+def test_two_devices_take_the_time_computed_by_hand():
+    # 0.5 s of work. Each device sends half of the message twice: 3 s at 1 GB/s, plus
+    # the latency of two messages, 0.25 s each.
     two = machine(Link(2, 1e9, 0.25), overhead=0.1)
     best, worst = step_seconds(NETWORK, two, 1000)
     assert best == pytest.approx(0.1 + 3.5)
@@ -42,8 +42,8 @@ def test_two_devices_as_computed_by_hand():
     )
 
 
-def test_a_ring_sends_what_a_simulated_one_sends():
-    """Four members pass parts on until each has the sum of all."""
+def test_a_ring_sends_as_many_bytes_as_a_simulated_one():
+    """Four members pass parts on until each has the whole sum."""
     members, size = 4, 400
     rng = np.random.default_rng(0)
     parts = rng.integers(100, size=(members, members, size // members))
@@ -62,7 +62,7 @@ def test_a_ring_sends_what_a_simulated_one_sends():
     assert Link(members, bandwidth=1.0, latency=0.0).all_reduce(size) == sent
 
 
-def test_reading_is_the_limit_where_it_takes_longer_than_computing():
+def test_reading_limits_the_speed_if_it_takes_longer_than_computing():
     two = machine(Link(2, 1e30, 0.0), read=2e-3)
     assert step_seconds(NETWORK, two, 1000) == pytest.approx((1.0, 1.0))
 
@@ -80,7 +80,7 @@ def test_more_bandwidth_is_never_worse(network, devices):
         assert 0 < faster[1] <= faster[0] <= 1
 
 
-def test_assumed_weights_are_those_of_the_network():
+def test_assumed_weight_count_is_that_of_the_network():
     import jax
     from flax import nnx
 
@@ -93,5 +93,5 @@ def test_assumed_weights_are_those_of_the_network():
     assert sum(leaf.size for leaf in leaves) == WEIGHTS
 
 
-def test_machines_have_the_devices_that_their_names_say():
+def test_machines_have_as_many_devices_as_their_names_say():
     assert [each.devices for each in MACHINES] == [8, 512]

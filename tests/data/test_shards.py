@@ -24,6 +24,7 @@ from src.errors import DataError
 from src.sources.npz import load_arrays
 from src.storage.reading import digest
 from tests.helpers.examples import patterned
+from tests.helpers.files import committed
 from tests.helpers.imports import ROOT
 from tests.helpers.running import exit_code, prepare_measured
 
@@ -40,7 +41,7 @@ SOURCE = Source("stripes", "1", NAMES, *SPLITS.values())
 def sharded(prepared, monkeypatch):
     """The `prepared` folder, with at most 30 images of 64 pixels in a file."""
     monkeypatch.setattr("src.data.prepared.SHARD_BYTES", 30 * 64 + 63)
-    save_prepared(SOURCE, SPLITS)
+    committed(save_prepared, SOURCE, SPLITS)
     return prepared
 
 
@@ -133,7 +134,7 @@ def test_manifest_and_metrics_are_the_same_whatever_the_shards(sharded, monkeypa
     monkeypatch.setattr("src.data.prepared.SHARD_BYTES", 1 << 27)
     monkeypatch.setattr("src.data.lazy_images.PIECE", 200)
     stored = load_arrays(paths.PREPARED)
-    manifest = save_prepared(stored, divide(stored, 0.5, 0))
+    manifest = committed(save_prepared, stored, divide(stored, 0.5, 0))
     for key in ("counts", "in_both", "image_shape", "class_names"):
         assert manifest[key] == content[key]
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, top_k_accuracy_score
 
-from src.evaluation.accumulators import Confusion, KahanAverage, TopK
+from src.evaluation.accumulators import ConfusionCounts, KahanAverage, TopK
 
 RNG = np.random.default_rng(3)
 LOGITS = RNG.normal(size=(40, 6)).astype(np.float32)
@@ -25,7 +25,7 @@ def counted(metric):
 
 def test_confusion_counts_the_unmasked_as_scikit_learn_does():
     expected = confusion_matrix(LABELS[MASK], LOGITS[MASK].argmax(1), labels=range(6))
-    found = counted(Confusion(6)).compute()
+    found = counted(ConfusionCounts(6)).compute()
     assert found.dtype == jnp.int32
     np.testing.assert_array_equal(found, expected)
 
@@ -37,7 +37,7 @@ def test_top_k_is_the_share_of_the_unmasked_as_by_scikit_learn(k):
 
 
 def test_reset_forgets_everything():
-    metric = counted(Confusion(6))
+    metric = counted(ConfusionCounts(6))
     metric.reset()
     assert not np.any(metric.compute())
 
@@ -54,13 +54,13 @@ def test_small_losses_after_large_ones_are_not_lost_to_rounding():
     large, small = np.full(32, 2.3, np.float32), np.full(32, 1.7e-4, np.float32)
     for _ in range(1000):
         metric.update(loss=jnp.asarray(large))
-    before = float(metric.total[...]) - float(metric.rest[...])
+    before = float(metric.total[...]) - float(metric.compensation[...])
     for _ in range(50):
         metric.update(loss=jnp.asarray(small))
-    after = float(metric.total[...]) - float(metric.rest[...])
+    after = float(metric.total[...]) - float(metric.compensation[...])
     assert after - before == pytest.approx(
         50 * float(small.astype(float).sum()), rel=1e-4
     )
     assert int(metric.count[...]) == 1050 * 32
     metric.reset()
-    assert float(metric.total[...]) == float(metric.rest[...]) == 0
+    assert float(metric.total[...]) == float(metric.compensation[...]) == 0

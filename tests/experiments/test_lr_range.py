@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from src.errors import DivergedError
-from src.experiments.lr_range import Range, find_range
+from src.experiments.lr_range import LRRange, find_range
 from src.models.architecture import Architecture
 from src.training.batches import DeviceBatches
 from tests.helpers.examples import patterned
@@ -44,7 +44,7 @@ def test_suggestion_is_where_the_loss_falls_fastest_before_its_lowest_point():
     rates = np.geomspace(1e-5, 1, 6)
     smoothed = np.array([2.0, 1.9, 1.2, 1.0, 3.0, 0.5 + 8])
     # Central differences per factor of ten: -.1, -.4, -.45, +.9, ...
-    assert Range(rates, smoothed, smoothed).suggestion == rates[2]
+    assert LRRange(rates, smoothed, smoothed).suggestion == rates[2]
 
 
 def test_nothing_finite_at_the_lowest_rate_is_an_error(params):

@@ -1,6 +1,8 @@
-"""The same run over seeds: its statistics, and that it leaves everything as it was."""
+"""Repeating a run over seeds: the statistics; no file of the current run changes."""
 
 import json
+import re
+import sys
 
 import numpy as np
 import pytest
@@ -8,11 +10,11 @@ from scipy import stats
 
 from src.experiments.seeds import summarize
 from tests.helpers.imports import ROOT
-from tests.helpers.running import run_stage
+from tests.helpers.running import exit_code
 
 
 @pytest.mark.parametrize("count", [2, 5, 30])
-def test_interval_is_that_of_scipys_t_test(count):
+def test_interval_equals_that_of_scipys_t_test(count):
     values = np.random.default_rng(count).normal(0.9, 0.01, count)
     found = summarize(values.tolist())
     expected = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
@@ -21,31 +23,38 @@ def test_interval_is_that_of_scipys_t_test(count):
     assert found.standard_deviation == pytest.approx(values.std(ddof=1))
 
 
-def test_repeat_trains_each_seed_elsewhere_and_reports_all(write_params, tmp_path):
-    changes = {"model": "mlp", "epochs": 2, "data_path": ROOT / "data/raw"}
-    write_params(seed=3, **changes)
-    alone = {}
-    for seed in (3, 4):
-        write_params(seed=seed, **changes)
-        for stage in ("prepare", "train", "evaluate"):
-            assert run_stage(stage, tmp_path).returncode == 0
-        scores = json.loads((tmp_path / "metrics/test.json").read_text())["test"]
-        alone[seed] = scores["accuracy"]
+def test_repeat_reports_every_seed_and_changes_no_other_file(
+    write_params, tmp_path, monkeypatch, capsys
+):
+    changes = {"model": "mlp", "hidden": 16, "epochs": 1}
+    changes["data_path"] = ROOT / "data/raw"
+    monkeypatch.chdir(tmp_path)
+    write_params(seed=4, **changes)
+    for stage in ("prepare", "train", "evaluate"):
+        assert exit_code(stage, monkeypatch) == 0
+    alone = json.loads((tmp_path / "metrics/test.json").read_text())["test"]
     write_params(seed=3, **changes)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
-    result = run_stage("repeat", tmp_path, arguments=["--seeds", "2"])
+    monkeypatch.setattr(sys, "argv", ["repeat", "--seeds", "2"])
+    capsys.readouterr()
+    assert exit_code("repeat", monkeypatch) == 0
 
-    assert result.returncode == 0, result.stderr
-    for seed, accuracy in alone.items():
-        assert f"seed {seed}: 355 images: accuracy {accuracy:.4f}" in result.stdout
+    line = r"^seed (\d): 355 images: accuracy (0\.\d{4})"
+    found = dict(re.findall(line, capsys.readouterr().out, re.MULTILINE))
+    assert found["4"] == f"{alone['accuracy']:.4f}" != found["3"]
     repeated = json.loads((tmp_path / "metrics/repeat.json").read_text())["repeat"]
-    mean = (alone[3] + alone[4]) / 2
-    assert repeated["accuracy"]["mean"] == pytest.approx(mean, abs=2e-6)
+    mean = (float(found["3"]) + float(found["4"])) / 2
+    assert repeated["seeds"] == 2
+    assert repeated["accuracy"]["mean"] == pytest.approx(mean, abs=1e-4)
     assert {path: path.read_bytes() for path in before} == before
 
 
 @pytest.mark.parametrize("arguments", [["--seeds", "1"], ["--seeds", "x"], ["--what"]])
-def test_wrong_arguments_end_with_code_two(write_params, tmp_path, arguments):
+def test_wrong_arguments_end_with_code_two(
+    write_params, tmp_path, monkeypatch, arguments
+):
     write_params()
-    assert run_stage("repeat", tmp_path, arguments=arguments).returncode == 2
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["repeat", *arguments])
+    assert exit_code("repeat", monkeypatch) == 2

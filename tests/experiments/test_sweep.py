@@ -1,4 +1,4 @@
-"""Experiments side by side: rank, what varies, axes, table, picture."""
+"""Comparing DVC experiments: ranking, varying parameters, axes, table and plot."""
 
 import io
 import json
@@ -12,10 +12,10 @@ from matplotlib.colors import to_rgba
 from src.errors import DataError, ParameterError
 from src.experiments.sweep import (
     Experiment,
-    axis,
+    build_dimension,
     ranked,
     read_experiments,
-    table,
+    sweep_table,
     varying,
 )
 from src.experiments.sweep_plot import draw_sweep, sweep_figure
@@ -23,13 +23,13 @@ from tests.helpers.running import run_stage
 
 
 def run(name, loss, state="success", **params):
-    """An experiment; a loss of None: without scores."""
+    """An experiment; without scores if `loss` is None."""
     scores = {} if loss is None else {"validation.loss": loss, "test.accuracy": -loss}
     return Experiment(name, {"lr": 0.1, "epochs": 5, **params}, scores, state)
 
 
 def entry(name, loss, error=None, **params):
-    """What `dvc exp show --json` says of a revision: seen with DVC 3.67."""
+    """A revision as `dvc exp show --json` of DVC 3.67 prints it."""
     data = {
         "params": {"params.yaml": {"data": params}},
         "metrics": {
@@ -72,22 +72,24 @@ def test_commit_without_experiments_has_none():
     assert read_experiments(shown()) == []
 
 
-def test_least_loss_is_first_and_what_has_none_last():
+def test_least_loss_is_first_and_experiments_without_a_score_are_last():
     runs = [run("c", 0.3), run("x", None, "failed"), run("a", 0.1), run("b", 0.2)]
     assert [each.name for each in ranked(runs, "validation.loss")] == list("abcx")
-    # The most of anything else: here it is minus the loss.
+    # Here test.accuracy is minus the loss, so its largest value is first.
     assert [each.name for each in ranked(runs, "test.accuracy")] == list("abcx")
 
 
 def test_one_experiment_is_not_enough():
     runs = [run("a", 0.1), run("b", None, "failed")]
-    with pytest.raises(DataError, match="two or more that have finished, found 1 of 2"):
+    with pytest.raises(DataError, match="two or more finished ones, found 1 of 2"):
         ranked(runs, "validation.loss")
 
 
-def test_score_that_none_has_is_refused_with_those_that_there_are():
+def test_unknown_score_is_refused_with_the_known_ones():
     runs = [run("a", 0.1), run("b", 0.2)]
-    with pytest.raises(ParameterError, match=r"'loss'\. There are validation\.loss"):
+    with pytest.raises(
+        ParameterError, match=r"'loss'\. Choose one of validation\.loss"
+    ):
         ranked(runs, "loss")
 
 
@@ -107,20 +109,20 @@ def test_one_and_one_point_zero_are_the_same_value():
     ("values", "log"),
     [
         ([1e-3, 1e-2, 0.021], True),
-        ([1e-3, 0.02], False),  # not beyond twenty times
-        ([0.0, 1e-3, 5.0], False),  # nought has no logarithm
+        ([1e-3, 0.02], False),  # a ratio of 20 exactly
+        ([0.0, 1e-3, 5.0], False),  # zero has no logarithm
         ([-1.0, 30.0], False),
         ([8, 512], True),
         ([2, 3], False),
     ],
 )
 def test_positive_numbers_of_more_than_a_factor_of_twenty_have_a_log_axis(values, log):
-    found = axis("lr", values)
-    assert (found.log, found.places, found.words) == (log, values, [])
+    found = build_dimension("lr", values)
+    assert (found.log, found.positions, found.categories) == (log, values, [])
 
 
 @pytest.mark.parametrize(
-    ("values", "words", "places"),
+    ("values", "categories", "positions"),
     [
         (["mlp", "cnn", "mlp"], ["cnn", "mlp"], [1, 0, 1]),
         ([True, False], ["false", "true"], [1, 0]),
@@ -129,11 +131,11 @@ def test_positive_numbers_of_more_than_a_factor_of_twenty_have_a_log_axis(values
         ([float("nan"), 0.1], ["nan", "0.1"], None),
     ],
 )
-def test_words_have_an_axis_of_their_own_with_numbers_first(values, words, places):
-    found = axis("any", values)
-    assert sorted(found.words) == sorted(words)
+def test_categories_are_sorted_with_numbers_first(values, categories, positions):
+    found = build_dimension("any", values)
+    assert sorted(found.categories) == sorted(categories)
     assert not found.log
-    assert [found.words[int(place)] for place in found.places] == [
+    assert [found.categories[int(index)] for index in found.positions] == [
         {True: "true", False: "false", None: "none"}.get(value, value)
         if isinstance(value, bool | str | None)
         else "+".join(value) or "none"
@@ -141,12 +143,12 @@ def test_words_have_an_axis_of_their_own_with_numbers_first(values, words, place
         else f"{value:g}"
         for value in values
     ]
-    assert places is None or found.places == places
+    assert positions is None or found.positions == positions
 
 
-def test_table_has_a_row_for_each_in_their_order_with_state_instead_of_a_score():
+def test_table_has_a_row_per_experiment_and_shows_the_state_if_there_is_no_score():
     runs = [run("best-of", 0.0124, lr=3e-4), run("b", None, "failed", lr=0.1)]
-    assert table(runs, "validation.loss") == (
+    assert sweep_table(runs, "validation.loss") == (
         "experiment      lr  validation.loss\n"
         "best-of     0.0003           0.0124\n"
         "b              0.1           failed"
@@ -154,7 +156,7 @@ def test_table_has_a_row_for_each_in_their_order_with_state_instead_of_a_score()
 
 
 def lines(figure):
-    """The experiments' lines, by name: heights on the axes."""
+    """The plotted line of each experiment, by name."""
     (axes,) = figure.axes
     return {
         line.get_label(): line
@@ -163,7 +165,7 @@ def lines(figure):
     }
 
 
-def test_picture_has_a_line_for_each_experiment_through_its_values():
+def test_plot_has_a_line_per_experiment_through_its_values():
     runs = [
         run("a", 0.1, lr=0.001, model="cnn"),
         run("b", 0.2, lr=0.01, model="mlp"),
@@ -174,14 +176,14 @@ def test_picture_has_a_line_for_each_experiment_through_its_values():
     named = [label.get_text() for label in axes.get_xticklabels()]
     assert named == ["lr", "model", "validation.loss"]
     drawn = lines(figure)
-    # lr by its logarithm, the models as cnn, mlp, the loss from 0.1 to 0.5.
+    # lr on a log scale, the models in alphabetical order, the loss from 0.1 to 0.5.
     expected = {"a": [0, 0, 0], "b": [0.5, 1, 0.25], "c": [1, 0, 1]}
     assert drawn.keys() == expected.keys()
     for name, heights in expected.items():
         np.testing.assert_allclose(drawn[name].get_ydata(), heights, atol=1e-12)
 
 
-def test_best_line_is_thick_and_colours_tell_the_score():
+def test_best_line_is_thick_and_the_score_sets_the_colour():
     runs = [run("a", 0.1, lr=0.001), run("b", 0.1, lr=0.1), run("c", 0.5, lr=0.2)]
     drawn = lines(sweep_figure(runs, "validation.loss"))
     widths = {name: line.get_linewidth() for name, line in drawn.items()}
@@ -190,23 +192,21 @@ def test_best_line_is_thick_and_colours_tell_the_score():
     assert colours["a"] == colours["b"] != colours["c"]
 
 
-def test_equal_scores_and_names_like_formulas_can_be_drawn(tmp_path):
+def test_equal_scores_and_names_that_look_like_formulas_are_drawn():
     runs = [run("a$b", 0.1, model="$^$"), run("$", 0.1, model="m")]
     sweep_figure(runs, "validation.loss").savefig(io.BytesIO(), format="png")
-    pictures = [tmp_path / f"{number}.png" for number in range(2)]
-    for picture in pictures:
-        draw_sweep(runs, "validation.loss", picture)
-    assert pictures[0].read_bytes() == pictures[1].read_bytes()
+    first, second = (draw_sweep(runs, "validation.loss") for _ in range(2))
+    assert first == second
 
 
-def test_folder_that_dvc_does_not_know_is_refused_with_code_three(tmp_path):
+def test_folder_without_a_dvc_repository_is_refused_with_code_three(tmp_path):
     result = run_stage("sweep", tmp_path)
     assert result.returncode == 3
-    assert result.stderr.startswith("sweep: dvc exp show: expected the experiments")
+    assert result.stderr.startswith("sweep: dvc exp show: expected a list of exp")
     assert result.stderr.count("\n") == 1
 
 
-def test_repository_without_experiments_is_told_how_to_run_some(tmp_path):
+def test_repository_without_experiments_is_refused_with_the_command_to_run(tmp_path):
     for command in (
         ["git", "init", "--quiet"],
         [sys.executable, "-m", "dvc", "init", "--quiet"],

@@ -17,9 +17,9 @@ from src.export.classify import parse, read_inputs
 from src.export.fit_picture import resized, to_input
 from src.export.formats import convert_all, write_files
 from src.export.load import ExportManifest, load_exported, quickest
-from src.storage.json_files import write_record
 from tests.export.test_formats import FORMATS, probabilities, untrained
 from tests.helpers.examples import patterned
+from tests.helpers.files import committed, write_record
 from tests.helpers.imports import ROOT
 from tests.helpers.running import run_stage
 
@@ -37,10 +37,11 @@ def project(tmp_path_factory):
     trained = untrained("cnn")
     examples = patterned(4, seed=4)
     with chdir(folder):
-        write_files(
+        committed(
+            write_files,
             convert_all(
                 FORMATS, trained, patterned(60, 1).images, layers_agree=True
-            ).files
+            ).files,
         )
     (folder / "pictures").mkdir()
     for index, image in enumerate(examples.images):
@@ -218,10 +219,11 @@ def test_without_an_export_the_stage_that_makes_it_is_named(prepared):
 
 
 def test_quickest_format_that_is_there_is_taken(prepared):
-    write_files(
+    committed(
+        write_files,
         convert_all(
             ["numpy"], untrained("mlp"), patterned(9, 1).images, layers_agree=True
-        ).files
+        ).files,
     )
     assert load_exported(None).classify(patterned(2, 1).images).shape == (2, 3)
 

@@ -18,7 +18,7 @@ from src.export.fit_picture import to_input
 from src.models.architecture import Architecture
 from src.models.build import build_model
 from src.models.checkpoint import with_weights
-from src.models.layer_list import Layer, probabilities
+from src.models.layer_list import Layer, layer_probabilities
 from src.sources.digits import load_digits
 from tests.helpers.browser import evaluate
 from tests.helpers.examples import patterned
@@ -201,7 +201,9 @@ def test_kernels_of_any_size_are_padded_as_xla_does(tmp_path):
     page.write_bytes(
         build_demo(layers, weights, (7, 5, 3), list("abc"), 0.0, "Kernels")
     )
-    expected = probabilities(layers, weights, jnp.asarray(images, jnp.float32) / 255)
+    expected = layer_probabilities(
+        layers, weights, jnp.asarray(images, jnp.float32) / 255
+    )
     found = answers(page, images, tmp_path)
     np.testing.assert_allclose(found, jax.device_get(expected), rtol=0, atol=1e-5)
 

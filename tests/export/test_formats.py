@@ -45,9 +45,10 @@ from src.export.verify import (
 )
 from src.models.architecture import Architecture
 from src.models.build import build_model
-from src.models.checkpoint import Record, Trained, weights_of
+from src.models.checkpoint import ModelRecord, TrainedModel, weights_of
 from src.models.layer_list import Layer
 from tests.helpers.examples import patterned
+from tests.helpers.files import committed
 from tests.helpers.imports import ROOT
 from tests.helpers.running import exit_code
 
@@ -65,14 +66,14 @@ SHIPPED = ROOT / "src/export/shipped"
 def untrained(name, shape=(8, 8, 1)):
     architecture = Architecture(name, 8, 0.3, image_shape=shape, classes=3)
     model = build_model(architecture, nnx.Rngs(params=1))
-    record = Record(
+    record = ModelRecord(
         architecture=architecture,
         class_names=["low", "middle", "high"],
         sha256="",
         history_sha256="",
         parameters={"top_k": 2},
     )
-    return Trained(model, weights_of(model), record)
+    return TrainedModel(model, weights_of(model), record)
 
 
 def probabilities(trained, images):
@@ -198,7 +199,7 @@ def test_int8_file_is_a_quarter_of_the_float_file(tmp_path):
     architecture = Architecture("mlp", 256, 0.0, image_shape=(28, 28, 1), classes=3)
     model = build_model(architecture, nnx.Rngs(params=1))
     record = untrained("mlp").record.model_copy(update={"architecture": architecture})
-    trained = Trained(model, weights_of(model), record)
+    trained = TrainedModel(model, weights_of(model), record)
     export = exported(tmp_path, ["tflite", "tflite_int8"], trained, (28, 28, 1))
     sizes = {name: entry["bytes"] for name, entry in export.manifest["formats"].items()}
     assert sizes["tflite_int8"] == pytest.approx(sizes["tflite"] / 4, rel=0.03)
@@ -292,8 +293,11 @@ def test_exported_files_name_no_path_of_this_machine(shipped):
 
 
 def test_export_folder_holds_these_files_and_no_older_ones(prepared):
-    write_files({"a.txt": b"old", "b/c.txt": b"old", "d/e/f": b"old", "d/g": b"old"})
-    write_files({"a.txt": b"new", "d/g": b"new"})
+    committed(
+        write_files,
+        {"a.txt": b"old", "b/c.txt": b"old", "d/e/f": b"old", "d/g": b"old"},
+    )
+    committed(write_files, {"a.txt": b"new", "d/g": b"new"})
     found = {str(path.relative_to(paths.EXPORT)) for path in files_in(paths.EXPORT)}
     assert found == {"a.txt", "d/g"}
     assert (paths.EXPORT / "a.txt").read_bytes() == b"new"
@@ -434,7 +438,7 @@ def test_proof_is_run_on_a_test_split_in_several_files(prepared, monkeypatch):
     monkeypatch.setattr("src.data.prepared.SHARD_BYTES", 10 * 64)
     splits = {name: load_split(name, load_manifest()) for name in SPLITS}
     names = load_manifest().class_names
-    save_prepared(Source("stripes", "1", names, *splits.values()), splits)
+    committed(save_prepared, Source("stripes", "1", names, *splits.values()), splits)
     trained, test = untrained("mlp"), load_split("test", load_manifest())
     assert len(load_manifest().shards["test"]) == 3
     assert len(test.labels) == 37

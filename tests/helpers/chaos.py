@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 OUTPUTS = (
-    "models/model.npz",
+    "models/model.safetensors",
     "models/model.json",
     "metrics/train.json",
     "metrics/plots/history.csv",
@@ -112,7 +112,7 @@ def campaign(
         finally:
             process.kill()
         begin = 0
-        if found := re.search(r"going on in epoch (\d+)(?:, after (\d+) of)?", output):
+        if found := re.search(r"resuming in epoch (\d+)(?:, after (\d+) of)?", output):
             report.resumes += 1
             begin = (int(found[1]) - 1) * steps + int(found[2] or 0)
         if "epoch" in output:  # it came so far that it had begun somewhere

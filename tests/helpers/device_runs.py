@@ -56,16 +56,16 @@ def prepared_run(changes):
     params = load_params(ROOT / "params.yaml").model_copy(update={**COMMON, **changes})
     data = TrainData(*map(DeviceBatches, splits()), classes=3)
     architecture = Architecture(params.model, 16, params.dropout, (8, 8, 1), 3)
-    graph, state = build_state(params, architecture, count_steps(480, 48))
-    return params, data, graph, shard_state(state)
+    graphdef, state = build_state(params, architecture, count_steps(480, 48))
+    return params, data, graphdef, shard_state(state)
 
 
 def run(changes: dict[str, object]) -> dict[str, object]:
     """Trains; what there is to compare."""
-    params, data, graph, state = prepared_run(changes)
-    tally = score(state, data.validation, 3, graph=graph, top_k=2)
+    params, data, graphdef, state = prepared_run(changes)
+    sums = score(state, graphdef, data.validation, classes=3, top_k=2)
     losses, validation, weights = [], [], {}
-    for event in fit(state, graph, data, params):
+    for event in fit(state, graphdef, data, params):
         if isinstance(event, LogRow):
             losses.append(event.train.loss)
         elif isinstance(event, EpochEnd):
@@ -75,7 +75,11 @@ def run(changes: dict[str, object]) -> dict[str, object]:
     return {
         "losses": losses,
         "validation": validation,
-        "first": [float(tally.loss), tally.confusion.tolist(), float(tally.top_k)],
+        "first": [
+            float(sums.loss.total[...]),
+            sums.confusion.counts[...].tolist(),
+            float(sums.top_k.total[...]),
+        ],
         "weights": hashlib.sha256(content).hexdigest(),
     }
 

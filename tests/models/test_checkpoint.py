@@ -1,4 +1,4 @@
-"""A trained network on disk, and what is refused there."""
+"""A trained model on disk: read back to the bit, or refused."""
 
 import json
 
@@ -13,10 +13,11 @@ from src.errors import DataError, DivergedError
 from src.models.architecture import Architecture
 from src.models.build import build_model
 from src.models.checkpoint import load_trained, save_trained, weights_of
-from src.storage.json_files import SEAL, write_record
-from src.storage.npz import write_arrays
+from src.storage.json_files import SEAL
 from src.storage.reading import digest
+from src.storage.tensors import pack_tensors
 from tests.helpers.examples import patterned
+from tests.helpers.files import committed, write_record
 
 SMALL = Architecture("mlp", hidden=6, dropout=0.1, image_shape=(8, 8, 1), classes=3)
 NAMES = {"class_names": ["low", "middle", "high"], "history_sha256": "0"}
@@ -25,20 +26,20 @@ NAMES = {"class_names": ["low", "middle", "high"], "history_sha256": "0"}
 @pytest.fixture
 def saved(prepared):
     model = build_model(SMALL, nnx.Rngs(params=0))
-    save_trained(weights_of(model), SMALL, NAMES)
+    committed(save_trained, weights_of(model), SMALL, NAMES)
     return model
 
 
 def save_as_if_right(weights):
-    """Other weights, with a digest that fits them."""
-    write_arrays(paths.WEIGHTS, weights)
+    """Replaces the weights and records their digest, so that it matches."""
+    paths.WEIGHTS.write_bytes(pack_tensors(weights))
     record = json.loads(paths.MODEL.read_text())
     record["sha256"] = digest(paths.WEIGHTS.read_bytes())
     rewrite(record)
 
 
 def rewrite(record):
-    """Another model.json, with a digest that fits it."""
+    """Replaces model.json; its own digest matches."""
     write_record(paths.MODEL, {key: record[key] for key in record if key != SEAL})
 
 
@@ -51,7 +52,7 @@ def test_network_read_back_gives_the_same_logits_to_the_bit(saved):
 
 def test_same_weights_give_the_same_file_to_the_byte(saved):
     before = paths.WEIGHTS.read_bytes()
-    save_trained(weights_of(saved), SMALL, NAMES)
+    committed(save_trained, weights_of(saved), SMALL, NAMES)
     assert paths.WEIGHTS.read_bytes() == before
 
 
@@ -60,7 +61,7 @@ def test_weights_of_another_network_are_refused_by_the_first_name(saved):
     save_as_if_right(weights_of(build_model(other, nnx.Rngs(params=0))))
     with pytest.raises(
         DataError,
-        match=r"model\.npz: dense\.bias: expected float32 \[6\], found float32 \[7\]",
+        match=r"safetensors: dense\.bias: expected float32 \[6\], found float32 \[7\]",
     ):
         load_trained(load_manifest())
 
@@ -87,13 +88,17 @@ def test_changed_weights_are_refused_by_their_digest(saved):
     content = bytearray(paths.WEIGHTS.read_bytes())
     content[len(content) // 2] ^= 1
     paths.WEIGHTS.write_bytes(content)
-    with pytest.raises(DataError, match=r"model\.npz: expected SHA-256 .* dvc repro"):
+    with pytest.raises(
+        DataError, match=r"model\.safetensors: expected SHA-256 .* dvc repro"
+    ):
         load_trained(load_manifest())
 
 
 def test_network_for_other_data_is_refused(saved):
     other = Architecture("mlp", 6, 0.1, image_shape=(9, 8, 1), classes=3)
-    save_trained(weights_of(build_model(other, nnx.Rngs(params=0))), other, NAMES)
+    committed(
+        save_trained, weights_of(build_model(other, nnx.Rngs(params=0))), other, NAMES
+    )
     with pytest.raises(
         DataError, match=r"\(8, 8, 1\), .*found one for \(\(9, 8, 1\), "
     ):
@@ -114,7 +119,9 @@ def test_missing_network_says_how_to_make_it(prepared):
 
 def test_network_for_classes_of_other_names_is_refused(saved):
     weights = weights_of(saved)
-    save_trained(weights, SMALL, NAMES | {"class_names": ["high", "middle", "low"]})
+    committed(
+        save_trained, weights, SMALL, NAMES | {"class_names": ["high", "middle", "low"]}
+    )
     with pytest.raises(DataError, match=r"found one for \(\(8, 8, 1\), \['high'"):
         load_trained(load_manifest())
 
@@ -123,5 +130,5 @@ def test_network_for_classes_of_other_names_is_refused(saved):
 def test_weights_that_are_not_finite_are_never_saved(prepared, value):
     weights = {"dense.kernel": np.array([[1.0, value]], np.float32)}
     with pytest.raises(DivergedError, match=r"dense\.kernel: expected finite weights"):
-        save_trained(weights, SMALL, NAMES)
+        committed(save_trained, weights, SMALL, NAMES)
     assert not paths.WEIGHTS.exists()

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 from jax import lax
 
-from src.models.convolution import average_pool, convolve, max_pool
+from src.models.convolution import average_pool, fast_convolution, max_pool
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 
@@ -28,7 +28,7 @@ def by_lax(images, kernel, padding):
 
 def ours(images, kernel, padding):
     numbers = lax.conv_dimension_numbers(images.shape, kernel.shape, LAYOUT)
-    return convolve(images, kernel, (1, 1), padding, dimension_numbers=numbers)
+    return fast_convolution(images, kernel, (1, 1), padding, dimension_numbers=numbers)
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID", ((2, 0), (1, 3))])
@@ -92,7 +92,7 @@ def test_what_patches_cannot_do_is_left_to_lax(options):
     (images,) = arrays((2, 9, 9, 4))
     layers = [
         nnx.Conv(4, 8, (3, 3), **options, **given, rngs=nnx.Rngs(0))
-        for given in ({}, {"conv_general_dilated": convolve})
+        for given in ({}, {"conv_general_dilated": fast_convolution})
     ]
     expected, found = (layer(images) for layer in layers)
     np.testing.assert_array_equal(found, expected)

@@ -13,7 +13,7 @@ from src.evaluation.predict import predict
 from src.models.architecture import Architecture
 from src.models.build import build_model
 from src.models.checkpoint import weights_of
-from src.models.layer_list import probabilities
+from src.models.layer_list import layer_probabilities
 from src.training.state import choose_architecture
 
 SHAPES = [(8, 8, 1), (13, 10, 3), (28, 28, 1)]
@@ -121,5 +121,5 @@ def test_list_of_layers_tells_what_the_network_does(name, shape):
     model, images = network(name, shape), pictures(3, shape)
     expected = nnx.softmax(by_hand(name, weights_of(model), images))
     pixels = jnp.asarray(images / np.float32(255))
-    found = probabilities(model.layers(), weights_of(model), pixels)
+    found = layer_probabilities(model.layers(), weights_of(model), pixels)
     np.testing.assert_allclose(found, expected, atol=1e-6)

@@ -5,7 +5,7 @@ import subprocess
 
 import yaml
 
-from src.runtime.processes import read_environment
+from src.runtime.launch import read_environment
 from tests.helpers.imports import ROOT
 from tests.helpers.pages import blocks
 

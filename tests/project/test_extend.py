@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 from sklearn.metrics import cohen_kappa_score
 
 from src.evaluation.metrics import confusion_matrix
@@ -90,7 +91,7 @@ def test_diffs_of_the_page_train_and_evaluate(changed, prepared, write_params, m
     kappas = [float(row["validation_kappa"]) for row in rows]
     assert len(kappas) == 2
     assert all(-1 <= kappa <= 1 for kappa in kappas)
-    weights = np.load(prepared / "models/model.npz").files
+    weights = load_file(prepared / "models/model.safetensors")
     expected = ["output.bias", "output.kernel"]
     if model == "mlp":
         expected += ["dense.bias", "dense.kernel", "norm.bias", "norm.scale"]

@@ -21,10 +21,15 @@ from src.data.prepared import save_prepared
 from src.evaluation.metrics import test_metrics as all_metrics
 from src.reporting.charts import Axis, learning_curves, reliability
 from src.reporting.commit import SOURCES
-from src.storage.json_files import write_json, write_metrics, write_record
 from src.storage.reading import digest
-from src.storage.tables import write_csv
 from tests.helpers.browser import evaluate, print_to_pdf
+from tests.helpers.files import (
+    committed,
+    write_csv,
+    write_json,
+    write_metrics,
+    write_record,
+)
 from tests.helpers.imports import ROOT
 from tests.helpers.running import exit_code, run_stage
 
@@ -57,7 +62,7 @@ class Run:
         test = Examples(self.images, self.labels)
         splits = {"train": test, "validation": test, "test": test}
         source = Source("made up", "1.2", names, test, None, None)
-        self.manifest = save_prepared(source, splits)
+        self.manifest = committed(save_prepared, source, splits)
         self.write_training()
         self.write_scores()
         self.write_export()

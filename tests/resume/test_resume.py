@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import load
 
 from src.config.params import Params
 from src.data.prepared import load_manifest
@@ -19,8 +20,9 @@ from src.errors import BusyError, DataError, FourbeatError
 from src.models.architecture import Architecture
 from src.models.checkpoint import weights_of
 from src.resume.fingerprint import Fingerprint, fingerprint, settings
+from src.resume.lock import lock_path
 from src.resume.resume import Resume
-from src.resume.snapshots import Progress
+from src.resume.snapshots import TrainingProgress, read_snapshot
 from src.training.early_stopping import build_early_stopping, build_plateau
 from src.training.events import (
     EpochEnd,
@@ -94,12 +96,12 @@ def test_signal_within_an_epoch_saves_within_it(prepared, write_params):
     source = (
         "import os, signal, src.training.pacing as pace\n"
         "import runpy\n"
-        "original = pace.ChunkSizer.stop\n"
+        "original = pace.ChunkSizer.chunk_end\n"
         "def stop(self, start, end):\n"
         "    self.steps = 3\n"
         "    if start == 31: os.kill(os.getpid(), signal.SIGTERM)\n"
         "    return original(self, start, end)\n"
-        "pace.ChunkSizer.stop = stop\n"
+        "pace.ChunkSizer.chunk_end = stop\n"
         "runpy.run_module('stages.train', run_name='__main__')\n"
     )
     stopped = subprocess.run(
@@ -111,19 +113,12 @@ def test_signal_within_an_epoch_saves_within_it(prepared, write_params):
     )
     assert stopped.returncode == 143, stopped.stderr
     (folder,) = (path for path in (prepared / ".resume").iterdir() if path.is_dir())
-    with np.load(unsealed(folder / "state-1.npz")) as saved:
-        record = json.loads(saved["record"].tobytes())
-    # A row of steps.csv is under way: 28 to 35.
-    assert (record["position"]["epoch"], record["position"]["taken"]) == (1, 34)
+    content = read_snapshot(folder / "state-1.snapshot")
+    record = json.loads(load(content)["record"].tobytes())
+    # Within a row of steps.csv: it covers the steps 28 to 35.
+    assert (record["position"]["epoch"], record["position"]["step_in_epoch"]) == (1, 34)
     assert run_stage("train", prepared).returncode == 0
     assert outputs(prepared) == expected
-
-
-def unsealed(path):
-    """The npz behind the digest, in a file of its own."""
-    plain = path.with_suffix(".plain")
-    plain.write_bytes(path.read_bytes().partition(b"\n")[2])
-    return plain
 
 
 @pytest.fixture
@@ -133,12 +128,12 @@ def point(params):
     return SavePoint(state, position, ends_epoch=True)
 
 
-def progress_of(params: Params) -> Progress:
+def progress_of(params: Params) -> TrainingProgress:
     scores = ValidationMetrics(0.3, 0.9, precision=0.7, recall=0.6, f1=0.65, top_k=0.95)
     best = EpochResult(2, 8, TrainMetrics(0.4, 0.8), scores, lr=0.001, skipped=1)
-    progress = Progress(build_early_stopping(params), best=best)
+    progress = TrainingProgress(build_early_stopping(params), best=best)
     progress.history.steps.append([1, 1, 0.1, 0.2, "0.001", "", 0, "1"])
-    progress.monitor.best.improves(2, 0.1 + 0.2)
+    progress.monitor.best.update(2, 0.1 + 0.2)
     return progress
 
 
@@ -151,7 +146,7 @@ def saved_twice(params, point, tmp_path, monkeypatch):
     resume.folder.mkdir(parents=True)
     for epoch in (2, 3):
         position = LoopPosition(epoch, 2, None, 1, build_plateau(params))
-        now = Progress(build_early_stopping(params), position=position)
+        now = TrainingProgress(build_early_stopping(params), position=position)
         resume.save(point.state, now, WEIGHTS)
     return resume
 
@@ -176,7 +171,7 @@ def test_what_is_saved_is_read_back_to_the_bit(params, point, tmp_path, monkeypa
 def test_two_generations_are_kept(params, point, tmp_path, monkeypatch):
     resume = saved_twice(params, point, tmp_path, monkeypatch)
     resume.save(point.state, progress_of(params), WEIGHTS)
-    assert resume.saves.numbers() == [2, 3]
+    assert resume.snapshots.numbers() == [2, 3]
 
 
 @pytest.mark.parametrize("value", [np.inf, np.nan])
@@ -188,7 +183,7 @@ def test_weights_that_are_not_finite_are_never_saved(
     kernel = state["model"]["dense"]["kernel"]
     kernel.set_value(kernel[...].at[0, 0].set(value))
     resume.save(state, progress_of(params), WEIGHTS)
-    assert resume.saves.numbers() == [1, 2]
+    assert resume.snapshots.numbers() == [1, 2]
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "other"])
@@ -196,10 +191,10 @@ def test_damaged_state_gives_way_to_the_one_before(
     params, point, tmp_path, monkeypatch, capsys, damage
 ):
     resume = saved_twice(params, point, tmp_path, monkeypatch)
-    content = bytearray(resume.saves.path(2).read_bytes())
+    content = bytearray(resume.snapshots.path(2).read_bytes())
     if damage == "flip":
         content[len(content) // 2] ^= 1
-    resume.saves.path(2).write_bytes(
+    resume.snapshots.path(2).write_bytes(
         {
             "flip": bytes(content),
             "cut": bytes(content[:-7]),
@@ -208,8 +203,8 @@ def test_damaged_state_gives_way_to_the_one_before(
         }[damage]
     )
     assert resume.load(point.state).progress.position.epoch == 2
-    assert "state-2.npz: expected" in capsys.readouterr().out
-    assert resume.saves.numbers() == [1]
+    assert "state-2.snapshot: expected" in capsys.readouterr().out
+    assert resume.snapshots.numbers() == [1]
 
 
 def test_nothing_but_damaged_states_is_an_error_and_no_silent_new_start(
@@ -217,18 +212,20 @@ def test_nothing_but_damaged_states_is_an_error_and_no_silent_new_start(
 ):
     resume = saved_twice(params, point, tmp_path, monkeypatch)
     for number in (1, 2):
-        resume.saves.path(number).write_bytes(b"")
-    with pytest.raises(DataError, match="found 2 damaged ones"):
+        resume.snapshots.path(number).write_bytes(b"")
+    with pytest.raises(DataError, match="found 2 damaged"):
         resume.load(point.state)
 
 
-@pytest.mark.parametrize("name", ["state-old.npz", "state-01.npz", "notes.txt"])
+@pytest.mark.parametrize(
+    "name", ["state-old.snapshot", "state-01.snapshot", "notes.txt"]
+)
 def test_foreign_file_in_the_folder_is_left_alone(
     params, point, tmp_path, monkeypatch, name
 ):
     resume = saved_twice(params, point, tmp_path, monkeypatch)
     (resume.folder / name).write_bytes(b"not ours")
-    (resume.folder / "state-9.npz").mkdir()
+    (resume.folder / "state-9.snapshot").mkdir()
     assert resume.load(point.state).progress.position.epoch == 3
     assert (resume.folder / name).read_bytes() == b"not ours"
 
@@ -244,10 +241,10 @@ def test_links_in_its_place_are_refused_and_not_followed(tmp_path, monkeypatch, 
     if name == "folder":
         resume.folder.symlink_to(outside)
     elif name == "lock":
-        resume.lock.symlink_to(outside / "precious")
+        lock_path(resume.folder).symlink_to(outside / "precious")
     else:
         resume.folder.mkdir()
-        resume.saves.path(1).symlink_to(outside / "precious")
+        resume.snapshots.path(1).symlink_to(outside / "precious")
     with pytest.raises(FourbeatError, match=r"link|damaged"), resume:
         resume.load(None)
     assert [path.read_text() for path in outside.iterdir()] == ["7"]
@@ -294,15 +291,15 @@ def test_runs_with_other_parameters_never_meet_in_a_shared_folder(
         with Resume(names[0], 1) as first:
             assert first.load(point.state) is None
         assert not first.folder.exists()
-        states = list((tmp_path / "shared").glob("*/state-1.npz"))
+        states = list((tmp_path / "shared").glob("*/state-1.snapshot"))
         assert len(states) == len(names) - 1
 
 
 def test_same_run_twice_in_a_shared_folder_is_told_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("FOURBEAT_RESUME_DIR", str(tmp_path))
     repair = (
-        r"Wait for it and run again, or stop it\. Queued experiments that train the "
-        r"same at once must not share FOURBEAT_RESUME_DIR\."
+        r"Wait for it and run again, or stop it\. Queued experiments with "
+        r"the same parameters must not share FOURBEAT_RESUME_DIR\."
     )
     with (
         Resume(NAME, 1),
@@ -322,7 +319,7 @@ def save_epoch(params, point, tmp_path, monkeypatch):
 
     def save(name, epoch):
         position = LoopPosition(epoch, 0, None, 0, build_plateau(params))
-        now = Progress(build_early_stopping(params), position=position)
+        now = TrainingProgress(build_early_stopping(params), position=position)
         with contextlib.suppress(KeyboardInterrupt), Resume(name, 1) as resume:
             resume.save(point.state, now, WEIGHTS)
             raise KeyboardInterrupt
@@ -341,9 +338,9 @@ def test_where_there_is_no_save_that_of_another_machine_is_taken_and_said(
     assert found.progress.position.epoch == 4
     jax.tree.map(np.testing.assert_array_equal, found.state, point.state)
     assert capsys.readouterr().out == (
-        f"train: going on in epoch 4, from {folder}: begun on another machine, or "
-        "with other devices, processes or threads, so the last bits will be others. To "
-        "train anew, remove it\n"
+        f"train: resuming in epoch 4, from {folder}: begun on another machine, or "
+        "with other devices, processes or threads, so results match up to rounding. To "
+        "train from scratch, remove it\n"
     )
     assert not folder.exists(), "else the next run would go on with it"
 
@@ -358,7 +355,7 @@ def test_run_that_was_begun_elsewhere_says_so_at_each_start(
         raise KeyboardInterrupt
     capsys.readouterr()
     with Resume(NAME, 1) as resume:
-        assert resume.load(point.state).progress.mixed
+        assert resume.load(point.state).progress.from_other_machine
     assert f"from {resume.folder}: begun on another machine" in capsys.readouterr().out
 
 
@@ -403,7 +400,7 @@ def test_lock_of_another_machine_that_cannot_be_had_means_hands_off(
         lock.mkdir()
     with Resume(NAME, 1) as resume:
         assert resume.load(point.state) is None
-    assert (folder / "state-1.npz").exists()
+    assert (folder / "state-1.snapshot").exists()
 
 
 def test_damaged_saves_of_one_other_machine_give_way_to_those_of_a_second(
@@ -411,7 +408,7 @@ def test_damaged_saves_of_one_other_machine_give_way_to_those_of_a_second(
 ):
     whole = save_epoch(NAME._replace(machine="1" * 64), 3)
     damaged = save_epoch(ELSEWHERE, 4)
-    (damaged / "state-1.npz").write_bytes(b"")
+    (damaged / "state-1.snapshot").write_bytes(b"")
     os.utime(whole, (1, 1))
     os.utime(damaged, (2, 2))
     with Resume(NAME, 1) as resume:
@@ -451,7 +448,7 @@ def test_save_of_another_run_is_never_taken(point, save_epoch):
 
 def test_damaged_saves_of_another_machine_are_no_silent_new_start(point, save_epoch):
     folder = save_epoch(ELSEWHERE, 4)
-    (folder / "state-1.npz").write_bytes(b"")
+    (folder / "state-1.snapshot").write_bytes(b"")
     with (
         pytest.raises(DataError, match=f"{folder}: .* 1 damaged"),
         Resume(NAME, 1) as r,
@@ -467,7 +464,7 @@ def test_link_in_the_place_of_another_machine_is_not_followed(
     folder.symlink_to(tmp_path / "outside")
     with Resume(NAME, 1) as resume:
         assert resume.load(point.state) is None
-    assert (tmp_path / "outside/state-1.npz").exists()
+    assert (tmp_path / "outside/state-1.snapshot").exists()
 
 
 def test_fingerprint_changes_with_all_that_decides_the_bits(
@@ -486,7 +483,7 @@ def test_fingerprint_changes_with_all_that_decides_the_bits(
     monkeypatch.setattr("src.resume.fingerprint.version", lambda name: "0")
     others.append(fingerprint(params, manifest))
     monkeypatch.undo()
-    monkeypatch.setattr("src.resume.fingerprint.SOURCES", ROOT / "tests")
+    monkeypatch.setattr("src.resume.fingerprint.PACKAGE", ROOT / "tests")
     others.append(fingerprint(params, manifest))
     monkeypatch.undo()
     monkeypatch.setenv("JAX_DEFAULT_MATMUL_PRECISION", "highest")
@@ -546,18 +543,19 @@ def test_how_often_is_saved_is_no_part_of_the_fingerprint(prepared, params):
 @pytest.mark.parametrize(("shift", "equal"), [(0, True), (1, False)])
 def test_only_the_right_position_gives_the_right_bits(params, shift, equal):
     """Off by one is the negative control: what the tests above would notice."""
-    graph, state = build_state(params, TINY, steps_per_epoch=6)
+    graphdef, state = build_state(params, TINY, steps_per_epoch=6)
     points, weights = [], []
-    for event in fit(state, graph, data(), params):
+    for event in fit(state, graphdef, data(), params):
         if isinstance(event, SavePoint):
             points.append(replace(event, state=jax.tree.map(jnp.copy, event.state)))
         elif isinstance(event, EpochEnd):
             weights.append(weights_of(event.model))
     begin = points[1]
-    position = replace(begin.position, taken=begin.position.taken + shift)
+    step = begin.position.step_in_epoch + shift
+    position = replace(begin.position, step_in_epoch=step)
     again = [
         weights_of(event.model)
-        for event in fit(begin.state, graph, data(), params, position)
+        for event in fit(begin.state, graphdef, data(), params, position)
         if isinstance(event, EpochEnd)
     ]
     same = [

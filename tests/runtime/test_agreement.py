@@ -6,7 +6,8 @@ import pytest
 
 from src.errors import ParameterError, StorageError
 from src.runtime import processes
-from src.runtime.processes import broadcast, check_alone, check_same, losses_reported
+from src.runtime.launch import check_alone
+from src.runtime.processes import ProcessGroup, broadcast, check_same, peer_errors
 from src.sharding import on_all_devices
 from tests.helpers.running import run_stage
 from tests.runtime.test_processes import SHORT, Group, patched
@@ -15,7 +16,7 @@ from tests.runtime.test_processes import SHORT, Group, patched
 @pytest.fixture
 def second_of_two(monkeypatch):
     """This process is number 1; what process 0 says is what the test has it say."""
-    monkeypatch.setattr(processes, "_place", (1, 2))
+    monkeypatch.setattr(processes, "GROUP", ProcessGroup(1, 2))
     said = {}
     monkeypatch.setattr(
         "jax.experimental.multihost_utils.process_allgather",
@@ -36,15 +37,15 @@ def test_shared_content_is_that_of_process_0(second_of_two, content):
 
 
 def test_size_of_what_is_shared_may_be_more_than_a_message_can_say(monkeypatch):
-    monkeypatch.setattr(processes, "_place", (0, 2))
+    monkeypatch.setattr(processes, "GROUP", ProcessGroup(0, 2))
     sizes = []
 
-    def agree(*numbers):
+    def all_max(*numbers):
         sizes.extend(numbers)
         assert max(numbers) < 1 << 31
         raise KeyboardInterrupt  # before three gigabytes are asked for
 
-    monkeypatch.setattr(processes, "agree", agree)
+    monkeypatch.setattr(processes, "all_max", all_max)
 
     class Large(bytes):
         def __len__(self):
@@ -55,11 +56,17 @@ def test_size_of_what_is_shared_may_be_more_than_a_message_can_say(monkeypatch):
     assert sizes == [3, 0]
 
 
+FOREIGN = (  # after the digest of "abc"
+    r"^expected the run of process 0 \(ba7816bf8f01\.\.\.\), "
+    r"found run [0-9a-f]{12}\.\.\.: commit, "
+)
+
+
 def test_process_of_another_run_is_refused(second_of_two):
     second_of_two["numbers"] = np.array([0, 3], np.int32)
     second_of_two["content"] = np.frombuffer(b"abc", np.uint8)
     check_same("abc")
-    with pytest.raises(ParameterError, match="the run of process 0, found another"):
+    with pytest.raises(ParameterError, match=FOREIGN):
         check_same("abd")
 
 
@@ -94,8 +101,8 @@ class JaxRuntimeError(RuntimeError):
     ],
 )
 def test_message_that_was_lost_is_said_in_one_line(monkeypatch, error):
-    monkeypatch.setattr(processes, "_place", (1, 2))
-    with pytest.raises(StorageError, match="found one gone"), losses_reported():
+    monkeypatch.setattr(processes, "GROUP", ProcessGroup(1, 2))
+    with pytest.raises(StorageError, match="found one lost"), peer_errors():
         raise error
 
 
@@ -108,8 +115,8 @@ def test_message_that_was_lost_is_said_in_one_line(monkeypatch, error):
     ],
 )
 def test_other_faults_are_not_called_a_lost_process(monkeypatch, error):
-    monkeypatch.setattr(processes, "_place", (1, 2))
-    with pytest.raises(type(error)), losses_reported():
+    monkeypatch.setattr(processes, "GROUP", ProcessGroup(1, 2))
+    with pytest.raises(type(error)), peer_errors():
         raise error
 
 
@@ -123,7 +130,7 @@ def test_stage_that_divides_no_work_refuses_company(prepared, write_params, stag
     }
     result = run_stage(stage, prepared, **told)
     assert result.returncode == 2
-    assert "expected one process, found several started" in result.stderr
+    assert "expected one process, found several: only stages.train" in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 

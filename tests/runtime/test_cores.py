@@ -23,12 +23,12 @@ LARGE = {"model": "mlp", "hidden": 256, "batch_size": 512, "epochs": 20}
 
 JOB = """
 import json, os, subprocess, sys
-from src.runtime.cores import all_cores
-from src.runtime.cores import share_cores
+from src.runtime.cores import available_cores, bound_to, share_cores
+before = available_cores()
 share_cores()
 ask = "import os; print(sorted(os.sched_getaffinity(0)), os.environ.get('NPROC'))"
 child = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True)
-with all_cores():
+with bound_to(before):
     free = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True)
 cores = sorted(os.sched_getaffinity(0))
 said = [child.stdout.strip(), free.stdout.strip()]
@@ -138,8 +138,9 @@ def test_wrong_number_of_jobs_ends_with_code_two_and_one_line(
     result = run_stage("check", tmp_path, FOURBEAT_JOBS=value)
     assert result.returncode == 2
     assert result.stderr == (
-        f"check: FOURBEAT_JOBS: expected an integer from 1 to {len(CORES)}, the cores "
-        f"that this process may use, got {value!r}. Give it as many as run at once.\n"
+        f"check: FOURBEAT_JOBS: expected an integer in [1, {len(CORES)}], the cores "
+        f"that this process may use, found {value!r}. Set it to the number of jobs at "
+        "a time.\n"
     )
 
 
@@ -186,7 +187,7 @@ def test_share_changes_no_bit_and_the_number_of_threads_does(write_params, tmp_p
     def weights(**environment):
         result = run_stage("train", tmp_path, TMPDIR=str(tmp_path), **environment)
         assert result.returncode == 0, result.stderr
-        return (tmp_path / "models/model.npz").read_bytes()
+        return (tmp_path / "models/model.safetensors").read_bytes()
 
     # Two threads, however many cores there are: one is the negative control.
     alone = weights(NPROC="2")

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from src.errors import ParameterError
-from src.runtime import processes
-from src.runtime.processes import launched, read_environment, share_threads
+from src.runtime import launch, processes
+from src.runtime.launch import launched, read_environment, share_threads
 from src.training.batches import StreamedBatches
 from tests.helpers.chaos import OUTPUTS, ROOT
 from tests.helpers.examples import patterned
@@ -150,7 +150,7 @@ def losses(folder, table="steps", column="train_loss"):
 
 
 def states(folder):
-    return sorted((folder / ".resume").glob("*/state-*.npz"))
+    return sorted((folder / ".resume").glob("*/state-*.snapshot"))
 
 
 def test_two_processes_learn_as_one_and_write_once(prepared, write_params):
@@ -223,7 +223,7 @@ def test_signal_to_either_process_saves_and_stops_both(prepared, write_params):
         assert states(prepared)
         assert no_outputs(prepared)
     group = trained(prepared)
-    assert group.out(0)[0].startswith("train: going on in epoch")
+    assert group.out(0)[0].startswith("train: resuming in epoch")
     assert digests(prepared) == expected
 
 
@@ -260,7 +260,7 @@ def test_processes_killed_ten_times_end_with_the_bits_of_undisturbed_ones(
         assert 0 not in codes
         assert no_outputs(prepared)
         if saved:
-            assert group.out(0)[0].startswith("train: going on in epoch")
+            assert group.out(0)[0].startswith("train: resuming in epoch")
             went_on += 1
     trained(prepared)
     assert went_on, "no start went on from a saved state"
@@ -369,7 +369,7 @@ def test_save_is_gone_on_with_by_another_number_of_processes(
         assert group.wait(GIVEN_UP) == [143] * first, group.err(0)
     group = trained(prepared, 3 - first)
     line = group.out(0)[0]
-    found = re.match(r"train: going on in epoch (\d+).*, from \.resume/", line)
+    found = re.match(r"train: resuming in epoch (\d+).*, from \.resume/", line)
     assert found, line
     steps = len(undisturbed) // 60
     here = (int(found[1]) - 1) * steps
@@ -384,7 +384,7 @@ def test_save_is_gone_on_with_by_another_number_of_processes(
 
 
 def told(where="localhost:1234", count="2", number="1"):
-    names = processes.COORDINATOR, processes.PROCESSES, processes.PROCESS_ID
+    names = launch.COORDINATOR, launch.PROCESSES, launch.PROCESS_ID
     given = zip(names, (where, count, number), strict=True)
     return {name: value for name, value in given if value is not None}
 
@@ -448,7 +448,7 @@ def test_launcher_of_several_processes_is_seen(variables, expected):
 
 @pytest.mark.parametrize("package", [None, object()])
 def test_indexed_job_of_kubernetes_needs_its_package(monkeypatch, package):
-    monkeypatch.setattr(processes, "find_spec", lambda name: package)
+    monkeypatch.setattr(launch, "find_spec", lambda name: package)
     assert launched({"JOB_COMPLETION_INDEX": "0"}) == (package is not None)
 
 
@@ -478,14 +478,14 @@ def test_indexed_job_of_kubernetes_needs_its_package(monkeypatch, package):
 def test_threads_are_divided_among_processes_of_one_machine(
     monkeypatch, variables, where, threads, expected
 ):
-    monkeypatch.setattr(processes, "threads", lambda: threads)
+    monkeypatch.setattr(launch, "threads", lambda: threads)
     monkeypatch.setattr("os.cpu_count", lambda: 8)
     share_threads(variables, where)
     assert variables.get("NPROC") == expected
 
 
 def test_single_process_never_joins(monkeypatch):
-    for name in (*told(), *processes.LAUNCHERS, "JOB_COMPLETION_INDEX"):
+    for name in (*told(), *launch.LAUNCHERS, "JOB_COMPLETION_INDEX"):
         monkeypatch.delenv(name, raising=False)
     joined = []
     monkeypatch.setattr("jax.distributed.initialize", lambda *_, **__: joined.append(1))

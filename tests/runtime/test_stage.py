@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from src.data.prepared import load_manifest, load_split
 from src.evaluation.predict import predict
@@ -22,7 +23,7 @@ import sys
 from src.errors import {error}
 from src.runtime.stage import run_stage
 
-def main(params):
+def main(params, context):
     raise {error}("here: expected this,\\nfound that. Mend it.")
 
 run_stage("train", main)
@@ -177,7 +178,7 @@ def test_epoch_that_the_monitor_likes_best_is_the_one_kept(prepared, write_param
         best = losses.index(choose(losses)) + 1
         assert metrics(prepared, "train")["best_epoch"] == best
         write_params(model="mlp", hidden=8, epochs=5, lr=0.02, monitor_mode=mode)
-        found[mode] = (prepared / "models/model.npz").read_bytes()
+        found[mode] = (prepared / "models/model.safetensors").read_bytes()
         assert run_stage("evaluate", prepared).returncode == 0
     assert found["min"] != found["max"]
 
@@ -186,8 +187,8 @@ def test_weights_kept_score_as_the_history_says(prepared, write_params):
     write_params(model="mlp", hidden=8, epochs=4, lr=0.02, monitor_mode="max")
     assert run_stage("train", prepared).returncode == 0
     images, labels = patterned(30, seed=2)
-    with np.load(prepared / "models/model.npz") as file:
-        weights = {name: file[name].astype(np.float64) for name in file.files}
+    arrays = load_file(prepared / "models/model.safetensors")
+    weights = {name: array.astype(np.float64) for name, array in arrays.items()}
     hidden = images.reshape(30, -1) / 255 @ weights["dense.kernel"]
     hidden = np.maximum(hidden + weights["dense.bias"], 0)
     logits = hidden @ weights["output.kernel"] + weights["output.bias"]
@@ -264,7 +265,7 @@ def test_stopped_run_records_why_and_average_and_precision_reach_the_file(
     record = json.loads((prepared / "models/model.json").read_text())
     assert record["stopped"].startswith("patience: 1 epochs")
     assert record["epoch"] == 1
-    weights = np.load(prepared / "models/model.npz")
+    weights = load_file(prepared / "models/model.safetensors")
     assert {array.dtype for array in weights.values()} == {np.dtype("float32")}
     validation = json.loads((prepared / "metrics/train.json").read_text())["validation"]
     # The saved weights score what validation said of them, by evaluation's own code.

@@ -26,8 +26,9 @@ from src.errors import DataError
 from src.sources.digits import load_digits
 from src.sources.folder import load_folder
 from src.sources.npz import load_arrays
-from src.storage.json_files import SEAL, write_record
+from src.storage.json_files import SEAL
 from tests.helpers.examples import patterned
+from tests.helpers.files import committed, write_record
 from tests.helpers.imports import ROOT
 from tests.helpers.running import run_stage
 
@@ -186,7 +187,7 @@ def test_manifest_counts_images_that_stand_in_two_splits(prepared):
     train, test = patterned(20, seed=0), patterned(20, seed=1)
     test.images[:3] = train.images[5:8]
     given = source(train, validation=patterned(5, seed=2), test=test)
-    save_prepared(given, divide(given, 0.5, seed=0))
+    committed(save_prepared, given, divide(given, 0.5, seed=0))
     counts = json.loads(paths.MANIFEST.read_text())["in_both"]
     assert counts == {"train_test": 3, "train_validation": 0, "validation_test": 0}
 

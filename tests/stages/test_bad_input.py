@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from src import paths
-from src.storage.json_files import SEAL, write_record
-from src.storage.npz import write_arrays
+from src.storage.json_files import SEAL
 from tests.helpers.examples import patterned
+from tests.helpers.files import write_arrays, write_record
 from tests.helpers.imports import ROOT
 from tests.helpers.running import exit_code, run_python, run_stage
 
@@ -438,14 +438,14 @@ WRONG_ARTIFACTS = {  # stage, code, what is done, what stands in the message
         "evaluate",
         3,
         lambda: paths.MODEL.unlink(),
-        "model.json: expected a file, found none. Train it anew",
+        "model.json: expected a file, found none. Train again",
     ),
     "no weights": ("export", 3, lambda: paths.WEIGHTS.unlink(), "dvc repro train"),
     "flipped weights": (
         "evaluate",
         3,
         lambda: flip(paths.WEIGHTS, 300),
-        "model.npz: expected SHA-256",
+        "model.safetensors: expected SHA-256",
     ),
     "flipped record": (
         "export",

@@ -109,7 +109,7 @@ def test_pipeline_leaves_every_file_of_the_contract(clone):
         assert clone.metrics(name)
     for name in ("train.npz", "validation.npz", "test.npz", "manifest.json"):
         assert clone.bytes(f"data/prepared/{name}")
-    for name in ("model.npz", "model.json", "export/manifest.json"):
+    for name in ("model.safetensors", "model.json", "export/manifest.json"):
         assert clone.bytes(f"models/{name}")
     for name in ("history", "steps", "predictions"):
         assert clone.bytes(f"metrics/plots/{name}.csv")
@@ -149,9 +149,9 @@ def test_nothing_runs_when_nothing_changed(clone):
 
 
 def test_run_forced_again_gives_the_same_bytes(clone):
-    before = clone.bytes("models/model.npz"), clone.bytes("dvc.lock")
+    before = clone.bytes("models/model.safetensors"), clone.bytes("dvc.lock")
     clone.run("dvc", "repro", "--force")
-    assert (clone.bytes("models/model.npz"), clone.bytes("dvc.lock")) == before
+    assert (clone.bytes("models/model.safetensors"), clone.bytes("dvc.lock")) == before
     assert clone.run("dvc", "metrics", "diff") == ""
     assert clone.run("git", "status", "--porcelain") == ""
 
@@ -308,7 +308,7 @@ def test_interrupted_repro_goes_on_when_it_is_started_again(
     output, _ = process.communicate(timeout=60)  # until the stage has ended too
     assert "epoch 1200/1200" not in output
     output = clone.run("dvc", "repro", "train")
-    assert "going on in epoch" in output
+    assert "resuming in epoch" in output
     assert clone.bytes("dvc.lock") == undisturbed
 
 
@@ -347,6 +347,6 @@ def test_source_edited_while_it_trains_is_not_recorded_as_the_cause(clone):
     )
     assert "exited with 3" in output
     assert clone.bytes("dvc.lock") == lock
-    assert not (clone.folder / "models/model.npz").exists()
+    assert not (clone.folder / "models/model.safetensors").exists()
     source.write_text(before)
-    assert "going on in epoch" in clone.run("dvc", "repro", "train")
+    assert "resuming in epoch" in clone.run("dvc", "repro", "train")

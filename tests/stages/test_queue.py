@@ -109,8 +109,8 @@ def test_six_queued_experiments_two_at_a_time_give_the_bits_of_six_one_by_one(
         alone.run("dvc", "exp", "run", *changes, "evaluate")
     expected = results(alone)
     assert expected.keys() == PAIRS
-    assert "models/model.npz" in expected[1e-3, 0][1]
-    weights = {digests["models/model.npz"] for _, digests in expected.values()}
+    assert "models/model.safetensors" in expected[1e-3, 0][1]
+    weights = {digests["models/model.safetensors"] for _, digests in expected.values()}
     assert len(weights) == 6
     assert results(queued) == expected
 

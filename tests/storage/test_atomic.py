@@ -14,8 +14,8 @@ import pytest
 from src.errors import FourbeatError, StorageError
 from src.resume.fingerprint import Fingerprint
 from src.resume.resume import Resume
-from src.resume.snapshots import Progress
-from src.storage.atomic import atomic_commit, remove, replace_file, write_bytes
+from src.resume.snapshots import TrainingProgress
+from src.storage.atomic import atomic_commit, replace_file
 from src.training.early_stopping import build_early_stopping, build_plateau
 from src.training.events import LoopPosition
 from src.training.state import build_state
@@ -36,7 +36,9 @@ def run(params):
     plateau, monitor = build_plateau(params), build_early_stopping(params)
 
     def progress(epoch):
-        return Progress(monitor, position=LoopPosition(epoch, 0, None, 0, plateau))
+        return TrainingProgress(
+            monitor, position=LoopPosition(epoch, 0, None, 0, plateau)
+        )
 
     return state, progress
 
@@ -108,10 +110,10 @@ def test_without_fsync_the_power_must_not_go(run, tmp_path, monkeypatch, capsys)
 
 
 def two_files_and_one_to_go(root):
-    with atomic_commit():
-        write_bytes(root / "deep/one", b"new one" * 9)
-        write_bytes(root / "two", b"new two" * 9)
-        remove(root / "three")
+    with atomic_commit() as commit:
+        commit.write(root / "deep/one", b"new one" * 9)
+        commit.write(root / "two", b"new two" * 9)
+        commit.remove(root / "three")
 
 
 def test_files_written_together_are_each_whole_after_a_crash(tmp_path, monkeypatch):
@@ -172,7 +174,7 @@ def test_interrupted_write_is_gone_on_with(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         disk = Disk(tmp_path, patch)
         disk.fails_at, disk.code = 2, errno.EINTR  # half is written, no error
-        write_bytes(tmp_path / "file", b"0123456789")
+        replace_file(tmp_path / "file", b"0123456789")
     assert (tmp_path / "file").read_bytes() == b"0123456789"
     assert len([entry for entry in disk.log if entry[0] == "write"]) == 2
 
@@ -182,7 +184,7 @@ def test_nothing_is_written_through_a_link(tmp_path):
     outside.write_text("precious")
     (tmp_path / "file").symlink_to(outside)
     (tmp_path / f".file.{os.getpid()}.tmp").symlink_to(outside)
-    write_bytes(tmp_path / "file", b"new")
+    replace_file(tmp_path / "file", b"new")
     assert outside.read_text() == "precious"
     assert (tmp_path / "file").read_bytes() == b"new"
     assert not (tmp_path / "file").is_symlink()
@@ -193,7 +195,7 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
     other = tmp_path / ".other.999999999.tmp"
     left.write_bytes(b"half")
     other.write_bytes(b"not ours")
-    write_bytes(tmp_path / "file", b"whole")
+    replace_file(tmp_path / "file", b"whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, "file"]
 
 

@@ -1,4 +1,4 @@
-"""A flipped bit, a file cut short: never read as if nothing had happened."""
+"""Flipped bits and truncated files are never read as if they were intact."""
 
 import random
 
@@ -9,22 +9,29 @@ from src import paths
 from src.data.examples import Source
 from src.data.prepared import load_manifest, load_split, open_split, save_prepared
 from src.errors import DataError
-from src.models.checkpoint import Record, arrays_of
-from src.resume.snapshots import Progress, Saves, read_saved, unpack_saved
-from src.storage.json_files import read_record, write_record
-from src.storage.npz import read_arrays, unpack_arrays, write_arrays
+from src.models.checkpoint import ModelRecord, arrays_of
+from src.resume.snapshots import (
+    SnapshotFolder,
+    TrainingProgress,
+    read_snapshot,
+    unpack_snapshot,
+)
+from src.storage.atomic import replace_file
+from src.storage.json_files import read_record
 from src.storage.reading import digest
+from src.storage.tensors import pack_tensors, read_tensors, unpack_tensors
 from src.training.early_stopping import build_early_stopping, build_plateau
 from src.training.events import LoopPosition
 from src.training.state import build_state
 from tests.helpers.examples import patterned
+from tests.helpers.files import committed, write_record
 from tests.resume.test_resume import TINY
 
 FLIPS, CUTS = 1000, 200
 
 
 def spoiled(content, seed):
-    """The content with one bit flipped, then cut short, at so many places."""
+    """Yields `content` with one bit flipped, then truncated, at random places."""
     draw = random.Random(seed)
     for _ in range(FLIPS):
         changed = bytearray(content)
@@ -35,7 +42,7 @@ def spoiled(content, seed):
 
 
 def accepted(path, read, seed):
-    """How many spoiled versions of a file are read without an error."""
+    """The number of spoiled versions of a file that are read without an error."""
     content, count = path.read_bytes(), 0
     read()
     for other in spoiled(content, seed):
@@ -60,7 +67,9 @@ def test_no_spoiled_shard_is_accepted(prepared, monkeypatch):
     monkeypatch.setattr("src.data.prepared.SHARD_BYTES", 50 * 64)
     split = patterned(100, seed=1)
     splits = dict.fromkeys(("train", "validation", "test"), split)
-    save_prepared(Source("stripes", "1", ["a", "b", "c"], *splits.values()), splits)
+    committed(
+        save_prepared, Source("stripes", "1", ["a", "b", "c"], *splits.values()), splits
+    )
     manifest = load_manifest()
     path = paths.SHARDS / "train/00001.npz"
     assert accepted(path, lambda: open_split("train", manifest), seed=6) == 0
@@ -71,10 +80,13 @@ def test_no_spoiled_manifest_is_accepted(prepared):
 
 
 def test_no_spoiled_weights_are_accepted(prepared):
-    sha256 = write_arrays(paths.WEIGHTS, {"kernel": np.ones((30, 9), np.float32)})
-    assert (
-        accepted(paths.WEIGHTS, lambda: read_arrays(paths.WEIGHTS, "", sha256), 3) == 0
-    )
+    content = pack_tensors({"kernel": np.ones((30, 9), np.float32)})
+    replace_file(paths.WEIGHTS, content)
+
+    def read():
+        read_tensors(paths.WEIGHTS, "", digest(content))
+
+    assert accepted(paths.WEIGHTS, read, seed=3) == 0
 
 
 def test_no_spoiled_record_is_accepted(prepared):
@@ -88,31 +100,34 @@ def test_no_spoiled_record_is_accepted(prepared):
             "loss": 1.25e-05,
         },
     )
-    assert accepted(paths.MODEL, lambda: read_record(paths.MODEL, Record, ""), 4) == 0
+    assert (
+        accepted(paths.MODEL, lambda: read_record(paths.MODEL, ModelRecord, ""), 4) == 0
+    )
 
 
 @pytest.fixture
 def state_file(params, tmp_path):
-    """A saved state, and the template to read it with."""
+    """A snapshot, and the template to read it with."""
     _, state = build_state(params, TINY, steps_per_epoch=4)
     position = LoopPosition(2, 0, None, 0, build_plateau(params))
-    saves = Saves(tmp_path)
-    progress = Progress(build_early_stopping(params), position=position)
-    saves.add(arrays_of(state), progress, {"kernel": np.ones((3, 9), np.float32)})
-    return saves.path(1), state
+    snapshots = SnapshotFolder(tmp_path)
+    progress = TrainingProgress(build_early_stopping(params), position=position)
+    snapshots.add(arrays_of(state), progress, {"kernel": np.ones((3, 9), np.float32)})
+    return snapshots.path(1), state
 
 
-def test_no_spoiled_state_is_accepted(state_file):
+def test_no_spoiled_snapshot_is_accepted(state_file):
     path, template = state_file
-    assert (
-        accepted(path, lambda: unpack_saved(path, read_saved(path), template), seed=5)
-        == 0
-    )
+
+    def read():
+        unpack_snapshot(path, read_snapshot(path), template)
+
+    assert accepted(path, read, seed=5) == 0
 
 
-def test_without_its_digest_some_spoiled_states_would_be_accepted(state_file):
-    """The negative control: npz's own checksums are not enough."""
+def test_without_its_digest_some_spoiled_snapshots_would_be_accepted(state_file):
+    """The negative control: safetensors has no checksums."""
     path, _ = state_file
     content = path.read_bytes().partition(b"\n")[2]
     path.write_bytes(content)
-    assert accepted(path, lambda: unpack_arrays(path, path.read_bytes(), ""), 5) > 0
+    assert accepted(path, lambda: unpack_tensors(path, path.read_bytes(), ""), 5) > 0

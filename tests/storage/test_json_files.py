@@ -6,23 +6,24 @@ import numpy as np
 import pytest
 
 from src.errors import DataError, StorageError
-from src.storage.atomic import write_bytes
-from src.storage.json_files import read_json, write_metrics
-from src.storage.npz import read_arrays, write_arrays
+from src.storage.atomic import replace_file
+from src.storage.json_files import read_json
+from src.storage.npz import read_arrays
+from tests.helpers.files import write_arrays, write_metrics
 
 REPAIR = "Make it anew."
 
 
 def test_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     path = tmp_path / "file"
-    write_bytes(path, b"old")
+    replace_file(path, b"old")
 
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(StorageError, match=r"file: No space left .*\. Free some"):
-        write_bytes(path, b"new")
+        replace_file(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 

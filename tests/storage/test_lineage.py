@@ -1,4 +1,4 @@
-"""What a stage read must be the same when it writes."""
+"""A stage writes nothing if an input changed while it ran."""
 
 import os
 import py_compile
@@ -11,9 +11,10 @@ import pytest
 
 from src.config.load import load_params
 from src.errors import DataError
-from src.storage.atomic import write_bytes
-from src.storage.lineage import outputs, record_inputs
+from src.runtime.stage import StageContext
+from src.storage.lineage import IGNORED, record_inputs
 from stages import remove_stale_bytecode
+from tests.helpers.imports import ROOT
 
 PIPELINE = """
 stages:
@@ -27,109 +28,122 @@ stages:
 
 
 @pytest.fixture
-def stage(tmp_path, monkeypatch, write_params):
-    """A stage that has begun: it reads a source, a folder of data and a parameter."""
+def start(tmp_path, monkeypatch, write_params):
+    """Starts a stage that reads a source, a folder of data and a parameter."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "dvc.yaml").write_text(PIPELINE)
-    (tmp_path / "step.py").write_text("beats = 4\n")
-    (tmp_path / "data/deep").mkdir(parents=True)
-    (tmp_path / "data/deep/one.png").write_bytes(b"pixels")
-    record_inputs("train", load_params(write_params(data_path="data", lr=0.002)))
-    yield tmp_path
-    record_inputs("none", load_params(write_params()))
+    Path("dvc.yaml").write_text(PIPELINE)
+    Path("step.py").write_text("beats = 4\n")
+    Path("data/deep").mkdir(parents=True)
+    Path("data/deep/one.png").write_bytes(b"pixels")
+    params = load_params(write_params(data_path="data", lr=0.002))
+    return lambda name="train": StageContext(record_inputs(name, params))
 
 
-def writes(folder):
-    with outputs():
-        write_bytes(folder / "result", b"done")
+def write_result(context):
+    with context.outputs() as outputs:
+        outputs.write(Path("result"), b"done")
 
 
-def edit_source(folder, write_params):
-    (folder / "step.py").write_text("beats = 3\n")
+def edit_source(write_params):
+    Path("step.py").write_text("beats = 3\n")
 
 
-def remove_source(folder, write_params):
-    (folder / "step.py").unlink()
+def remove_source(write_params):
+    Path("step.py").unlink()
 
 
-def edit_data(folder, write_params):
-    (folder / "data/deep/one.png").write_bytes(b"others")
+def edit_data(write_params):
+    Path("data/deep/one.png").write_bytes(b"others")
 
 
-def add_data(folder, write_params):
-    (folder / "data/two.png").write_bytes(b"")
+def add_data(write_params):
+    Path("data/two.png").write_bytes(b"")
 
 
-def rename_data(folder, write_params):
-    (folder / "data/deep/one.png").rename(folder / "data/deep/two.png")
+def rename_data(write_params):
+    Path("data/deep/one.png").rename("data/deep/two.png")
 
 
-def edit_parameter(folder, write_params):
+def edit_parameter(write_params):
     write_params(data_path="data", lr=0.003)
 
 
-def spoil_parameters(folder, write_params):
-    (folder / "params.yaml").write_text("lr: [")
+def spoil_parameters(write_params):
+    Path("params.yaml").write_text("lr: [")
+
+
+SHA256 = r"SHA-256 [0-9a-f]{12}\.\.\. as at the start, found"
 
 
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (edit_source, "step.py: expected the content that the stage began with"),
-        (remove_source, "step.py: expected"),
-        (edit_data, "data: expected"),
-        (add_data, "data: expected"),
-        (rename_data, "data: expected"),
+        (edit_source, rf"^step\.py: expected {SHA256} [0-9a-f]{{12}}\.\.\.: it was"),
+        (remove_source, rf"^step\.py: expected {SHA256} no such file: it was edited"),
+        (edit_data, f"^data: expected {SHA256} [0-9a-f]"),
+        (add_data, f"^data: expected {SHA256} [0-9a-f]"),
+        (rename_data, f"^data: expected {SHA256} [0-9a-f]"),
         (
             edit_parameter,
-            "params.yaml: lr: expected 0.002 as in the beginning, found 0",
+            r"^params\.yaml: lr: expected 0\.002 as at the start, found 0\.003: it was",
         ),
-        (spoil_parameters, "params.yaml: lr: expected 0.002"),
+        (
+            spoil_parameters,
+            r"^params\.yaml: lr: expected 0\.002 .*, found None: it was",
+        ),
     ],
 )
-def test_what_is_edited_meanwhile_keeps_the_results_from_appearing(
-    stage, write_params, edit, message
+def test_stage_writes_nothing_if_an_input_was_edited_while_it_ran(
+    start, write_params, edit, message, tmp_path
 ):
-    edit(stage, write_params)
+    context = start()
+    edit(write_params)
     with pytest.raises(DataError, match=message):
-        writes(stage)
-    assert not (stage / "result").exists()
-    assert not list(stage.rglob("*.tmp"))
+        write_result(context)
+    assert not Path("result").exists()
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
-def test_large_file_that_is_touched_keeps_the_results_from_appearing(
-    stage, write_params, monkeypatch
-):
-    """It is not hashed: a shard is compared by when and where it was changed."""
-    monkeypatch.setattr("src.storage.lineage.LARGE", 3)
-    params = load_params(stage / "params.yaml")
-    record_inputs("train", params)
-    writes(stage)
-    (stage / "data/deep/one.png").write_bytes(b"others")
+def test_stage_writes_nothing_if_a_large_file_was_touched(start, monkeypatch):
+    """A large file is not hashed: its size, times and inode are compared."""
+    monkeypatch.setattr("src.storage.lineage.LARGE_BYTES", 3)
+    context = start()
+    write_result(context)
+    Path("data/deep/one.png").write_bytes(b"others")
     with pytest.raises(DataError, match="data: expected"):
-        writes(stage)
+        write_result(context)
 
 
-def test_what_the_stage_does_not_read_may_be_edited(stage, write_params):
+def test_edits_of_what_the_stage_does_not_read_are_allowed(start, write_params):
+    context = start()
     write_params(data_path="data", lr=0.002, epochs=7)
-    (stage / "other.py").write_text("")
-    (stage / "step.py").write_text("beats = 4\n")  # the same again, at another time
-    writes(stage)
-    assert (stage / "result").read_bytes() == b"done"
+    Path("other.py").write_text("")
+    Path("step.py").write_text("beats = 4\n")  # the same content, a new time
+    write_result(context)
+    assert Path("result").read_bytes() == b"done"
 
 
-def test_compiled_sources_may_appear_in_a_folder_that_the_stage_reads(stage):
-    (stage / "data/deep/__pycache__").mkdir()
-    (stage / "data/deep/__pycache__/step.pyc").write_bytes(b"compiled")
-    writes(stage)
-    assert (stage / "result").exists()
+@pytest.mark.parametrize("name", ["__pycache__/step.pyc", ".one.png.swp", ".DS_Store"])
+def test_ignored_files_may_appear_in_an_input_folder(start, name):
+    context = start()
+    path = Path("data/deep", name)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"compiled")
+    write_result(context)
+    assert Path("result").exists()
 
 
-def test_stage_that_dvc_does_not_know_has_nothing_to_compare(stage, write_params):
-    record_inputs("other", load_params(stage / "params.yaml"))
-    edit_source(stage, write_params)
-    writes(stage)
-    assert (stage / "result").exists()
+def test_dvc_and_the_check_of_inputs_ignore_the_same_files():
+    lines = (ROOT / ".dvcignore").read_text().splitlines()
+    # A path from the root is an output that DVC must not compare, not an input.
+    assert [line for line in lines if line[0] not in "#/"] == list(IGNORED)
+
+
+def test_command_outside_the_pipeline_has_no_inputs(start, write_params):
+    context = start("other")
+    edit_source(write_params)
+    write_result(context)
+    assert Path("result").exists()
 
 
 def stale(root):

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from src.errors import DataError
 from src.storage.lazy_npz import LazyArray, locate_arrays
-from src.storage.npz import pack_arrays, read_arrays, unpack_arrays, write_arrays
+from src.storage.npz import pack_arrays, read_arrays, unpack_arrays
+from tests.helpers.files import write_arrays
 from tests.helpers.fuzz_npz import seeds, try_to_read, whole_arrays, wrapped
 from tests.helpers.imports import ROOT
 from tests.helpers.running import prepare_measured

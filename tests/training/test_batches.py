@@ -10,6 +10,7 @@ from src.data.lazy_images import LazyImages
 from src.data.prepared import load_manifest, open_split
 from src.errors import DataError
 from src.experiments.lr_range import find_range
+from src.runtime.processes import ProcessGroup
 from src.storage.lazy_npz import locate_arrays
 from src.training import batches as feeding
 from src.training.batches import DeviceBatches, StreamedBatches, build_batches
@@ -38,7 +39,7 @@ def batches(source, order, first=0):
         assert block.start == expected, "a block begins where the last one ended"
         expected = block.stop
         images, labels = map(np.asarray, block.examples)
-        rows = np.asarray(block.rows)
+        rows = np.asarray(block.batch_indices)
         assert len(rows) == len(order)
         found += [
             (images[rows[number]], labels[rows[number]])
@@ -119,7 +120,7 @@ def test_file_that_is_cut_short_reaches_the_caller_from_the_thread(
 def test_split_lies_on_the_device_where_it_fits(
     params, monkeypatch, megabytes, size, kind
 ):
-    monkeypatch.setattr(feeding, "room", lambda: 5000)
+    monkeypatch.setattr(feeding, "device_budget", lambda: 5000)
     params = params.model_copy(update={"resident_megabytes": megabytes})
     # One image of one row, whose pixels are the bytes that count.
     split = Examples(np.zeros((1, 1, size, 1), np.uint8), np.zeros(1, np.int32))
@@ -127,7 +128,7 @@ def test_split_lies_on_the_device_where_it_fits(
 
 
 def test_split_stays_on_disk_where_another_process_needs_its_share(params, monkeypatch):
-    monkeypatch.setattr("src.runtime.processes._place", (0, 2))
+    monkeypatch.setattr("src.runtime.processes.GROUP", ProcessGroup(0, 2))
     assert type(build_batches(SPLIT, params)) is StreamedBatches
 
 
@@ -149,9 +150,9 @@ class Device:
         (Device("gpu", None), 256 << 20),
     ],
 )
-def test_room_is_a_quarter_of_a_devices_own_memory(monkeypatch, device, expected):
+def test_budget_is_a_quarter_of_a_devices_own_memory(monkeypatch, device, expected):
     monkeypatch.setattr("jax.devices", lambda: [device])
-    assert feeding.room() == expected
+    assert feeding.device_budget() == expected
 
 
 def test_training_from_disk_gives_the_numbers_and_weights_of_the_device(
@@ -179,12 +180,12 @@ feed.PREFETCH_BYTES = 3 * 8 * 64
 STOPPED = """
 import os, signal
 import src.training.pacing as pace
-original = pace.ChunkSizer.stop
+original = pace.ChunkSizer.chunk_end
 def stop(self, start, end):
     self.steps = 1
     if start == 7: os.kill(os.getpid(), signal.SIGTERM)
     return original(self, start, end)
-pace.ChunkSizer.stop = stop
+pace.ChunkSizer.chunk_end = stop
 """
 
 
@@ -205,9 +206,9 @@ def test_run_from_disk_resumed_within_an_epoch_ends_with_the_bits_of_the_device(
     assert stopped.returncode == 143, stopped.stderr
     resumed = run_source(STREAMED + run_train)
     assert resumed.returncode == 0, resumed.stderr
-    assert "going on in epoch 1, after 8 of its steps" in resumed.stdout
+    assert "resuming in epoch 1, after 8 of its steps" in resumed.stdout
     found = outputs(prepared)
-    for name in ("models/model.npz", OUTPUTS[3], OUTPUTS[4]):
+    for name in ("models/model.safetensors", OUTPUTS[3], OUTPUTS[4]):
         assert found[name] == expected[name]
 
 

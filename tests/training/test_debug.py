@@ -11,23 +11,30 @@ from src.errors import DivergedError
 from src.models.architecture import Architecture
 from src.models.mlp import MLP
 from src.training.chunk import run_chunk
-from src.training.debug import described_health, described_layers, run_chunk_watched
+from src.training.debug import health_table, layer_table, run_chunk_watched
 from src.training.losses import cross_entropy
-from src.training.state import STEPS, build_state, seed_key
+from src.training.state import build_state
 from tests.helpers.examples import patterned
+from tests.helpers.steps import run_steps
 
 TINY = Architecture("mlp", hidden=5, dropout=0.0, image_shape=(8, 8, 1), classes=3)
-KEY = seed_key(0, STEPS)
 SPLIT = Examples(*map(jnp.asarray, patterned(64, seed=0)))
-ROWS = jnp.arange(64, dtype=jnp.int32).reshape(4, 16)
+INDICES = jnp.arange(64, dtype=jnp.int32).reshape(4, 16)
 
 
 def watch(params, **changes):
     changes |= {"schedule": "constant", "batch_size": 16}
     params = params.model_copy(update=changes)
-    graph, state = build_state(params, TINY, steps_per_epoch=4)
-    return run_chunk_watched(
-        state, SPLIT, ROWS, 0, 4, 0, KEY, graph=graph, params=params
+    graphdef, state = build_state(params, TINY, steps_per_epoch=4)
+    return run_steps(
+        state,
+        SPLIT,
+        INDICES,
+        0,
+        4,
+        run=run_chunk_watched,
+        graphdef=graphdef,
+        params=params,
     )
 
 
@@ -61,14 +68,15 @@ def test_nan_of_the_backward_pass_is_found_where_the_forward_operation_stands(
 def test_overflow_of_a_loss_scale_is_no_fault(params, stop):
     changes = {"precision": "float16", "schedule": "constant", "batch_size": 16}
     params = params.model_copy(update=changes)
-    graph, state = build_state(params, TINY, steps_per_epoch=4)
-    parts = nnx.merge(graph, state)
-    parts.guard.scale[...] = jnp.float32(2.0**60)
+    graphdef, state = build_state(params, TINY, steps_per_epoch=4)
+    train_state = nnx.merge(graphdef, state)
+    train_state.loss_scaler.scale[...] = jnp.float32(2.0**60)
     found = [
-        run(
-            jax.tree.map(jnp.copy, nnx.state(parts)),
-            *(SPLIT, ROWS, 0, stop, 0, KEY),
-            graph=graph,
+        run_steps(
+            jax.tree.map(jnp.copy, nnx.state(train_state)),
+            *(SPLIT, INDICES, 0, stop),
+            run=run,
+            graphdef=graphdef,
             params=params,
         )
         for run in (run_chunk, run_chunk_watched)
@@ -82,13 +90,17 @@ def test_what_overflows_without_a_nan_is_left_to_the_caller(params, monkeypatch)
         del smoothing
         return cross_entropy(logits, batch.labels, 0.0) * 1e25
 
-    monkeypatch.setattr("src.training.chunk.batch_losses", steep)
+    monkeypatch.setattr("src.training.step.batch_losses", steep)
     changes = {"on_nan": "skip", "optimizer": "sgd", "lr": 0.0123}
     params = params.model_copy(update={**changes, "schedule": "constant"})
     found = []
     for run in (run_chunk, run_chunk_watched):
-        graph, state = build_state(params, TINY, steps_per_epoch=4)
-        found.append(run(state, SPLIT, ROWS, 0, 4, 0, KEY, graph=graph, params=params))
+        graphdef, state = build_state(params, TINY, steps_per_epoch=4)
+        found.append(
+            run_steps(
+                state, SPLIT, INDICES, 0, 4, run=run, graphdef=graphdef, params=params
+            )
+        )
     assert int(found[0][1].skips.total) == 4
     jax.tree.map(np.testing.assert_array_equal, *map(jax.device_get, found))
 
@@ -99,19 +111,19 @@ def test_skipped_step_is_explained_too(params):
 
 
 def test_layers_are_listed_with_their_shapes(params):
-    graph, state = build_state(params, TINY, steps_per_epoch=4)
-    table = described_layers(nnx.merge(graph, state).model, SPLIT)
+    graphdef, state = build_state(params, TINY, steps_per_epoch=4)
+    table = layer_table(nnx.merge(graphdef, state).model, SPLIT)
     for expected in ("dense", "kernel: float32[64,5]", "float32[1,3]", "343"):
         assert expected in table
 
 
 def test_health_gives_norms_by_numpy_and_counts_dead_units(params):
-    graph, state = build_state(params, TINY, steps_per_epoch=4)
-    model = nnx.merge(graph, state).model
+    graphdef, state = build_state(params, TINY, steps_per_epoch=4)
+    model = nnx.merge(graphdef, state).model
     # Two units that no image can switch on.
     bias = jnp.array([0.0, -1e6, 0.0, -1e6, 0.0])
     model.dense.bias[...] = bias
-    lines = described_health(model, Batch(*SPLIT)).splitlines()
+    lines = health_table(model, Batch(*SPLIT)).splitlines()
     rows = {line.split()[0]: line for line in lines[1:]}
     assert rows["dense.bias"].endswith("2 of 5")
     assert f"{np.linalg.norm(bias):.4g}" in rows["dense.bias"]

@@ -17,7 +17,7 @@ def follow(values, **changes):
     changes = {"monitor": "validation_loss", **changes}
     monitor = build_early_stopping(PARAMS.model_copy(update=changes))
     for epoch, value in enumerate(values, start=1):
-        monitor.improves(epoch, value)
+        monitor.update(epoch, value)
         if monitor.reason:
             break
     return monitor.best.epoch, epoch, monitor.reason and monitor.reason.split(":")[0]
@@ -115,7 +115,8 @@ def rates(values, **changes):
     plateau = build_plateau(PARAMS.model_copy(update=defaults | changes))
     found = [1.0]
     for epoch, value in enumerate(values, start=1):
-        found.append(plateau.next_rate(epoch, value))
+        plateau.update(epoch, value)
+        found.append(plateau.rate)
     return found
 
 

@@ -8,11 +8,10 @@ from flax import nnx
 from src.data.examples import Batch
 from src.models.architecture import Architecture
 from src.models.checkpoint import weights_of
-from src.training.state import STEPS, build_state, seed_key
+from src.training.state import build_state
 from src.training.step import train_step
 from tests.helpers.examples import patterned
-
-KEY = seed_key(0, STEPS)
+from tests.helpers.steps import KEY
 
 
 def stepped(params, model, accumulate, batch, **changes):
@@ -20,12 +19,12 @@ def stepped(params, model, accumulate, batch, **changes):
     params = params.model_copy(update={"lr": 0.1, **changes})
     shape = batch.images.shape[1:]
     architecture = Architecture(model, 8, 0.0, image_shape=shape, classes=3)
-    parts = nnx.merge(*build_state(params, architecture, steps_per_epoch=4))
+    train_state = nnx.merge(*build_state(params, architecture, steps_per_epoch=4))
     for _ in range(3):
         loss, _ = nnx.jit(train_step, static_argnames="params")(
-            parts, batch, KEY, params=params
+            train_state, batch, KEY, params=params
         )
-    return float(loss), weights_of(parts.model), parts.metrics.compute()
+    return float(loss), weights_of(train_state.model), train_state.metrics.compute()
 
 
 @pytest.mark.parametrize(

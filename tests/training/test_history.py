@@ -12,17 +12,17 @@ from src.training.events import (
     EpochResult,
     LogRow,
     TrainMetrics,
-    ValidationMetrics,
 )
-from src.training.history import History, log_row
+from src.training.history import History, steps_row
 from src.training.progress import ProgressBar
+from src.training.validation import ValidationMetrics
 
 STEPS = LogRow(
     1, 5, TrainMetrics(0.5, 0.75), 1.5e-7, 2.0, 0, skipped_steps=(), loss_scale=1.0
 )
 SCORES = ValidationMetrics(0.3, 0.9, precision=0.7, recall=0.6, f1=0.65, top_k=0.95)
 RESULT = EpochResult(1, 10, TrainMetrics(0.4, 0.8), SCORES, 0.001, skipped=2)
-EPOCH = EpochEnd(RESULT, model=None, end=None)
+EPOCH = EpochEnd(RESULT, model=None, stopped=None)
 LINE = (
     "epoch  1/12  loss 0.4000  accuracy 0.8000  validation loss 0.3000  accuracy 0.9000"
     "  lr 1.00e-03\n"
@@ -45,16 +45,15 @@ def test_bar_is_drawn_on_a_terminal_alone(monkeypatch, capsys, stream):
     assert capsys.readouterr().out == LINE
 
 
-def test_tiny_learning_rate_is_not_rounded_away(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_tiny_learning_rate_is_not_rounded_away():
     history = History()
     history.add(STEPS)
     history.add(EPOCH)
-    history.write(RESULT, RESULT)
-    assert paths.STEPS.read_text().splitlines()[1] == "5,1,0.5,0.75,1.5e-07,2.0,0,1"
-    row = "1,0.4,0.8,0.3,0.9,0.7,0.6,0.65,0.95,0.001"
-    assert paths.HISTORY.read_text().splitlines()[1] == row
-    assert json.loads((paths.METRICS / "train.json").read_text()) == {
+    files = history.files(RESULT, RESULT)
+    assert files[paths.STEPS].splitlines()[1] == b"5,1,0.5,0.75,1.5e-07,2.0,0,1"
+    row = b"1,0.4,0.8,0.3,0.9,0.7,0.6,0.65,0.95,0.001"
+    assert files[paths.HISTORY].splitlines()[1] == row
+    assert json.loads(files[paths.METRICS / "train.json"]) == {
         "best_epoch": 1,
         "epochs": 1,
         "skipped": 2,
@@ -84,5 +83,5 @@ def test_skipped_steps_are_named_and_a_halved_scale_with_them(capsys):
 
 
 def test_what_is_not_finite_stays_out_of_the_table():
-    row = log_row(replace(STEPS, train=None, gradient_norm=float("nan")))
+    row = steps_row(replace(STEPS, train=None, grad_norm=float("nan")))
     assert row == (5, 1, "", "", "1.5e-07", "", 0, "1")

@@ -24,14 +24,14 @@ def data():
 def run(params, **changes):
     """All events, the epochs with their weights in place of the model."""
     params = params.model_copy(update=changes)
-    graph, state = build_state(params, SMALL, count_steps(100, params.batch_size))
-    events = list(fit_with_weights(state, graph, params))
+    graphdef, state = build_state(params, SMALL, count_steps(100, params.batch_size))
+    events = list(fit_with_weights(state, graphdef, params))
     steps = [event for event in events if isinstance(event, LogRow)]
     return steps, [event for event in events if isinstance(event, tuple)]
 
 
-def fit_with_weights(state, graph, params):
-    for event in fit(state, graph, data(), params):
+def fit_with_weights(state, graphdef, params):
+    for event in fit(state, graphdef, data(), params):
         is_epoch = isinstance(event, EpochEnd)
         yield (event.result, weights_of(event.model)) if is_epoch else event
 
@@ -119,5 +119,5 @@ def test_divergence_names_step_learning_rate_and_gradient_norm(params):
 
 
 def test_batch_larger_than_the_split_is_refused_with_the_largest_possible():
-    with pytest.raises(ParameterError, match=r"at most the 100 .*got 101. Use 100"):
+    with pytest.raises(ParameterError, match=r"at most the 100 .*found 101. Use 100"):
         count_steps(examples=100, batch_size=101)

@@ -10,7 +10,6 @@ from src.config.load import load_params
 from src.data.examples import Batch, Examples
 from src.models.architecture import Architecture
 from src.models.checkpoint import weights_of
-from src.training.chunk import run_chunk
 from src.training.loss_scale import (
     DOUBLE_AFTER,
     FIRST_SCALE,
@@ -19,27 +18,27 @@ from src.training.loss_scale import (
     build_loss_scaler,
 )
 from src.training.losses import cross_entropy
-from src.training.state import STEPS, build_state, seed_key
+from src.training.state import build_state
 from src.training.step import train_step
 from tests.helpers.examples import patterned
 from tests.helpers.imports import ROOT
+from tests.helpers.steps import KEY, run_steps
 
 TINY = Architecture("mlp", hidden=5, dropout=0.0, image_shape=(8, 8, 1), classes=3)
-KEY = seed_key(0, STEPS)
 PARAMS = load_params(ROOT / "params.yaml").model_copy(
     update={"schedule": "constant", "batch_size": 16, "weight_decay": 0.0}
 )
 
 
-def guarded(**changes):
+def loss_scaler(**changes):
     return LossScaler(PARAMS.model_copy(update=changes))
 
 
-def follow(guard, flags):
-    note = nnx.jit(lambda guard, finite, step: guard.note(finite, step))
+def follow(scaler, flags):
+    update = nnx.jit(lambda scaler, finite, step: scaler.update(finite, step))
     for step, finite in enumerate(flags, start=1):
-        note(guard, jnp.bool(finite), jnp.int32(step))
-    return guard
+        update(scaler, jnp.bool(finite), jnp.int32(step))
+    return scaler
 
 
 def by_hand(flags):
@@ -71,33 +70,33 @@ def by_hand(flags):
     ],
 )
 def test_loss_scale_halves_on_overflow_and_doubles_after_many_good_steps(flags):
-    guard = follow(guarded(precision="float16"), flags)
+    scaler = follow(loss_scaler(precision="float16"), flags)
     scale, row, skipped = by_hand(flags)
-    assert float(guard.scale[...]) == scale
-    assert int(guard.in_a_row[...]) == row
-    assert int(guard.skipped[...]) == len(skipped)
-    assert guard.steps[: len(skipped)].tolist() == skipped
+    assert float(scaler.scale[...]) == scale
+    assert int(scaler.consecutive[...]) == row
+    assert int(scaler.skipped[...]) == len(skipped)
+    assert scaler.steps[: len(skipped)].tolist() == skipped
 
 
 def test_more_skipped_steps_than_are_remembered_keep_the_latest():
-    guard = follow(guarded(on_nan="skip"), [False] * (REMEMBERED + 3))
+    scaler = follow(loss_scaler(on_nan="skip"), [False] * (REMEMBERED + 3))
     latest = {REMEMBERED + 1, REMEMBERED + 2, REMEMBERED + 3}
-    assert set(guard.steps[:3].tolist()) == latest
+    assert set(scaler.steps[:3].tolist()) == latest
 
 
 @pytest.mark.parametrize(("on_nan", "lost_after"), [("skip", 5), ("stop", 1)])
 def test_five_in_a_row_are_too_many_with_skip_and_one_with_stop(on_nan, lost_after):
-    guard = guarded(on_nan=on_nan)
+    scaler = loss_scaler(on_nan=on_nan)
     for step in range(1, lost_after + 1):
-        assert not guard.lost
-        guard.note(jnp.bool(False), jnp.int32(step))
-    assert guard.lost
+        assert not scaler.diverged
+        scaler.update(jnp.bool(False), jnp.int32(step))
+    assert scaler.diverged
 
 
 def test_a_good_step_forgives_the_bad_ones_before_it():
-    guard = follow(guarded(on_nan="skip"), [False] * 4 + [True] + [False] * 4)
-    assert not guard.lost
-    assert int(guard.skipped[...]) == 8
+    scaler = follow(loss_scaler(on_nan="skip"), [False] * 4 + [True] + [False] * 4)
+    assert not scaler.diverged
+    assert int(scaler.skipped[...]) == 8
 
 
 @pytest.mark.parametrize(
@@ -115,11 +114,11 @@ def test_there_is_a_guard_only_where_one_was_asked_for(changes, wanted):
 
 def chunk_of(stop, **changes):
     params = PARAMS.model_copy(update=changes)
-    graph, state = build_state(params, TINY, steps_per_epoch=8)
+    graphdef, state = build_state(params, TINY, steps_per_epoch=8)
     split = Examples(*map(jnp.asarray, patterned(128, seed=0)))
-    rows = jnp.arange(128, dtype=jnp.int32).reshape(8, 16)
-    return graph, *run_chunk(
-        state, split, rows, 0, stop, 0, KEY, graph=graph, params=params
+    indices = jnp.arange(128, dtype=jnp.int32).reshape(8, 16)
+    return graphdef, *run_steps(
+        state, split, indices, 0, stop, graphdef=graphdef, params=params
     )
 
 
@@ -128,13 +127,13 @@ WILD = {"optimizer": "momentum", "lr": 1e38}
 
 
 def test_skipped_steps_leave_weights_and_optimizer_as_they_were():
-    graph, before, first = chunk_of(1, on_nan="skip", **WILD)
+    graphdef, before, first = chunk_of(1, on_nan="skip", **WILD)
     _, after, chunk = chunk_of(4, on_nan="skip", **WILD)
     assert int(first.skips.total) == 0
     assert int(chunk.skips.total) == 3
     assert chunk.skips.steps[:3].tolist() == [2, 3, 4]
-    assert not chunk.lost
-    old, new = nnx.merge(graph, before), nnx.merge(graph, after)
+    assert not chunk.diverged
+    old, new = nnx.merge(graphdef, before), nnx.merge(graphdef, after)
     for part in ("model", "optimizer", "metrics"):
         jax.tree.map(
             np.testing.assert_array_equal,
@@ -145,15 +144,15 @@ def test_skipped_steps_leave_weights_and_optimizer_as_they_were():
 
 def test_chunk_ends_with_the_fifth_skipped_step_in_a_row():
     _, _, chunk = chunk_of(8, on_nan="skip", **WILD)
-    assert chunk.lost
+    assert chunk.diverged
     assert int(chunk.steps) == 6
 
 
 def test_guard_changes_no_bit_of_a_healthy_run():
     found = []
     for on_nan in ("stop", "skip"):
-        graph, state, _ = chunk_of(8, on_nan=on_nan)
-        found.append(weights_of(nnx.merge(graph, state).model))
+        graphdef, state, _ = chunk_of(8, on_nan=on_nan)
+        found.append(weights_of(nnx.merge(graphdef, state).model))
     for name, array in found[0].items():
         np.testing.assert_array_equal(array, found[1][name])
 
@@ -162,23 +161,30 @@ def test_loss_scale_leaves_gradient_and_loss_as_they_are():
     found = []
     for scale in (1.0, 1024.0):
         params = PARAMS.model_copy(update={"on_nan": "skip"})
-        parts = nnx.merge(*build_state(params, TINY, steps_per_epoch=8))
-        parts.guard.scale[...] = jnp.float32(scale)
+        train_state = nnx.merge(*build_state(params, TINY, steps_per_epoch=8))
+        train_state.loss_scaler.scale[...] = jnp.float32(scale)
         batch = Batch(*map(jnp.asarray, patterned(16, seed=0)))
-        found.append(train_step(parts, batch, KEY, params))
+        found.append(train_step(train_state, batch, KEY, params))
     # A power of two changes exponents alone.
     jax.tree.map(np.testing.assert_array_equal, *map(jax.device_get, found))
 
 
 def test_float16_finds_a_scale_at_which_nothing_overflows():
     params = PARAMS.model_copy(update={"precision": "float16", "lr": 0.01})
-    graph, state = build_state(params, TINY, steps_per_epoch=60)
-    parts = nnx.merge(graph, state)
-    parts.guard.scale[...] = jnp.float32(2.0**40)
+    graphdef, state = build_state(params, TINY, steps_per_epoch=60)
+    train_state = nnx.merge(graphdef, state)
+    train_state.loss_scaler.scale[...] = jnp.float32(2.0**40)
     split = Examples(*map(jnp.asarray, patterned(128, seed=0)))
-    rows = jnp.tile(jnp.arange(16, dtype=jnp.int32), (60, 1))
-    _, chunk = run_chunk(
-        nnx.state(parts), split, rows, 0, 60, 8, KEY, graph=graph, params=params
+    indices = jnp.tile(jnp.arange(16, dtype=jnp.int32), (60, 1))
+    _, chunk = run_steps(
+        nnx.state(train_state),
+        split,
+        indices,
+        0,
+        60,
+        8,
+        graphdef=graphdef,
+        params=params,
     )
     halvings = int(chunk.skips.total)
     assert float(chunk.skips.scale) == 2.0 ** (40 - halvings)
@@ -191,8 +197,8 @@ def test_float16_finds_a_scale_at_which_nothing_overflows():
 def test_average_of_the_weights_skips_what_the_weights_skip():
     averages = []
     for stop in (1, 4):
-        graph, state, _ = chunk_of(stop, on_nan="skip", ema_decay=0.5, **WILD)
-        averages.append(weights_of(nnx.merge(graph, state).average))
+        graphdef, state, _ = chunk_of(stop, on_nan="skip", ema_decay=0.5, **WILD)
+        averages.append(weights_of(nnx.merge(graphdef, state).ema))
     for name, array in averages[0].items():
         np.testing.assert_array_equal(array, averages[1][name])
 
@@ -204,7 +210,7 @@ def test_gradient_that_clipping_would_hide_ends_the_chunk(monkeypatch, clip):
         # Finite, as its gradient is; the norm of that is not.
         return cross_entropy(logits, batch.labels, 0.0) * 1e25
 
-    monkeypatch.setattr("src.training.chunk.batch_losses", steep)
+    monkeypatch.setattr("src.training.step.batch_losses", steep)
     _, _, chunk = chunk_of(8, lr=0.0312, **clip)
-    assert chunk.lost
+    assert chunk.diverged
     assert int(chunk.steps) == 1

@@ -18,9 +18,10 @@ from src.models.checkpoint import weights_of
 from src.training.chunk import run_chunk
 from src.training.data import count_steps, load_train_data
 from src.training.early_stopping import build_early_stopping
-from src.training.events import EpochEnd, LogRow, TrainMetrics, ValidationMetrics
+from src.training.events import EpochEnd, LogRow, TrainMetrics
 from src.training.loop import fit
 from src.training.state import build_state, choose_architecture
+from src.training.validation import ValidationMetrics
 from tests.helpers.examples import patterned
 from tests.helpers.imports import ROOT
 
@@ -58,18 +59,18 @@ def run(monkeypatch, **changes: Any) -> Run:
     data = load_train_data(MANIFEST, params)
     architecture = choose_architecture(params, MANIFEST)
     steps = count_steps(len(data.train), params.batch_size)
-    graph, state = build_state(params, architecture, steps)
+    graphdef, state = build_state(params, architecture, steps)
     monitor = build_early_stopping(params)
     found = Run([], [], [], [], [], [], 0, "")
-    for event in fit(state, graph, data, params):
+    for event in fit(state, graphdef, data, params):
         if isinstance(event, EpochEnd):
             found.weights.append(weights_of(event.model))
             result = event.result
             found.train.append(result.train)
             found.validation.append(result.validation)
-            monitor.improves(result.epoch, result.value(params.monitor))
+            monitor.update(result.epoch, result.value(params.monitor))
             found = found._replace(best=monitor.best.epoch)
-            if stopped := monitor.reason or event.end:
+            if stopped := monitor.reason or event.stopped:
                 found = found._replace(stopped=stopped.split(":")[0])
                 break
         elif isinstance(event, LogRow):

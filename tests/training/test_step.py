@@ -16,29 +16,24 @@ from src.models.checkpoint import weights_of
 from src.training.augment import augment
 from src.training.batches import DeviceBatches
 from src.training.chunk import run_chunk
-from src.training.state import STEPS, build_state, seed_key, with_empty_metrics
-from src.training.step import AUGMENT, train_step
+from src.training.state import build_state, with_empty_metrics
+from src.training.step import AUGMENT_STREAM, train_step
 from src.training.validation import score
 from tests.helpers.examples import patterned
+from tests.helpers.steps import KEY, run_steps
 
 TINY = Architecture("mlp", hidden=5, dropout=0.0, image_shape=(8, 8, 1), classes=3)
 DROPPING = Architecture("mlp", hidden=64, dropout=0.5, image_shape=(8, 8, 1), classes=3)
 CONVOLUTIONAL = Architecture("cnn", 8, 0.0, image_shape=(8, 8, 1), classes=3)
 OPTIMIZERS = get_args(OptimizerName)
-KEY = seed_key(0, STEPS)
 
 
 def on_device(split):
     return Examples(jnp.asarray(split.images), jnp.asarray(split.labels))
 
 
-def network(graph, state):
-    return nnx.merge(graph, state).model
-
-
-def take_steps(state, split, rows, start, stop, done=0, **run):
-    """`run_chunk` with the key of these tests."""
-    return run_chunk(state, split, rows, start, stop, done, KEY, **run)
+def network(graphdef, state):
+    return nnx.merge(graphdef, state).model
 
 
 def batch_of(split):
@@ -75,12 +70,14 @@ def doubles(model):
 
 
 def test_loss_and_gradients_are_those_of_the_chain_rule_by_hand(params):
-    graph, state = start(params)
-    parts = nnx.merge(graph, state)
+    graphdef, state = start(params)
+    train_state = nnx.merge(graphdef, state)
     batch = patterned(7, seed=0)
-    expected_loss, expected = numpy_loss_and_gradients(doubles(parts.model), *batch)
+    expected_loss, expected = numpy_loss_and_gradients(
+        doubles(train_state.model), *batch
+    )
 
-    loss, gradient = train_step(parts, batch_of(batch), KEY, params)
+    loss, gradient = train_step(train_state, batch_of(batch), KEY, params)
 
     assert loss == pytest.approx(expected_loss, rel=1e-6)
     found = {
@@ -93,76 +90,78 @@ def test_loss_and_gradients_are_those_of_the_chain_rule_by_hand(params):
 
 
 def test_three_steps_of_plain_descent_match_numpy(params):
-    graph, state = start(params, optimizer="sgd", lr=0.1, weight_decay=0.0)
-    parts = nnx.merge(graph, state)
-    expected = doubles(parts.model)
+    graphdef, state = start(params, optimizer="sgd", lr=0.1, weight_decay=0.0)
+    train_state = nnx.merge(graphdef, state)
+    expected = doubles(train_state.model)
     for seed in range(3):
         batch = patterned(7, seed=seed)
         _, gradients = numpy_loss_and_gradients(expected, *batch)
         expected = {name: expected[name] - 0.1 * gradients[name] for name in expected}
-        train_step(parts, batch_of(batch), KEY, params)
-    for name, array in weights_of(parts.model).items():
+        train_step(train_state, batch_of(batch), KEY, params)
+    for name, array in weights_of(train_state.model).items():
         np.testing.assert_allclose(array, expected[name], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_moves_every_parameter(params, optimizer):
-    graph, state = start(params, CONVOLUTIONAL, optimizer=optimizer, lr=0.01)
-    before = weights_of(network(graph, state))
+    graphdef, state = start(params, CONVOLUTIONAL, optimizer=optimizer, lr=0.01)
+    before = weights_of(network(graphdef, state))
     split = on_device(patterned(64, seed=0))
-    rows = jnp.arange(64, dtype=jnp.int32).reshape(4, 16)
+    indices = jnp.arange(64, dtype=jnp.int32).reshape(4, 16)
 
-    state, _ = take_steps(state, split, rows, 0, 4, graph=graph, params=params)
+    state, _ = run_steps(state, split, indices, 0, 4, graphdef=graphdef, params=params)
 
-    for name, array in weights_of(network(graph, state)).items():
+    for name, array in weights_of(network(graphdef, state)).items():
         assert np.all(np.isfinite(array))
         assert np.any(array != before[name]), name
 
 
 def test_scoring_moves_nothing(params):
-    graph, state = start(params, DROPPING)
+    graphdef, state = start(params, DROPPING)
     before = jax.device_get(state)
-    score(state, DeviceBatches(patterned(50, seed=0)), 3, graph=graph, top_k=2)
+    score(state, graphdef, DeviceBatches(patterned(50, seed=0)), classes=3, top_k=2)
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), before)
 
 
 def test_chunk_gives_the_weights_of_its_steps_taken_one_by_one(params):
     split = on_device(patterned(64, seed=0))
-    rows = jnp.arange(64, dtype=jnp.int32)[::-1].reshape(4, 16)
-    graph, state = start(params, DROPPING)
-    parts = nnx.merge(graph, jax.tree.map(jnp.copy, state))
+    indices = jnp.arange(64, dtype=jnp.int32)[::-1].reshape(4, 16)
+    graphdef, state = start(params, DROPPING)
+    train_state = nnx.merge(graphdef, jax.tree.map(jnp.copy, state))
     for index in range(4):
-        batch = Batch(split.images[rows[index]], split.labels[rows[index]])
-        train_step(parts, batch, jax.random.fold_in(KEY, index), params)
+        batch = Batch(split.images[indices[index]], split.labels[indices[index]])
+        train_step(train_state, batch, jax.random.fold_in(KEY, index), params)
 
-    state, chunk = take_steps(state, split, rows, 0, 4, graph=graph, params=params)
+    state, chunk = run_steps(
+        state, split, indices, 0, 4, graphdef=graphdef, params=params
+    )
 
-    expected = weights_of(parts.model)
-    for name, array in weights_of(network(graph, state)).items():
+    expected = weights_of(train_state.model)
+    for name, array in weights_of(network(graphdef, state)).items():
         np.testing.assert_allclose(array, expected[name], rtol=1e-4, atol=1e-6)
     assert chunk.sums.examples == 64
     assert chunk.sums.loss == pytest.approx(
-        float(parts.metrics.loss.total[...]), rel=1e-5
+        float(train_state.metrics.loss.total[...]), rel=1e-5
     )
 
 
 @pytest.mark.parametrize("stops", [[1, 2, 3, 4], [3, 4], [4]])
 def test_where_a_chunk_ends_changes_no_bit(params, stops):
     split = on_device(patterned(64, seed=0))
-    rows = jnp.arange(64, dtype=jnp.int32).reshape(4, 16)
-    graph, state = start(params, DROPPING)
-    expected, _ = take_steps(
+    indices = jnp.arange(64, dtype=jnp.int32).reshape(4, 16)
+    graphdef, state = start(params, DROPPING)
+    expected, _ = run_steps(
         jax.tree.map(jnp.copy, state),
         split,
-        rows,
+        indices,
         0,
         4,
-        graph=graph,
+        graphdef=graphdef,
         params=params,
     )
     for begin, end in zip([0, *stops], stops, strict=False):
-        state, _ = take_steps(
-            state, split, rows, begin, end, graph=graph, params=params
+        state, _ = run_steps(
+            state, split, indices, begin, end, graphdef=graphdef, params=params
         )
     jax.tree.map(
         np.testing.assert_array_equal, jax.device_get(state), jax.device_get(expected)
@@ -171,62 +170,68 @@ def test_where_a_chunk_ends_changes_no_bit(params, stops):
 
 def test_chunks_of_every_length_share_one_compilation(params):
     split = on_device(patterned(64, seed=0))
-    rows = jnp.arange(64, dtype=jnp.int32).reshape(4, 16)
-    graph, state = start(params, TINY, lr=0.0123)
+    indices = jnp.arange(64, dtype=jnp.int32).reshape(4, 16)
+    graphdef, state = start(params, TINY, lr=0.0123)
     before = run_chunk._cache_size()
     for begin, end in [(0, 1), (1, 4), (0, 3)]:
-        state, _ = take_steps(
-            state, split, rows, begin, end, graph=graph, params=params
+        state, _ = run_steps(
+            state, split, indices, begin, end, graphdef=graphdef, params=params
         )
-        state = with_empty_metrics(state, graph)
+        state = with_empty_metrics(state, graphdef)
     assert run_chunk._cache_size() - before == 1
 
 
 def test_dropout_draws_anew_at_every_step(params):
     batch = on_device(patterned(16, seed=0))
-    graph, state = start(params, DROPPING, optimizer="sgd", lr=1e-12, weight_decay=0.0)
-    rows = jnp.tile(jnp.arange(16, dtype=jnp.int32), (2, 1))
-    state, first = take_steps(state, batch, rows, 0, 1, graph=graph, params=params)
-    _, second = take_steps(state, batch, rows, 1, 2, graph=graph, params=params)
+    graphdef, state = start(
+        params, DROPPING, optimizer="sgd", lr=1e-12, weight_decay=0.0
+    )
+    indices = jnp.tile(jnp.arange(16, dtype=jnp.int32), (2, 1))
+    state, first = run_steps(
+        state, batch, indices, 0, 1, graphdef=graphdef, params=params
+    )
+    _, second = run_steps(state, batch, indices, 1, 2, graphdef=graphdef, params=params)
     assert first.loss != second.loss
 
 
 def test_chunk_ends_after_the_step_whose_loss_is_not_finite(params):
     split = on_device(patterned(64, seed=0))
-    rows = jnp.arange(64, dtype=jnp.int32).reshape(4, 16)
-    graph, state = start(params, TINY, optimizer="sgd", lr=1e38)
-    _, chunk = take_steps(state, split, rows, 0, 4, graph=graph, params=params)
+    indices = jnp.arange(64, dtype=jnp.int32).reshape(4, 16)
+    graphdef, state = start(params, TINY, optimizer="sgd", lr=1e38)
+    _, chunk = run_steps(state, split, indices, 0, 4, graphdef=graphdef, params=params)
     assert not np.isfinite(chunk.loss)
     assert 1 < chunk.steps < 4
 
 
 @pytest.mark.parametrize("count", [1, 255, 256, 257, 600])
 def test_score_counts_each_example_once_whatever_the_last_batch(params, count):
-    graph, state = start(params, TINY)
+    graphdef, state = start(params, TINY)
     split = patterned(count, seed=5)
-    weights = doubles(network(graph, state))
+    weights = doubles(network(graphdef, state))
     loss, _ = numpy_loss_and_gradients(weights, *split)
 
-    tally = score(state, DeviceBatches(split), 3, graph=graph, top_k=2)
+    sums = score(state, graphdef, DeviceBatches(split), classes=3, top_k=2)
 
-    assert float(tally.loss) / count == pytest.approx(loss, rel=1e-5)
-    logits = np.asarray(network(graph, state)(jnp.asarray(split.images)))
+    assert float(sums.loss.total[...]) / count == pytest.approx(loss, rel=1e-5)
+    logits = np.asarray(network(graphdef, state)(jnp.asarray(split.images)))
     expected = confusion_matrix(split.labels, logits.argmax(1), labels=range(3))
-    np.testing.assert_array_equal(tally.confusion, expected)
+    np.testing.assert_array_equal(sums.confusion.counts[...], expected)
     within = top_k_accuracy_score(split.labels, logits, k=2, labels=range(3))
-    assert float(tally.top_k) / count == pytest.approx(within, abs=1e-9)
+    assert float(sums.top_k.total[...]) / count == pytest.approx(within, abs=1e-9)
 
 
 def test_augmented_images_are_what_the_step_learns_from(params):
     split = on_device(patterned(16, seed=0))
-    rows = jnp.arange(16, dtype=jnp.int32).reshape(1, 16)
-    graph, state = start(params, TINY)
-    weights = doubles(network(graph, state))
+    indices = jnp.arange(16, dtype=jnp.int32).reshape(1, 16)
+    graphdef, state = start(params, TINY)
+    weights = doubles(network(graphdef, state))
     flipping = params.model_copy(update={"augment": ("flip",)})
-    key = jax.random.fold_in(jax.random.fold_in(KEY, 0), AUGMENT)
+    key = jax.random.fold_in(jax.random.fold_in(KEY, 0), AUGMENT_STREAM)
     images = np.asarray(augment(split, key, flipping).images)
     expected, _ = numpy_loss_and_gradients(weights, images, np.asarray(split.labels))
-    _, chunk = take_steps(state, split, rows, 0, 1, graph=graph, params=flipping)
+    _, chunk = run_steps(
+        state, split, indices, 0, 1, graphdef=graphdef, params=flipping
+    )
     assert float(chunk.loss) == pytest.approx(expected, rel=1e-6)
     plain, _ = numpy_loss_and_gradients(weights, *patterned(16, seed=0))
     assert float(chunk.loss) != pytest.approx(plain, rel=1e-4)
@@ -234,17 +239,19 @@ def test_augmented_images_are_what_the_step_learns_from(params):
 
 def test_training_smooths_its_labels_and_scoring_does_not(params):
     split = on_device(patterned(16, seed=0))
-    rows = jnp.arange(16, dtype=jnp.int32).reshape(1, 16)
-    graph, state = start(params, TINY)
-    logits = np.asarray(network(graph, state)(split.images), np.float64)
+    indices = jnp.arange(16, dtype=jnp.int32).reshape(1, 16)
+    graphdef, state = start(params, TINY)
+    logits = np.asarray(network(graphdef, state)(split.images), np.float64)
     log_probabilities = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     target = 0.7 * np.eye(3)[np.asarray(split.labels)] + 0.3 / 3
     smoothed = -(target * log_probabilities).sum(1).mean()
     plain, _ = numpy_loss_and_gradients(
-        doubles(network(graph, state)), *patterned(16, seed=0)
+        doubles(network(graphdef, state)), *patterned(16, seed=0)
     )
-    scored = score(state, DeviceBatches(split), 3, graph=graph, top_k=2)
+    scored = score(state, graphdef, DeviceBatches(split), classes=3, top_k=2)
     smoothing = params.model_copy(update={"label_smoothing": 0.3})
-    _, chunk = take_steps(state, split, rows, 0, 1, graph=graph, params=smoothing)
+    _, chunk = run_steps(
+        state, split, indices, 0, 1, graphdef=graphdef, params=smoothing
+    )
     assert float(chunk.loss) == pytest.approx(smoothed, rel=1e-5)
-    assert float(scored.loss) / 16 == pytest.approx(plain, rel=1e-5)
+    assert float(scored.loss.total[...]) / 16 == pytest.approx(plain, rel=1e-5)

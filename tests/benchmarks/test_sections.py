@@ -1,0 +1,42 @@
+"""The tables in the benchmarks' README are those that their results files give."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks import accuracy, bench, devices, paper, scaling, sizes
+from benchmarks.sections import README
+
+TABLES = {
+    "speed": (bench.HERE / "results.json", None, bench.speed_table),
+    "accuracy": (bench.HERE / "accuracy.json", None, accuracy.accuracy_table),
+    "costs": (scaling.RESULTS, "costs", scaling.render_costs),
+    "devices": (scaling.RESULTS, "devices", devices.render),
+    "sizes": (scaling.RESULTS, "sizes", sizes.render),
+    "paper": (scaling.RESULTS, "paper", paper.render),
+}
+
+
+def section(name: str) -> str:
+    text = README.read_text()
+    (found,) = re.findall(
+        rf"<!-- {name} -->\n(.*?)\n<!-- end {name} -->", text, re.DOTALL
+    )
+    return found
+
+
+def read(path: Path, part: str | None) -> dict:
+    results = json.loads(path.read_text())
+    return results[part] if part else results
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_table_of_the_readme_is_that_of_the_results(name):
+    path, part, render = TABLES[name]
+    assert section(name) == render(read(path, part))
+
+
+def test_larger_machines_are_computed_from_the_present_assumptions():
+    assert section("paper") == paper.render(paper.measure())
