@@ -29,7 +29,14 @@ from tests.helpers.pages import (
 README = (ROOT / "README.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
 EXTENDED = {"validation_kappa", "linear", "[brightness]"}  # of docs/how-to/extend.md
-WRITTEN_BY_THE_USER = ("my-images", "my-arrays", "shards/", "job.yaml", "train.sh")
+WRITTEN_BY_THE_USER = (
+    "my-images",
+    "my-arrays",
+    "shards/",
+    "images.npz",
+    "job.yaml",
+    "train.sh",
+)
 
 
 @pytest.mark.parametrize("name", PAGE_NAMES)
