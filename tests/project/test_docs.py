@@ -1,143 +1,243 @@
-"""The README against the project."""
+"""README.md and docs/ against the project: all that they name exists."""
 
-import os
+import json
 import re
 import subprocess
+from functools import cache
+from pathlib import Path
 
 import pytest
 import yaml
+from dvc.cli.parser import DvcParserError, get_main_parser
 
 from src.config.load import load_params
 from src.config.params import Params
-from src.runtime.launch import read_environment
-from tests.helpers.document import commented, tabulated
-from tests.helpers.imports import ROOT
+from src.errors import FourbeatError
+from src.evaluation.metrics import wilson_interval
+from tests.helpers import document
+from tests.helpers.imports import ROOT, import_closure, module_path
+from tests.helpers.pages import (
+    PAGE_NAMES,
+    PAGES,
+    anchors,
+    blocks,
+    code,
+    commands,
+    without_fences,
+)
 
 README = (ROOT / "README.md").read_text()
+MAKEFILE = (ROOT / "Makefile").read_text()
+EXTENDED = {"validation_kappa", "linear", "[brightness]"}  # of docs/how-to/extend.md
+WRITTEN_BY_THE_USER = (
+    "my-images",
+    "my-arrays",
+    "shards/",
+    "images.npz",
+    "job.yaml",
+    "train.sh",
+)
 
 
-def test_parameter_table_lists_every_parameter_in_the_order_of_the_file():
-    table = README.split("## Parameters")[1].split("\n## ")[0]
-    listed = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
-    assert listed == list(Params.model_fields)
-    written = re.findall(r"^(\w+):", (ROOT / "params.yaml").read_text(), re.MULTILINE)
-    assert written == listed
+@pytest.mark.parametrize("name", PAGE_NAMES)
+def test_links_lead_to_files_and_headings_that_exist(name):
+    page = ROOT / name
+    links = re.findall(r"\]\(([^)\s]+)\)", without_fences(page.read_text()))
+    for link in links:
+        if re.match(r"https?://", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target), link
 
 
-def test_table_and_comments_are_those_that_the_schema_writes():
-    """`make docs` writes them."""
-    assert tabulated(README) == README
+def test_every_page_of_the_docs_is_in_their_index():
+    index = ROOT / "docs/README.md"
+    linked = re.findall(r"\]\(([^)#]+)\)", index.read_text())
+    listed = {(index.parent / link).resolve() for link in linked}
+    assert set((ROOT / "docs").rglob("*.md")) - {index} <= listed
+
+
+def test_readme_is_short():
+    assert len(README.encode()) <= 10_000
+    assert max(map(len, README.splitlines())) <= 120
+
+
+def test_generated_parts_are_those_that_make_docs_writes():
     text = (ROOT / "params.yaml").read_text()
-    assert commented(text) == text
+    assert document.with_comments(text) == text
+    assert document.parameters_page(text) == document.PAGE.read_text()
 
 
-def test_every_file_that_the_readme_links_to_exists():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert target.startswith("http") or (ROOT / target).exists(), target
+def test_parameter_page_lists_every_parameter_in_the_order_of_the_file():
+    keys = list(yaml.safe_load((ROOT / "params.yaml").read_text()))
+    assert keys == list(Params.model_fields)
+    rows = re.findall(r"^\| `(\w+)` \|", document.PAGE.read_text(), re.MULTILINE)
+    assert rows == keys
 
 
-def test_tree_names_every_room_of_the_house():
-    tree = README.split("## Where everything is")[1].split("\n## ")[0]
-    for folder in ("src", "stages"):
-        for path in (ROOT / folder).iterdir():
-            if path.name not in ("__init__.py", "__pycache__"):
-                assert path.name in tree, path
-
-
-def test_python_examples_of_the_readme_parse():
-    for block in re.findall(r"(?:^    .*\n|^\n)+", README, re.MULTILINE):
-        if "import numpy" in block:
-            compile(
-                "\n".join(line[4:] for line in block.splitlines()), "README", "exec"
-            )
+def test_tree_of_the_readme_names_every_room():
+    tree = README.split("## The rooms")[1].split("\n## ")[0]
+    for path in (ROOT / "src").iterdir():
+        if path.name not in ("__init__.py", "__pycache__"):
+            assert path.name in tree, path
 
 
 def test_quoted_results_are_those_of_the_committed_run():
-    import json
-
     scores = json.loads((ROOT / "metrics/test.json").read_text())["test"]
-    share = f"{scores['correct']} of {scores['examples']} images"
-    interval = f"{scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f}"
-    assert f"{scores['accuracy']:.4f} ({share}; 95 % interval {interval})" in README
+    prepared = json.loads((ROOT / "metrics/prepare.json").read_text())
+    count, accuracy = prepared["test"]["examples"], scores["accuracy"]
+    correct = round(accuracy * count)
+    low, high = wilson_interval(correct, count)
+    interval = f"95 % interval {low:.4f} to {high:.4f}"
+    line = f"{count} images: accuracy {accuracy:.4f} ({interval}), loss"
+    assert f"{line} {scores['loss']:.4f}" in README
+    share = f"{accuracy:.4f} ({correct} of {count} images; {interval})"
+    assert share in (ROOT / "docs/explanation/measurements.md").read_text()
 
 
 def test_default_run_reaches_the_accuracy_that_the_project_promises():
-    import json
-
     scores = json.loads((ROOT / "metrics/test.json").read_text())["test"]
     assert scores["accuracy"] >= 0.98
 
 
-PAGES = ["README.md", "docs/exercises.md", "docs/extend.md"]
+@pytest.mark.parametrize("name", PAGE_NAMES)
+def test_make_targets_exist(name):
+    targets = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
+    for words in commands(ROOT / name, "make"):
+        named = [word for word in words if "=" not in word]
+        assert set(named) <= targets, named
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_every_parameter_that_a_page_sets_is_one_that_can_be_set_so(page, write_params):
-    text = (ROOT / page).read_text().replace("\\\n", " ")
-    text = "\n".join(line for line in text.splitlines() if "--queue" not in line)
-    commands = re.findall(r"(?:-S '?[a-z_0-9]+=[^'`\s]*'?\s*)+", text)
-    assert commands
-    for command in commands:
-        changes = dict(re.findall(r"-S '?([a-z_0-9]+)=([^'`\s]*)", command))
-        if changes.keys() & {"data_path"} or "linear" in changes.values():
+def test_every_make_target_is_in_the_reference():
+    page = (ROOT / "docs/reference/commands.md").read_text()
+    for target in re.findall(r"^([a-z-]+):.*##", MAKEFILE, re.MULTILINE):
+        assert target == "help" or re.search(rf"`make {target}\b", page), target
+
+
+def test_every_stage_is_in_the_reference():
+    page = (ROOT / "docs/reference/commands.md").read_text()
+    for path in (ROOT / "stages").glob("[!_]*.py"):
+        assert f"`python -m stages.{path.stem}" in page, path
+
+
+@pytest.mark.parametrize("name", PAGE_NAMES)
+def test_modules_and_their_options_exist(name):
+    for words in commands(ROOT / name, "python"):
+        if words[:1] != ["-m"] or words[1] == "stages.NAME":
             continue
-        if changes.get("monitor") == "validation_kappa":
+        module = module_path(words[1])
+        assert module is not None, words
+        source = "".join(path.read_text() for path in import_closure(module))
+        for option in re.findall(r"--[a-z-]+", " ".join(words)):
+            assert f'"{option}"' in source, (words, option)
+
+
+@pytest.mark.parametrize("name", PAGE_NAMES)
+def test_dvc_understands_its_commands(name):
+    parser = get_main_parser()
+    for words in commands(ROOT / name, "dvc"):
+        try:
+            parser.parse_args(words)
+        except DvcParserError:
+            # A span may name a command without its argument, as in `dvc add`.
+            parser.parse_args([*words, "argument"])
+
+
+@pytest.mark.parametrize("name", PAGE_NAMES)
+def test_parameters_that_a_page_sets_can_be_set_so(name, write_params):
+    for words in code(ROOT / name):
+        changes = {}
+        for value in re.findall(r"-S (\"[^\"]*\"|'[^']*'|[^\s`]+)", words):
+            key, _, given = value.strip("'\"").partition("=")
+            assert key in Params.model_fields, words
+            changes[key] = given
+        changes.pop("data_path", None)  # quoted for DVC; see docs/how-to/data.md
+        choices = [given.split(",") for given in changes.values()]
+        if "--queue" in words:
+            changes |= {key: one[0] for key, one in zip(changes, choices, strict=True)}
+        if changes and not EXTENDED & set(changes.values()):
+            load_params(write_params(**changes))
+
+
+@pytest.mark.parametrize("name", PAGE_NAMES)
+def test_parameters_that_a_page_mentions_exist(name):
+    for span in code(ROOT / name):
+        found = re.fullmatch(r"([a-z_]+): (true|false|[a-z0-9_.\[\],]+)", span)
+        assert not found or found[1] in Params.model_fields, span
+
+
+@cache
+def known_files() -> tuple[set[str], set[str], str]:
+    """Files in git, outputs of stages, and the text of all sources."""
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    out = subprocess.run(listed, cwd=ROOT, capture_output=True, check=True, text=True)
+    files = {name for name in out.stdout.splitlines() if (ROOT / name).exists()}
+    outputs = set()
+    for file in ("dvc.yaml", "extra/dvc.yaml"):
+        for stage in yaml.safe_load((ROOT / file).read_text())["stages"].values():
+            for entry in stage.get("outs", []):
+                outputs |= {entry} if isinstance(entry, str) else set(entry)
+    texts = [
+        (ROOT / name).read_text()
+        for name in files
+        if name.startswith(("src/", "stages/")) and not name.endswith((".pyc", ".png"))
+    ]
+    texts += [MAKEFILE, (ROOT / ".gitignore").read_text()]
+    return files, outputs, "".join(texts)
+
+
+def is_known_path(path: str) -> bool:
+    """A file or folder in git, an output of a stage, or a name in the sources."""
+    files, outputs, sources = known_files()
+    path = path.rstrip("/")
+    if any(file == path or file.startswith(f"{path}/") for file in files):
+        return True
+    if any(path == out or path.startswith(f"{out}/") for out in outputs):
+        return True
+    if any(out.startswith(f"{path}/") for out in outputs):
+        return True
+    name = path.rpartition("/")[2]
+    ends = {Path(file).name for file in files | outputs}
+    return ("/" not in path and name in ends) or name in sources
+
+
+@pytest.mark.parametrize("name", PAGE_NAMES)
+def test_paths_that_a_page_names_exist(name):
+    suffixes = "py|md|json|yaml|lock|npz|png|csv|html|in|safetensors|tflite|onnx|gz"
+    pattern = rf"(?:[\w.-]+/)+[\w.-]*|[\w-]+\.(?:{suffixes})|\.[a-z]+/"
+    for span in re.findall(r"(?<!`)`([^`\n]+)`(?!`)", (ROOT / name).read_text()):
+        if not re.fullmatch(pattern, span) or span.startswith(WRITTEN_BY_THE_USER):
             continue
-        load_params(write_params(**changes))
+        assert is_known_path(span), span
 
 
-@pytest.mark.parametrize("page", [*PAGES[1:], "docs/scaling.md"])
-def test_every_file_that_a_page_links_to_exists(page):
-    path = ROOT / page
-    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
-        assert target.startswith("http") or (path.parent / target).exists(), target
-
-
-def blocks(language):
-    """The parts of docs/scaling.md in that language."""
-    text = (ROOT / "docs/scaling.md").read_text()
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-
-
-def commands():
-    """The train stages that docs/scaling.md would have in dvc.yaml."""
-    found = [yaml.safe_load(block) for block in blocks("yaml") if "cmd:" in block]
-    return [each["train"]["cmd"] for each in found]
-
-
-def test_scripts_for_clusters_are_what_a_shell_understands():
-    assert len(commands()) == 4
-    for script in [*blocks("bash"), *commands()]:
-        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
-
-
-def test_command_for_open_mpi_tells_each_process_who_it_is():
-    (command,) = (each for each in commands() if "FOURBEAT" in each)
-    script = command.replace("mpirun -n 2", "").replace("python -m stages.train", "env")
-    given = {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1"}
-    given["PATH"] = os.environ["PATH"]
-    run = ["bash", "-c", script]
-    found = subprocess.run(run, env=given, capture_output=True, text=True, check=True)
-    variables = dict(line.split("=", 1) for line in found.stdout.splitlines())
-    assert read_environment(variables) == ("node1:29500", 2, 1)
-
-
-def test_job_for_kubernetes_tells_each_pod_who_it_is():
-    (service, job), *others = (
-        list(yaml.safe_load_all(block))
-        for block in blocks("yaml")
-        if "kind: Job" in block
+def test_environment_variables_are_those_that_the_sources_read():
+    reference = (ROOT / "docs/reference/environment.md").read_text()
+    files, _, _ = known_files()
+    sources = "".join(
+        (ROOT / file).read_text()
+        for file in files
+        if file.endswith(".py") and file.startswith(("src/", "stages/"))
     )
-    assert not others
-    name, pod = job["metadata"]["name"], job["spec"]["template"]["spec"]
-    assert service["spec"]["selector"] == {"job-name": name}
-    assert pod["subdomain"] == service["metadata"]["name"]
-    assert job["spec"]["completions"] == job["spec"]["parallelism"]
-    (container,) = pod["containers"]
-    variables = {each["name"]: each.get("value", "3") for each in container["env"]}
-    where, count, number = read_environment(variables)
-    assert (where.split(":")[0], count) == (
-        f"{name}-0.{pod['subdomain']}",
-        job["spec"]["completions"],
-    )
-    assert number == 3
+    read = set(re.findall(r"\bFOURBEAT_[A-Z_]+\b", sources))
+    assert set(re.findall(r"^\| `(FOURBEAT_[A-Z_]+)`", reference, re.M)) == read
+    for page in PAGES:
+        assert set(re.findall(r"\bFOURBEAT_[A-Z_]+\b", page.read_text())) <= read, page
+
+
+def test_exit_codes_are_those_of_the_errors():
+    reference = (ROOT / "docs/reference/exit-codes.md").read_text()
+    listed = set(map(int, re.findall(r"^\| (\d+) \|", reference, re.MULTILINE)))
+    errors = {error.exit_code for error in FourbeatError.__subclasses__()}
+    assert listed == errors | {0, 1, 129, 130, 143}
+
+
+def test_quoted_code_of_the_loop_is_that_of_the_sources():
+    sources = "".join(path.read_text() for path in (ROOT / "src/training").glob("*.py"))
+    lines = {line.strip() for line in sources.splitlines()}
+    quoted = "".join(blocks(ROOT / "docs/explanation/loop.md", "python")).splitlines()
+    assert quoted
+    assert [line for line in quoted if line.strip() not in lines] == []

@@ -1,4 +1,4 @@
-"""docs/extend.md: does what it says, in a copy of the project."""
+"""Applies the diffs of docs/how-to/extend.md to a copy of the project and trains."""
 
 import csv
 import re
@@ -14,20 +14,30 @@ from src.evaluation.metrics import confusion_matrix
 from tests.helpers.imports import ROOT
 from tests.helpers.running import run_stage
 
-PAGE = (ROOT / "docs/extend.md").read_text()
+PAGE = (ROOT / "docs/how-to/extend.md").read_text()
 DIFFS = re.findall(r"^```diff\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+COPIED = (
+    "src",
+    "stages",
+    "tests",
+    "benchmarks",
+    "extra",
+    "params",
+    "pyproject",
+    "dvc.",
+)
+PIPELINE = ("dvc.yaml", "extra/", "stages/", "params.yaml", "Makefile")
 
 
-@pytest.fixture
-def changed(tmp_path):
-    """A copy of the project with every change of the page, in its order."""
+@pytest.fixture(scope="module")
+def changed(tmp_path_factory):
+    """A copy of the project with every diff of the page, in its order."""
+    folder = tmp_path_factory.mktemp("extended")
+    copy = folder / "copy"
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     files = subprocess.run(listed, cwd=ROOT, capture_output=True, check=True, text=True)
-    copy = tmp_path / "copy"
     for name in files.stdout.splitlines():
-        if name.startswith(
-            ("src", "stages", "tests", "benchmarks", "extra", "p", "dvc.y")
-        ):
+        if name.startswith(COPIED) and (ROOT / name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             (copy / name).write_bytes((ROOT / name).read_bytes())
     for diff in DIFFS:
@@ -37,23 +47,39 @@ def changed(tmp_path):
             input=diff,
             check=True,
             text=True,
-            env={"GIT_CEILING_DIRECTORIES": str(tmp_path), "PATH": "/usr/bin:/bin"},
+            env={"GIT_CEILING_DIRECTORIES": str(folder), "PATH": "/usr/bin:/bin"},
         )
     return copy
 
 
-def test_page_has_a_change_for_metric_loss_layer_and_model():
-    headings = re.findall(r"^## (.*)$", PAGE, re.MULTILINE)
-    assert headings == ["A metric", "A loss", "A layer", "A model"]
-    assert len(DIFFS) == 4
+def test_page_has_a_diff_for_metric_loss_augmentation_layer_and_model():
+    sections = re.findall(r"^## (.*?)$\n(.*?)(?=^## |\Z)", PAGE, re.M | re.DOTALL)
+    with_diff = [title for title, text in sections if "```diff" in text]
+    assert with_diff == [
+        "A metric",
+        "A loss",
+        "An augmentation",
+        "A layer",
+        "A model",
+    ]
+    assert len(DIFFS) == len(with_diff)
+
+
+def test_diffs_of_the_page_touch_no_pipeline_file():
+    touched = re.findall(r"^\+\+\+ b/(.*)$", "".join(DIFFS), re.MULTILINE)
+    assert touched
+    assert not [name for name in touched if name.startswith(PIPELINE)]
+    assert all(name.startswith("src/") for name in touched)
 
 
 @pytest.mark.parametrize("model", ["mlp", "linear"])
-def test_changes_of_the_page_train_and_report(changed, prepared, write_params, model):
-    write_params(model=model, epochs=2, batch_size=16, monitor="validation_loss")
-    text = (prepared / "params.yaml").read_text()
-    (prepared / "params.yaml").write_text(
-        text.replace("monitor: validation_loss", "monitor: validation_kappa")
+def test_diffs_of_the_page_train_and_evaluate(changed, prepared, write_params, model):
+    write_params(
+        model=model,
+        epochs=2,
+        batch_size=16,
+        augment="[brightness]",
+        monitor="validation_kappa",
     )
     result = run_stage("train", prepared, PYTHONPATH=str(changed))
     assert result.returncode == 0, result.stderr
@@ -82,7 +108,7 @@ def test_metric_of_the_page_is_that_of_scikit_learn(changed):
     assert found == pytest.approx(cohen_kappa_score(labels, predicted))
 
 
-def test_changes_of_the_page_keep_the_law_of_imports_and_of_dvc_yaml(changed):
+def test_diffs_of_the_page_keep_the_import_law_and_dvc_yaml(changed):
     result = subprocess.run(
         [
             sys.executable,
