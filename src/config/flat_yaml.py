@@ -68,7 +68,7 @@ def check_flat(root: MappingNode) -> None:
 def check_plain(node: Node) -> None:
     """Raises MarkedYAMLError for an anchor, an alias, a tag or a date."""
     if node.anchor or node.tag not in PLAIN_TAGS:
-        tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+        tag = str(node.tag).replace("tag:yaml.org,2002:", "!!")
         found = f"the anchor {node.anchor}" if node.anchor else f"the tag {tag}"
         raise MarkedYAMLError(problem=f"found {found}", problem_mark=node.start_mark)
 

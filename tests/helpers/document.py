@@ -16,7 +16,7 @@ TABLE = re.compile(r"\| key \| meaning \|\n\|---\|---\|\n(\|.*\n)*")
 def description(key: str) -> str:
     """What the schema says of a parameter."""
     text = Params.model_fields[key].description
-    assert text, f"{key}: expected a description in src/config/names.py, found none."
+    assert text, f"{key}: expected a description in src/config/fields.py, found none."
     return text
 
 
@@ -29,11 +29,17 @@ def commented(text: str) -> str:
             continue
         found = re.match(r"(\w+):", line)
         if found:
-            lines += [f"# {part}" for part in textwrap.wrap(description(found[1]), 86)]
+            lines += [f"# {part}" for part in wrapped(description(found[1]))]
         elif line.startswith("# ----") and lines[-1]:
             lines.append("")
         lines.append(line)
     return "\n".join(lines) + "\n"
+
+
+def wrapped(text: str) -> list[str]:
+    """The text in lines that break within no interval, such as (0, 1)."""
+    joined = re.sub(r"([\[(]\S+), (\S+[\])])", "\\1,\u00a0\\2", text)
+    return [line.replace("\u00a0", " ") for line in textwrap.wrap(joined, 86)]
 
 
 def tabulated(text: str) -> str:
