@@ -1,4 +1,4 @@
-"""Carried out of today's src/faults.py."""
+"""Turns what pydantic reports about a parameter into one sentence."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ from pydantic_core import ErrorDetails
 from src.errors import shortened, suggestion
 
 
-def explain(fault: ErrorDetails, properties: dict[str, Any]) -> str:
+def explain_fault(fault: ErrorDetails, properties: dict[str, Any]) -> str:
     """One sentence: the key, what was expected, what was found, what to do.
 
     Args:
-        fault: as pydantic has it.
-        properties: of the JSON schema, by key.
+        fault: from pydantic.
+        properties: of the parameters' JSON schema, by key.
     """
     if fault["type"] == "value_error":
         return str(fault["ctx"]["error"])
@@ -29,7 +29,7 @@ def explain(fault: ErrorDetails, properties: dict[str, Any]) -> str:
 
 
 def expectation(schema: dict[str, Any]) -> str:
-    """What a field takes, in words, from its JSON schema."""
+    """The values that a field allows, from its JSON schema."""
     if "anyOf" in schema:
         return " or ".join(expectation(option) for option in schema["anyOf"])
     if "expected" in schema:
@@ -43,14 +43,19 @@ def expectation(schema: dict[str, Any]) -> str:
     if schema["type"] == "boolean":
         return "true or false"
     noun = {"integer": "an integer", "number": "a number"}[schema["type"]]
-    bounds = [
-        f"{words} {schema[key]}"
-        for key, words in {
-            "minimum": "of at least",
-            "exclusiveMinimum": "above",
-            "maximum": "at most",
-            "exclusiveMaximum": "below",
-        }.items()
-        if key in schema
-    ]
-    return f"{noun} {' and '.join(bounds)}".rstrip()
+    return f"{noun}{interval(schema)}"
+
+
+def interval(schema: dict[str, Any]) -> str:
+    """The bounds of a number, such as ` in [0, 1)` or ` > 0`; empty without any."""
+    low = schema.get("minimum", schema.get("exclusiveMinimum"))
+    high = schema.get("maximum", schema.get("exclusiveMaximum"))
+    if low is not None and high is not None:
+        left, right = (
+            "[" if "minimum" in schema else "(",
+            "]" if "maximum" in schema else ")",
+        )
+        return f" in {left}{low}, {high}{right}"
+    if low is not None:
+        return f" {'>=' if 'minimum' in schema else '>'} {low}"
+    return ""

@@ -1,23 +1,25 @@
-"""Carried out of today's src/config.py."""
+"""Loads `params.yaml`, or says in one line what is wrong with it."""
 
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from src.config.explain import explain
+from src.config.explain import explain_fault
 from src.config.flat_yaml import parse_flat_yaml
-from src.config.names import MAX_BYTES
 from src.config.params import Params
 from src.errors import ParameterError
+
+MAX_BYTES = 1 << 16  # six times the size of params.yaml; YAML is slow to parse
 
 
 def load_params(path: Path) -> Params:
     """Reads and checks `params.yaml`.
 
     Raises:
-        ParameterError: no such file, not a flat mapping, or a key or value is wrong.
+        ParameterError: there is no such file, it is not a flat mapping, or a key or a
+            value is wrong.
     """
-    if not path.is_file():  # a pipe would be waited for
+    if not path.is_file():  # reading a pipe would block
         raise ParameterError(
             f"{path}: expected a file, found none. Run from the repository's root."
         )
@@ -29,12 +31,12 @@ def load_params(path: Path) -> Params:
         return Params.model_validate(parse_flat_yaml(content))
     except ValidationError as error:
         faults = error.errors(include_url=False)
-        # A misspelt key is two faults, unknown and missing; the first helps to mend it.
+        # A misspelt key is two faults, unknown and missing. Only the first says which.
         faults.sort(key=lambda fault: fault["type"] != "extra_forbidden")
         others = {fault["loc"][:1] for fault in faults[1:]} - {faults[0]["loc"][:1]}
         more = f" ({len(others)} more)" if others else ""
         properties = Params.model_json_schema()["properties"]
-        sentence = explain(faults[0], properties)
+        sentence = explain_fault(faults[0], properties)
         raise ParameterError(f"{path}: {sentence}{more}") from None
     except ParameterError as error:
         raise ParameterError(f"{path}: {error}") from None

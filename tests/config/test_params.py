@@ -1,10 +1,14 @@
 """Wrong parameters, one line each; right ones however YAML and DVC write them."""
 
+import codecs
+import itertools
 import subprocess
 import sys
 
 import pytest
+from dvc.utils.serialize import load_yaml
 
+from src.config.flat_yaml import parse_flat_yaml
 from src.config.load import load_params
 from src.errors import ParameterError
 from tests.helpers.imports import ROOT
@@ -17,51 +21,46 @@ SCHEDULES = (
     "plateau"
 )
 WRONG = [  # key, value as it stands in the file, the message behind the key
-    ("lr", "-1", "expected a number above 0, got -1."),
-    ("lr", "0", "expected a number above 0, got 0."),
-    ("lr", "abc", "expected a number above 0, got 'abc'."),
-    ("lr", '"3e-4"', "expected a number above 0, got '3e-4'."),
-    ("lr", "''", "expected a number above 0, got ''."),
-    ("lr", "", "expected a number above 0, got None."),
-    ("lr", ".nan", "expected a number above 0, got nan."),
-    ("lr", "nan", "expected a number above 0, got 'nan'."),
-    ("lr", "1e400", "expected a number above 0, got inf."),
-    ("lr", "true", "expected a number above 0, got True."),
-    ("lr", "[1, 2]", "expected a number above 0, got [1, 2]."),
-    ("seed", "-1", "expected an integer of at least 0 and below 2147483648, got -1."),
-    (
-        "seed",
-        "007",
-        "expected an integer of at least 0 and below 2147483648, got '007'.",
-    ),
-    ("epochs", "1.5", "expected an integer of at least 1, got 1.5."),
-    ("epochs", "0", "expected an integer of at least 1, got 0."),
-    ("epochs", "true", "expected an integer of at least 1, got True."),
-    ("batch_size", "0", "expected an integer of at least 1 and at most 65536, got 0."),
+    ("lr", "-1", "expected a number > 0, got -1."),
+    ("lr", "0", "expected a number > 0, got 0."),
+    ("lr", "abc", "expected a number > 0, got 'abc'."),
+    ("lr", '"3e-4"', "expected a number > 0, got '3e-4'."),
+    ("lr", "''", "expected a number > 0, got ''."),
+    ("lr", "", "expected a number > 0, got None."),
+    ("lr", ".nan", "expected a number > 0, got nan."),
+    ("lr", "nan", "expected a number > 0, got 'nan'."),
+    ("lr", "1e400", "expected a number > 0, got inf."),
+    ("lr", "true", "expected a number > 0, got True."),
+    ("lr", "[1, 2]", "expected a number > 0, got [1, 2]."),
+    ("seed", "-1", "expected an integer in [0, 2147483648), got -1."),
+    ("epochs", "1.5", "expected an integer >= 1, got 1.5."),
+    ("epochs", "0", "expected an integer >= 1, got 0."),
+    ("epochs", "true", "expected an integer >= 1, got True."),
+    ("batch_size", "0", "expected an integer in [1, 65536], got 0."),
     (
         "batch_size",
         "-8",
-        "expected an integer of at least 1 and at most 65536, got -8.",
+        "expected an integer in [1, 65536], got -8.",
     ),
-    ("log_every", "0", "expected an integer of at least 1, got 0."),
+    ("log_every", "0", "expected an integer >= 1, got 0."),
     (
         "hidden",
         "0",
-        "expected an integer of at least 1 and at most 65536 or null, got 0.",
+        "expected an integer in [1, 65536] or null, got 0.",
     ),
-    ("patience", "0", "expected an integer of at least 1 or null, got 0."),
-    ("clip_norm", "0", "expected a number above 0 or null, got 0."),
-    ("dropout", "1.0", "expected a number of at least 0 and below 1, got 1.0."),
-    ("momentum", "1.5", "expected a number of at least 0 and below 1, got 1.5."),
-    ("weight_decay", "-0.1", "expected a number of at least 0, got -0.1."),
-    ("validation_fraction", "1", "expected a number above 0 and below 1, got 1."),
-    ("warmup_epochs", "61", "expected a number from 0 to epochs (60), got 61.0."),
-    ("clip_value", "-1", "expected a number above 0 or null, got -1."),
+    ("patience", "0", "expected an integer >= 1 or null, got 0."),
+    ("clip_norm", "0", "expected a number > 0 or null, got 0."),
+    ("dropout", "1.0", "expected a number in [0, 1), got 1.0."),
+    ("momentum", "1.5", "expected a number in [0, 1), got 1.5."),
+    ("weight_decay", "-0.1", "expected a number >= 0, got -0.1."),
+    ("validation_fraction", "1", "expected a number in (0, 1), got 1."),
+    ("warmup_epochs", "61", "expected a number in [0, epochs = 60], got 61.0."),
+    ("clip_value", "-1", "expected a number > 0 or null, got -1."),
     ("debug", "1", "expected true or false, got 1."),
     ("on_nan", "ignore", "expected one of stop, skip, got 'ignore'."),
     ("stop_at", ".inf", "expected a number or null, got inf."),
-    ("lr_end", "0.01", "expected a number from 0 to lr (0.002), got 0.01."),
-    ("start_from_epoch", "61", "expected an integer from 1 to epochs (60), got 61."),
+    ("lr_end", "0.01", "expected a number in [0, lr = 0.002], got 0.01."),
+    ("start_from_epoch", "61", "expected an integer in [1, epochs = 60], got 61."),
     (
         "accumulate",
         "5",
@@ -75,14 +74,14 @@ WRONG = [  # key, value as it stands in the file, the message behind the key
     (
         "lr_milestones",
         "[5, 3]",
-        "expected rising epochs, got [5.0, 3.0]. Sort them, each once.",
+        "expected increasing epochs, got [5.0, 3.0]. Sort them, without duplicates.",
     ),
     (
         "lr_range_high",
         "1e-7",
-        "expected a number above lr_range_low (1e-06), got 1e-07.",
+        "expected a number > lr_range_low (1e-06), got 1e-07.",
     ),
-    ("augment", "[flip, flip]", "expected each name once, got one twice."),
+    ("augment", "[flip, flip]", "expected each name once, got ['flip', 'flip']."),
     (
         "optimizer",
         "adan",
@@ -153,16 +152,32 @@ def test_every_way_to_write_a_number_gives_a_float(write_params, written, meant)
     [
         ("lrr: 1", "lrr: unknown key. Did you mean 'lr'?"),
         ("zzz: 1", "zzz: unknown key."),
-        ("lr: 1", "lr: stands twice, in lines 20 and 39. Remove one of them."),
         (
-            "a: &x 1",
-            "line 39, column 4: found an anchor or alias. Expected plain YAML.",
+            "lr: 1",
+            "lr: expected one value, found two, in lines 20 and 39. Remove one of ",
         ),
-        ("a: *x", "line 39, column 4: found an anchor or alias. Expected plain YAML."),
+        ("a: &x 1", "line 39, column 4: found the anchor x. Write plain YAML; quote"),
+        ("a: &x [1]", "line 39, column 4: found the anchor x. Write plain YAML; quote"),
+        ("a: [&x 1]", "line 39, column 5: found the anchor x. Write plain YAML; quote"),
+        ("&x a: 1", "line 39, column 1: found the anchor x. Write plain YAML; quote"),
+        (
+            "a: *x",
+            "line 39, column 4: found undefined alias 'x'. Write plain YAML; quote",
+        ),
         ("a: !!python/name:os.system", "line 39, column 4: found the tag"),
+        ("a: [!x 1]", "line 39, column 5: found the tag !x. Write plain YAML; quote"),
+        ("a: 2026-11-25", "line 39, column 4: found the tag !!timestamp"),
+        ("<<: 1", "line 39, column 1: found the tag !!merge. Write plain"),
+        (
+            "a: [" + "[" * 9000,
+            "maximum recursion depth exceeded. Write plain YAML; quote",
+        ),
         ("\tx: 1", "line 39, column 1: found character '\\t' that cannot start any"),
         ("a: {b: 1, c: {d: 1}}", "a: expected a value or a list of values, found a"),
-        ("? [a]\n: 1", "line 39: expected a plain key."),
+        (
+            "? [a]\n: 1",
+            "line 39: expected a plain key, found a nesting. Write key: value.",
+        ),
     ],
 )
 def test_wrong_line_is_named(write_params, line, message):
@@ -177,6 +192,28 @@ def test_wrong_line_is_named(write_params, line, message):
     number = text[: text.index("\nlr:")].count("\n") + 2
     assert found.startswith(message.replace("lines 20", f"lines {number}"))
     assert "\n" not in found
+
+
+BOMB = "a: &a [x, x]\n" + "".join(
+    f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n"
+    for old, new in itertools.pairwise("abcdefghijklmnop")
+)
+
+
+def test_bomb_of_aliases_is_refused_before_it_is_built(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text(BOMB)
+    with pytest.raises(ParameterError, match=r"line 1, column 4: found the anchor a\."):
+        load_params(path)
+
+
+@pytest.mark.parametrize(
+    "written", ["0", "7", "007", "0o7", "0x7", "1_000", "+7", "-0", "~", "null", ""]
+)
+def test_values_are_those_that_dvc_reads(write_params, written):
+    path = write_params(limit_examples=written)
+    ours = parse_flat_yaml(path.read_bytes())
+    assert ours == load_yaml(path)
 
 
 def test_misspelt_key_is_the_first_fault_named(write_params):
@@ -196,7 +233,7 @@ def test_missing_key_is_named_with_what_belongs_there(write_params):
     with pytest.raises(ParameterError) as caught:
         load_params(path)
     assert str(caught.value).endswith(
-        "lr: expected a number above 0, found no such key. Add it."
+        "lr: expected a number > 0, found no such key. Add it."
     )
 
 
@@ -210,6 +247,11 @@ def test_missing_key_is_named_with_what_belongs_there(write_params):
         b"\xff\xfe\x00",
         b"a: [",
         b"a: \x00",
+        b"a: \xff",
+        b"a: " + b"9" * 6000,
+        b"a: 1\n---\nb: 2\n",
+        b"1: 2\n",
+        b"!!set {a}\n",
     ],
 )
 def test_what_is_no_flat_mapping_is_refused_in_one_line(tmp_path, content):
@@ -227,10 +269,11 @@ def test_huge_file_is_refused_unread(tmp_path):
         load_params(path)
 
 
-def test_file_with_windows_line_ends_reads_the_same(write_params):
+def test_file_with_windows_line_ends_and_byte_order_mark_reads_the_same(write_params):
     path = write_params()
     expected = load_params(path)
-    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    content = path.read_bytes().replace(b"\n", b"\r\n")
+    path.write_bytes(codecs.BOM_UTF8 + content)
     assert load_params(path) == expected
 
 
@@ -247,7 +290,7 @@ def test_stage_refuses_wrong_parameters_with_code_two_and_one_line(write_params,
     result = run_stage(stage, folder)
     assert result.returncode == 2
     assert result.stderr == (
-        f"{stage}: params.yaml: lr: expected a number above 0, got -1.\n"
+        f"{stage}: params.yaml: lr: expected a number > 0, got -1.\n"
     )
     assert result.stdout == ""
     assert [path.name for path in folder.iterdir()] == ["params.yaml"]
@@ -272,8 +315,8 @@ def test_jax_is_not_imported_to_check_the_parameters():
 @pytest.mark.parametrize(
     ("schedule", "message"),
     [
-        ("exponential", "lr_end: expected a number above 0 for schedule: exponential"),
-        ("piecewise", "lr_milestones: expected epochs above 0 and below epochs (60)"),
+        ("exponential", "lr_end: expected a number > 0 for schedule: exponential"),
+        ("piecewise", "lr_milestones: expected numbers in (0, epochs = 60)"),
     ],
 )
 def test_schedule_without_what_it_needs_is_refused(write_params, schedule, message):
@@ -285,6 +328,6 @@ def test_schedule_without_what_it_needs_is_refused(write_params, schedule, messa
 def test_milestone_that_the_run_never_reaches_is_refused(write_params):
     path = write_params(schedule="piecewise", lr_milestones="[30, 60]")
     with pytest.raises(
-        ParameterError, match=r"below epochs \(60\).*got \[30\.0, 60\.0\]"
+        ParameterError, match=r"in \(0, epochs = 60\) .*got \[30\.0, 60\.0\]"
     ):
         load_params(path)

@@ -49,11 +49,17 @@ def with_comments(text: str) -> str:
             continue
         key = re.match(r"(\w+):", line)
         if key:
-            lines += [f"# {part}" for part in textwrap.wrap(description(key[1]), 86)]
+            lines += [f"# {part}" for part in wrapped(description(key[1]))]
         elif HEADING.match(line) and lines[-1]:
             lines.append("")
         lines.append(line)
     return "\n".join(lines) + "\n"
+
+
+def wrapped(text: str) -> list[str]:
+    """The text in lines that do not break within an interval such as (0, 1)."""
+    joined = re.sub(r"([\[(]\S+), (\S+[\])])", "\\1,\u00a0\\2", text)
+    return [line.replace("\u00a0", " ") for line in textwrap.wrap(joined, 86)]
 
 
 def parameters_page(text: str) -> str:

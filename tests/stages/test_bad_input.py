@@ -48,7 +48,7 @@ WRONG_PARAMETERS = {  # params.yaml, what stands in the message
     "brackets": (with_line("x: " + "[" * 9000), "recursion"),
     "too long": (with_line("#" * 70_000), "at most 65536 bytes"),
     "text for a number": (with_line('lr: "3e-4"', PARAMS), "lr: expected a number"),
-    "negative": (with_line("lr: -1", PARAMS), "lr: expected a number above 0, got -1"),
+    "negative": (with_line("lr: -1", PARAMS), "lr: expected a number > 0, got -1"),
     "not a number": (with_line("lr: .nan", PARAMS), "lr: expected"),
     "infinite": (with_line("lr: 1e400", PARAMS), "lr: expected"),
     "fraction": (with_line("epochs: 1.5", PARAMS), "epochs: expected an integer"),

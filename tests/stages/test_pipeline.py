@@ -109,9 +109,9 @@ def test_number_written_by_dvc_is_read_as_a_float(clone, written):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("lr=-1", "check: params.yaml: lr: expected a number above 0, got -1."),
+        ("lr=-1", "check: params.yaml: lr: expected a number > 0, got -1."),
         ("+lrr=1", "check: params.yaml: lrr: unknown key. Did you mean 'lr'?"),
-        ("lr=", "check: params.yaml: lr: expected a number above 0, got ''."),
+        ("lr=", "check: params.yaml: lr: expected a number > 0, got ''."),
         ("optimizer=adan", "got 'adan'. Did you mean 'adam'?"),
     ],
 )

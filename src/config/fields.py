@@ -1,0 +1,250 @@
+"""The fields of `params.yaml`: type, bounds and description of each parameter.
+
+No field has a default, so a missing, misspelt or ill-typed key stops the run before any
+data is read. The descriptions are the comments in `params.yaml` and the reference table
+in the docs; `make docs` writes both.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from src.config.names import (
+    AugmentName,
+    Count,
+    Dataset,
+    Finite,
+    FolderPath,
+    FormatName,
+    Fraction,
+    ModelName,
+    MonitorMode,
+    MonitorName,
+    NotNegative,
+    OptimizerName,
+    Positive,
+    PrecisionName,
+    ScheduleName,
+)
+
+
+class Fields(BaseModel, frozen=True, extra="forbid", strict=True):
+    """All parameters, each checked on its own; `Params` checks them together."""
+
+    dataset: Dataset = Field(
+        description="digits, folder, npz, or a TFDS name such as mnist, fashion_mnist, "
+        "cifar10, emnist/letters"
+    )
+    data_path: FolderPath = Field(
+        description="folder with local data: the digits, your images, or your arrays"
+    )
+    validation_fraction: Annotated[Finite, Field(gt=0, lt=1)] = Field(
+        description="fraction of the training examples held out for validation, "
+        "stratified by class; in (0, 1). Increase it for small classes"
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(
+        description="seed for the split, weights, order, dropout and augmentation; "
+        "integer in [0, 2^31). Repeat with other seeds to measure the noise"
+    )
+    limit_examples: Count | None = Field(
+        description="train on this many examples, drawn by seed; integer >= 1, empty = "
+        "all. For a quick look"
+    )
+
+    model: ModelName = Field(
+        description="mlp, cnn (average pooling) or cnn_max (max pooling); layer sizes "
+        "follow the data"
+    )
+    hidden: Annotated[int, Field(ge=1, le=65536)] | None = Field(
+        description="units of the dense layer; integer in [1, 65536], empty = the "
+        "model's default (mlp 256, cnn 256, cnn_max 128). Increase it if training "
+        "accuracy stays low"
+    )
+    precision: PrecisionName = Field(
+        description="precision of the network's arithmetic: float32, bfloat16, or "
+        "float16 with dynamic loss scaling; weights and loss stay float32. The 16-bit "
+        "types are faster on GPU and TPU only"
+    )
+
+    dropout: Fraction = Field(
+        description="dropout rate of the dense layer; in [0, 1), 0 = off. Increase it "
+        "if validation lags behind training"
+    )
+    label_smoothing: Fraction = Field(
+        description="label smoothing: probability spread over all classes; in [0, 1), "
+        "0 = off. Try 0.05 to 0.1 for noisy labels"
+    )
+    ema_decay: Fraction = Field(
+        description="decay of an exponential moving average of the weights, which is "
+        "then validated, saved and exported; in [0, 1), 0 = off. Try 0.99 to 0.9999 if "
+        "validation is noisy"
+    )
+    augment: Annotated[tuple[AugmentName, ...], Field(strict=False)] = Field(
+        description="list of random augmentations, applied in the order given: shift, "
+        "flip (left-right), rotation, cutout, mixup; [] = none. No flip for digits or "
+        "letters"
+    )
+    shift_pixels: Annotated[int, Field(ge=1, le=256)] = Field(
+        description="shift: maximum in each direction, in pixels; integer in [1, 256]"
+    )
+    rotation_degrees: Annotated[Positive, Field(le=180)] = Field(
+        description="rotation: maximum angle in both directions, in degrees; in (0, "
+        "180]"
+    )
+    cutout_pixels: Count = Field(
+        description="cutout: side of the black square, in pixels; integer >= 1. At "
+        "most half of the image"
+    )
+    mixup_alpha: Positive = Field(
+        description="mixup: alpha of Beta(alpha, alpha), > 0; an image keeps the "
+        "larger weight. Try 0.1 to 0.4; a higher alpha mixes more"
+    )
+
+    optimizer: OptimizerName = Field(
+        description="sgd, momentum, nesterov, adam, adamw, rmsprop, lion, lamb or "
+        "muon. muon takes adamw's lr, lion a third to a tenth of it"
+    )
+    lr: Positive = Field(
+        description="peak learning rate; > 0. Tune it first, in factors of three"
+    )
+    momentum: Fraction = Field(
+        description="momentum of momentum, nesterov and muon; in [0, 1)"
+    )
+    weight_decay: NotNegative = Field(
+        description="decoupled weight decay of the kernels, multiplied by lr; >= 0. "
+        "adam ignores it. Increase it if validation lags behind training"
+    )
+    clip_norm: Positive | None = Field(
+        description="clip the gradient to this global norm; > 0, empty = off. Try 1 if "
+        "the loss has spikes"
+    )
+    clip_value: Positive | None = Field(
+        description="clip each gradient element to [-clip_value, clip_value], before "
+        "clip_norm; > 0, empty = off"
+    )
+    schedule: ScheduleName = Field(
+        description="learning rate schedule: constant; cosine, linear or exponential "
+        "decay to lr_end; warmup_cosine or one_cycle, with warm-up; piecewise, at "
+        "lr_milestones; plateau, when monitor stops improving"
+    )
+    warmup_epochs: NotNegative = Field(
+        description="warmup_cosine (from 0) and one_cycle (from lr / 25): epochs of "
+        "warm-up; in [0, epochs]. Increase it if the first epochs are unstable"
+    )
+    lr_end: NotNegative = Field(
+        description="final learning rate of cosine, warmup_cosine, linear and "
+        "exponential, minimum for plateau; in [0, lr], > 0 for exponential"
+    )
+    lr_milestones: Annotated[tuple[Positive, ...], Field(strict=False)] = Field(
+        description="piecewise: list of epochs after which lr falls; increasing, in "
+        "(0, epochs)"
+    )
+    lr_factor: Annotated[Finite, Field(gt=0, lt=1)] = Field(
+        description="piecewise and plateau: factor by which lr falls; in (0, 1)"
+    )
+    lr_patience: Count = Field(
+        description="plateau: epochs without improvement before lr falls; integer >= 1"
+    )
+    lr_cooldown: Annotated[int, Field(ge=0)] = Field(
+        description="plateau: epochs after a fall that lr_patience does not count; "
+        "integer >= 0"
+    )
+
+    batch_size: Annotated[int, Field(ge=1, le=65536)] = Field(
+        description="examples per optimizer step; integer in [1, 65536]. If you double "
+        "it, try 1.4 to 2 times the lr"
+    )
+    accumulate: Count = Field(
+        description="microbatches per step, to save memory; the gradient is that of "
+        "the whole batch. A divisor of batch_size"
+    )
+    epochs: Count = Field(description="maximum number of epochs; integer >= 1")
+    max_steps: Count | None = Field(
+        description="maximum number of optimizer steps, for a quick look; the schedule "
+        "still spans all epochs; integer >= 1, empty = no limit"
+    )
+    overfit_batches: Count | None = Field(
+        description="train and validate on this many batches only, without augment; "
+        "integer >= 1, empty = off. A network that cannot overfit one batch has a bug"
+    )
+    log_every: Count = Field(
+        description="optimizer steps per row of metrics/plots/steps.csv, restarting at "
+        "each epoch; integer >= 1. Does not affect results"
+    )
+
+    save_minutes: Positive = Field(
+        description="minutes between checkpoints within an epoch; each epoch's end has "
+        "one too; > 0. Does not affect results"
+    )
+    resident_megabytes: Annotated[int, Field(ge=0)] | None = Field(
+        description="larger splits are streamed from disk, in megabytes of pixels; "
+        "integer >= 0, empty = decided from device memory. Does not affect results"
+    )
+
+    monitor: MonitorName = Field(
+        description="metric that selects the best epoch: validation_ with loss, "
+        "accuracy, precision, recall, f1 (macro averages) or top_k; train_loss or "
+        "train_accuracy"
+    )
+    monitor_mode: MonitorMode = Field(
+        description="min, max, or auto: min for a loss, max otherwise"
+    )
+    top_k: Count = Field(
+        description="k of top-k accuracy, in validation_top_k and in the test metrics; "
+        "integer >= 1. The accuracy is 1 if there are at most k classes"
+    )
+    min_delta: NotNegative = Field(
+        description="minimum change of monitor that counts as an improvement; >= 0. "
+        "The change must be larger"
+    )
+    patience: Count | None = Field(
+        description="early stopping: epochs in a row without improvement; integer >= "
+        "1, empty = off"
+    )
+    start_from_epoch: Count = Field(
+        description="first epoch that patience and stop_if_worse_than count; integer "
+        "in [1, epochs]"
+    )
+    stop_at: Finite | None = Field(
+        description="stop when monitor reaches this value; empty = off"
+    )
+    stop_if_worse_than: Finite | None = Field(
+        description="stop when monitor is worse than this value; empty = off"
+    )
+    max_minutes: Positive | None = Field(
+        description="maximum training time in minutes, checked every log_every steps; "
+        "the last epoch is still validated; > 0, empty = no limit. Such a run is not "
+        "bit-reproducible"
+    )
+
+    on_nan: Literal["stop", "skip"] = Field(
+        description="if a loss or gradient is not finite: stop (exit code 4), or skip "
+        "the step; five skips in a row stop too"
+    )
+    debug: bool = Field(
+        description="true or false: print shapes, norms and dead units of each layer, "
+        "and stop at the first NaN with the operation that caused it, even with "
+        "on_nan: skip. Slow"
+    )
+    deterministic: bool = Field(
+        description="true or false: bit-identical results on the same kind of machine; "
+        "conflicting XLA_FLAGS are errors. false may be faster on GPU; no difference "
+        "on CPU"
+    )
+    lr_range_low: Positive = Field(
+        description="LR range test: first learning rate; > 0"
+    )
+    lr_range_high: Positive = Field(
+        description="LR range test: last learning rate; > lr_range_low"
+    )
+    lr_range_steps: Annotated[int, Field(ge=10)] = Field(
+        description="LR range test: number of optimizer steps; integer >= 10. Few "
+        "steps give a noisy curve"
+    )
+
+    export_formats: Annotated[
+        tuple[FormatName, ...], Field(strict=False, min_length=1)
+    ] = Field(
+        description="non-empty list of stablehlo (JAX), saved_model (TensorFlow), "
+        "tflite, tflite_int8 (8-bit integers), onnx, numpy. All six take half a minute"
+    )
