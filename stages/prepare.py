@@ -11,14 +11,14 @@ from src.runtime.stage import run_stage
 def main(params: Params) -> str:
     """Reads the source, cuts the validation split, writes data/prepared."""
     from src.data.examples import data_warnings
-    from src.data.prepared import check_source, divide, save_prepared
+    from src.data.prepared import check_source, save_prepared, split_source
     from src.sources.load import load_source
     from src.storage.json_files import write_metrics
     from src.storage.lineage import outputs
 
     source = load_source(params)
     check_source(source)
-    splits = divide(source, params.validation_fraction, params.seed)
+    splits = split_source(source, params.validation_fraction, params.seed)
     for doubt in data_warnings(splits["train"], splits["test"], source.class_names):
         print(f"prepare: warning: {doubt}", flush=True)  # noqa: T201
     sizes = {name: len(split.labels) for name, split in splits.items()}

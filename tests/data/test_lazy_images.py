@@ -50,7 +50,7 @@ ROWS = {
 @pytest.mark.parametrize("piece", [1, 40, 1 << 24])
 @pytest.mark.parametrize("name", ROWS)
 def test_rows_are_those_that_numpy_takes(stored, monkeypatch, name, piece):
-    monkeypatch.setattr("src.data.lazy_images.PIECE", piece)
+    monkeypatch.setattr("src.data.lazy_images.PIECE_BYTES", piece)
     found = stored[ROWS[name]]
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, IMAGES[ROWS[name]])
@@ -59,11 +59,11 @@ def test_rows_are_those_that_numpy_takes(stored, monkeypatch, name, piece):
 @pytest.mark.parametrize("first", ["any order", "rising", "truth values", "some"])
 @pytest.mark.parametrize("rows", [slice(3, 30), np.array([20, 0, 7, 7])])
 def test_choice_of_a_choice_is_what_numpy_makes_of_it(stored, first, rows):
-    chosen = stored.choose(ROWS[first])
+    chosen = stored.select(ROWS[first])
     expected = IMAGES[ROWS[first]]
     assert (len(chosen), chosen.shape) == (len(expected), expected.shape)
     np.testing.assert_array_equal(chosen[rows], expected[rows])
-    np.testing.assert_array_equal(chosen.choose(rows)[:], expected[rows])
+    np.testing.assert_array_equal(chosen.select(rows)[:], expected[rows])
 
 
 def test_what_was_read_is_a_copy(stored):
@@ -76,7 +76,7 @@ def test_row_that_is_not_there_is_an_error(stored, rows):
     with pytest.raises(IndexError):
         stored[np.array(rows)]
     with pytest.raises(IndexError):
-        stored.choose(slice(3)).choose(np.array([3]))
+        stored.select(slice(3)).select(np.array([3]))
 
 
 def test_truth_values_for_other_images_are_an_error(stored):
@@ -118,7 +118,7 @@ def open_files():
 def test_file_is_closed_when_nobody_reads_it_any_more(stored, tmp_path):
     before = open_files()
     images = LazyImages([locate_arrays(tmp_path / "0.npz", "")["images"]])
-    chosen = images.choose(slice(3))
+    chosen = images.select(slice(3))
     del images
     assert open_files() == before + 1
     np.testing.assert_array_equal(chosen[:], IMAGES[:3])
@@ -127,22 +127,22 @@ def test_file_is_closed_when_nobody_reads_it_any_more(stored, tmp_path):
 
 
 def test_pieces_are_all_images_in_order(stored, monkeypatch):
-    monkeypatch.setattr("src.data.lazy_images.PIECE", 15 * 8)
+    monkeypatch.setattr("src.data.lazy_images.PIECE_BYTES", 15 * 8)
     found = list(pieces(stored))
     assert [len(piece) for piece in found] == [8] * 12 + [4]
     np.testing.assert_array_equal(np.concatenate(found), IMAGES)
 
 
 def test_fingerprints_tell_different_images_apart(stored, monkeypatch):
-    monkeypatch.setattr("src.data.lazy_images.PIECE", 100)
+    monkeypatch.setattr("src.data.lazy_images.PIECE_BYTES", 100)
     assert len(image_hashes(stored)) == len(IMAGES)
-    twice = stored.choose(np.arange(200) % 70)
+    twice = stored.select(np.arange(200) % 70)
     assert image_hashes(twice).tolist() == image_hashes(IMAGES[:70]).tolist()
     assert not np.intersect1d(image_hashes(IMAGES[70:]), image_hashes(twice)).size
 
 
 def test_brightness_is_that_of_all_pieces(monkeypatch):
-    monkeypatch.setattr("src.data.lazy_images.PIECE", 15 * 4)
+    monkeypatch.setattr("src.data.lazy_images.PIECE_BYTES", 15 * 4)
     images = np.clip(IMAGES, 3, 250)
     images[[2, 50, 99]] = 77
     assert brightness(images) == (images.min(), images.max(), 3)
@@ -166,7 +166,7 @@ def test_spool_gives_the_same_from_memory_and_from_a_file(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     small = fill(ImageWriter((200, 3, 5, 1)))
     assert isinstance(small, np.ndarray)
-    monkeypatch.setattr("src.data.lazy_images.IN_MEMORY", 200 * 15 - 1)
+    monkeypatch.setattr("src.data.lazy_images.MAX_IN_MEMORY", 200 * 15 - 1)
     large = fill(ImageWriter((200, 3, 5, 1)))
     assert isinstance(large, LazyImages)
     np.testing.assert_array_equal(small, IMAGES)
@@ -177,7 +177,7 @@ def test_spool_gives_the_same_from_memory_and_from_a_file(tmp_path, monkeypatch)
 def test_spool_takes_no_more_and_no_others_than_it_was_made_for(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for limit in (0, 1 << 20):
-        monkeypatch.setattr("src.data.lazy_images.IN_MEMORY", limit)
+        monkeypatch.setattr("src.data.lazy_images.MAX_IN_MEMORY", limit)
         spool = ImageWriter((10, 3, 5, 1))
         spool.add(IMAGES[:6])
         for wrong in (IMAGES[:5], IMAGES[:1, :2]):
@@ -188,7 +188,7 @@ def test_spool_takes_no_more_and_no_others_than_it_was_made_for(tmp_path, monkey
 
 def test_disk_that_is_full_is_said_so(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("src.data.lazy_images.IN_MEMORY", 0)
+    monkeypatch.setattr("src.data.lazy_images.MAX_IN_MEMORY", 0)
     monkeypatch.setattr(
         "tempfile.TemporaryFile",
         lambda **_: open("/dev/full", "wb", buffering=0),  # noqa: SIM115, PTH123
@@ -206,7 +206,7 @@ def test_folder_of_many_images_goes_through_a_file(tmp_path, monkeypatch):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image[..., 0]).save(path)
     small = load_folder(tmp_path / "mine").train
-    monkeypatch.setattr("src.data.lazy_images.IN_MEMORY", 0)
+    monkeypatch.setattr("src.data.lazy_images.MAX_IN_MEMORY", 0)
     large = load_folder(tmp_path / "mine").train
     assert isinstance(large.images, LazyImages)
     expected = np.concatenate([IMAGES[::2], IMAGES[1::2]])

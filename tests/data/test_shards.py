@@ -13,15 +13,15 @@ from src.data.lazy_images import LazyImages
 from src.data.prepared import (
     Manifest,
     check_source,
-    divide,
     load_manifest,
     load_split,
     open_split,
     save_prepared,
+    split_source,
 )
 from src.data.shards import shard_name
 from src.errors import DataError
-from src.sources.npz import load_arrays
+from src.sources.npz import load_npz
 from src.storage.reading import digest
 from tests.helpers.examples import patterned
 from tests.helpers.imports import ROOT
@@ -119,10 +119,12 @@ def test_splits_cut_from_shards_are_those_cut_from_memory(sharded):
     for name in ("validation", "test"):
         (paths.PREPARED / f"{name}.npz").unlink()
     (paths.SHARDS / "test/00001.npz").unlink()
-    stored = load_arrays(paths.PREPARED)
+    stored = load_npz(paths.PREPARED)
     check_source(stored)
-    expected = divide(Source("s", "1", NAMES, SPLITS["train"], None, None), 0.2, 5)
-    for name, split in divide(stored, 0.2, 5).items():
+    expected = split_source(
+        Source("s", "1", NAMES, SPLITS["train"], None, None), 0.2, 5
+    )
+    for name, split in split_source(stored, 0.2, 5).items():
         assert isinstance(split.images, LazyImages)
         np.testing.assert_array_equal(split.images[:], expected[name].images)
         np.testing.assert_array_equal(split.labels, expected[name].labels)
@@ -131,9 +133,9 @@ def test_splits_cut_from_shards_are_those_cut_from_memory(sharded):
 def test_manifest_and_metrics_are_the_same_whatever_the_shards(sharded, monkeypatch):
     content = json.loads(paths.MANIFEST.read_text())
     monkeypatch.setattr("src.data.prepared.SHARD_BYTES", 1 << 27)
-    monkeypatch.setattr("src.data.lazy_images.PIECE", 200)
-    stored = load_arrays(paths.PREPARED)
-    manifest = save_prepared(stored, divide(stored, 0.5, 0))
+    monkeypatch.setattr("src.data.lazy_images.PIECE_BYTES", 200)
+    stored = load_npz(paths.PREPARED)
+    manifest = save_prepared(stored, split_source(stored, 0.5, 0))
     for key in ("counts", "in_both", "image_shape", "class_names"):
         assert manifest[key] == content[key]
 
@@ -205,14 +207,17 @@ WRONG = {
     "cut short": (lambda: os.truncate(paths.SHARDS / TRAIN[2], 99), "expected SHA-256"),
     "the first is missing": (
         lambda: (paths.SHARDS / TRAIN[0]).unlink(),
-        "train/00002.npz: expected shards/train/00001.npz there",
+        "train/00002.npz: expected shards/train/00001.npz, because",
     ),
     "the last is missing": (
         lambda: (paths.SHARDS / TRAIN[2]).unlink(),
         "data/prepared/shards/train: expected the 3 shards of train that",
     ),
-    "one more": (add_one_more, "manifest.json lists, found 4. Make it anew"),
-    "another name": (rename_last, "train/3.npz: expected shards/train/00003.npz there"),
+    "one more": (add_one_more, "manifest.json lists, found 4. Prepare it again"),
+    "another name": (
+        rename_last,
+        "train/3.npz: expected shards/train/00003.npz, be",
+    ),
     "a folder": (
         lambda: [
             (paths.SHARDS / TRAIN[2]).unlink(),
@@ -264,9 +269,9 @@ IMAGES, LABELS = SPLITS["train"]
 @pytest.mark.parametrize(
     ("name", "images", "labels", "message"),
     [
-        ("train/00002.npz", IMAGES, LABELS, "expected shards/train/00001.npz there"),
-        ("train/1.npz", IMAGES, LABELS, "expected shards/train/00001.npz there"),
-        ("train/00001.npy.npz", IMAGES, LABELS, "expected shards/train/00001.npz th"),
+        ("train/00002.npz", IMAGES, LABELS, "expected shards/train/00001.npz, because"),
+        ("train/1.npz", IMAGES, LABELS, "expected shards/train/00001.npz, because"),
+        ("train/00001.npy.npz", IMAGES, LABELS, "expected shards/train/00001.npz, b"),
         ("test/00001.npz", IMAGES, LABELS, r"test\.npz: expected a file, found none"),
         ("train/00001.npz", IMAGES[:9], LABELS, "found 9 images and 100 labels"),
         ("train/00001.npz", IMAGES[:, :4], LABELS, r"shape \[8, 8, 1\] as in .*train"),
@@ -280,7 +285,7 @@ def test_shards_of_ones_own_that_do_not_fit_are_named(
     write(tmp_path, "train.npz", IMAGES, LABELS)
     write(tmp_path, f"shards/{name}", images, labels)
     with pytest.raises(DataError, match=message):
-        load_arrays(tmp_path)
+        load_npz(tmp_path)
 
 
 def test_compressed_shards_are_read_like_others(tmp_path):
@@ -288,7 +293,7 @@ def test_compressed_shards_are_read_like_others(tmp_path):
     rest = {"images": IMAGES[60:], "labels": LABELS[60:].astype(np.uint8)}
     (tmp_path / "shards/train").mkdir(parents=True)
     np.savez_compressed(tmp_path / "shards/train/00001.npz", **rest)
-    found = load_arrays(tmp_path).train
+    found = load_npz(tmp_path).train
     np.testing.assert_array_equal(found.images[:], IMAGES)
     np.testing.assert_array_equal(found.labels, LABELS)
 
@@ -317,4 +322,4 @@ def test_shard_in_a_misspelt_folder_is_refused(tmp_path, name):
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(path, **patterned(20, seed=0)._asdict())
     with pytest.raises(DataError, match=f"{name.split('/')[0]}: expected shards/train"):
-        load_arrays(tmp_path)
+        load_npz(tmp_path)

@@ -156,7 +156,7 @@ def test_stage_without_its_input_says_which_stage_makes_it(write_params):
     assert result.returncode == 3
     assert result.stderr == (
         "train: data/prepared/manifest.json: expected a file, found none. "
-        "Make it anew: dvc repro prepare\n"
+        "Prepare it again: dvc repro prepare\n"
     )
 
 

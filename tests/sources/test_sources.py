@@ -17,15 +17,15 @@ from src.data.examples import (
 )
 from src.data.prepared import (
     check_source,
-    divide,
     load_manifest,
     load_split,
     save_prepared,
+    split_source,
 )
 from src.errors import DataError
 from src.sources.digits import load_digits
 from src.sources.folder import load_folder
-from src.sources.npz import load_arrays
+from src.sources.npz import load_npz
 from src.storage.json_files import SEAL, write_record
 from tests.helpers.examples import patterned
 from tests.helpers.imports import ROOT
@@ -90,7 +90,7 @@ def test_every_fifth_image_of_a_digit_is_a_test_image():
     [
         (b"not gzip", "expected a gzipped table of integers"),
         (gzip.compress(b"1,2,3\n"), "expected rows of 64 pixels from 0 to 16"),
-        (gzip.compress(b"\n"), "found an empty one"),
+        (gzip.compress(b"\n"), "found an empty file"),
         (gzip.compress(b"3\n"), "expected rows of 64 pixels from 0 to 16"),
         (
             gzip.compress(b"17," * 64 + b"0\n"),
@@ -98,7 +98,7 @@ def test_every_fifth_image_of_a_digit_is_a_test_image():
         ),
         (
             gzip.compress(b"1," * 64 + b"10\n"),
-            "labels: expected 0 to 9, found 1 others",
+            "labels: expected 0 to 9, found 1 outside",
         ),
         (gzip.compress(b"1,x\n"), "expected a gzipped table of integers"),
         (gzip.compress(b"1,2\n")[:-9], "expected a gzipped table of integers"),
@@ -148,13 +148,13 @@ def test_class_with_a_single_example_stays_in_train():
 
 def test_source_that_brings_all_splits_is_left_as_it_is():
     given = source(validation=patterned(10, seed=1), test=patterned(20, seed=2))
-    splits = divide(given, 0.5, seed=0)
+    splits = split_source(given, 0.5, seed=0)
     for name in SPLITS:
         assert splits[name] is getattr(given, name)
 
 
 def test_source_without_a_test_split_gets_one_cut_from_train():
-    splits = divide(source(), 0.25, seed=0)
+    splits = split_source(source(), 0.25, seed=0)
     sizes = [len(splits[name].labels) for name in SPLITS]
     assert sum(sizes) == 60
     assert sizes[2] in range(11, 14)
@@ -172,21 +172,21 @@ def test_data_that_is_hardly_meant_is_said_to_be(prepared):
     )
     others = int((test.labels > 0).sum())
     assert missing == (
-        f"no training example of b, c: never predicted, {others} test examples are of "
-        "such classes."
+        f"no training example of b, c: never predicted, though {others} test examples "
+        "are of these classes."
     )
-    assert constant == "3 training images of one value everywhere."
+    assert constant == "3 training images in which all pixels are equal."
     (dark,) = data_warnings(
         train._replace(images=train.images % 2), test, ["a", "b", "c"]
     )
-    assert dark.startswith("pixels from 0 to 1, expected 0 to 255")
+    assert dark.startswith("expected pixels from 0 to 255, found 0 to 1: ")
 
 
 def test_manifest_counts_images_that_stand_in_two_splits(prepared):
     train, test = patterned(20, seed=0), patterned(20, seed=1)
     test.images[:3] = train.images[5:8]
     given = source(train, validation=patterned(5, seed=2), test=test)
-    save_prepared(given, divide(given, 0.5, seed=0))
+    save_prepared(given, split_source(given, 0.5, seed=0))
     counts = json.loads(paths.MANIFEST.read_text())["in_both"]
     assert counts == {"train_test": 3, "train_validation": 0, "validation_test": 0}
 
@@ -234,7 +234,7 @@ def test_changed_split_is_refused_by_its_digest(prepared):
         ({"labels": np.eye(4, dtype=np.int32)}, "labels: expected int32 with 1 dimens"),
         (
             {"labels": np.array([0, 1, -1, 3], np.int32)},
-            "labels: expected 0 to 2, found 2 others, the first -1 at index 2",
+            "labels: expected 0 to 2, found 2 outside, the first -1 at index 2",
         ),
     ],
 )
@@ -344,7 +344,7 @@ def test_wrong_data_leaves_nothing_behind(images, write_params):
 
 
 def test_arrays_read_in_the_layout_that_prepare_writes(prepared):
-    found = load_arrays(paths.PREPARED)
+    found = load_npz(paths.PREPARED)
     assert found.class_names == ["low", "middle", "high"]
     np.testing.assert_array_equal(found.train.images[:], patterned(100, seed=1).images)
     np.testing.assert_array_equal(found.validation.labels, patterned(30, seed=2).labels)
@@ -353,7 +353,7 @@ def test_arrays_read_in_the_layout_that_prepare_writes(prepared):
 def test_arrays_without_a_manifest_take_their_numbers_as_names(tmp_path):
     train = patterned(9, seed=0)
     np.savez(tmp_path / "train.npz", **train._asdict())
-    found = load_arrays(tmp_path)
+    found = load_npz(tmp_path)
     assert found.class_names == ["0", "1", "2"]
     assert found.test is None
 
@@ -362,7 +362,7 @@ def test_arrays_without_a_manifest_take_their_numbers_as_names(tmp_path):
 def test_labels_of_any_integer_type_are_taken(tmp_path, dtype):
     train = patterned(9, seed=0)
     np.savez(tmp_path / "train.npz", images=train.images, labels=dtype(train.labels))
-    labels = load_arrays(tmp_path).train.labels
+    labels = load_npz(tmp_path).train.labels
     assert labels.dtype == np.int32
     np.testing.assert_array_equal(labels, train.labels)
 
@@ -395,7 +395,7 @@ def test_labels_of_any_integer_type_are_taken(tmp_path, dtype):
 def test_arrays_of_another_layout_are_refused(tmp_path, arrays, message):
     np.savez(tmp_path / "train.npz", **arrays)
     with pytest.raises(DataError, match=rf"train\.npz: .*{message}"):
-        load_arrays(tmp_path)
+        load_npz(tmp_path)
 
 
 def test_labels_beyond_int32_do_not_wrap_into_range(tmp_path):
@@ -403,8 +403,8 @@ def test_labels_beyond_int32_do_not_wrap_into_range(tmp_path):
     images = np.zeros((2, 1, 1, 1), np.uint8)
     np.savez(tmp_path / "train.npz", images=images, labels=labels)
     (tmp_path / "manifest.json").write_text('{"class_names": ["a", "b"]}')
-    with pytest.raises(DataError, match="expected 0 to 1, found 1 others"):
-        check_source(load_arrays(tmp_path))
+    with pytest.raises(DataError, match="expected 0 to 1, found 1 outside"):
+        check_source(load_npz(tmp_path))
 
 
 @pytest.mark.parametrize("names", ["3", '["a", "a"]', "[]", "[1]"])
@@ -412,15 +412,15 @@ def test_manifest_with_other_names_is_refused(tmp_path, names):
     np.savez(tmp_path / "train.npz", **patterned(9, seed=0)._asdict())
     (tmp_path / "manifest.json").write_text(f'{{"class_names": {names}}}')
     with pytest.raises(DataError, match="class_names: expected a list of different"):
-        load_arrays(tmp_path)
+        load_npz(tmp_path)
 
 
 @pytest.mark.parametrize("labels", [[1, 2], [0, 2], [0, 2_000_000_000], [-1, 0]])
 def test_labels_with_gaps_need_names(tmp_path, labels):
     images = np.zeros((2, 2, 2, 1), np.uint8)
     np.savez(tmp_path / "train.npz", images=images, labels=np.array(labels))
-    with pytest.raises(DataError, match="labels: expected every number from 0 on"):
-        load_arrays(tmp_path)
+    with pytest.raises(DataError, match="labels: expected all integers from 0"):
+        load_npz(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -451,7 +451,7 @@ def test_archive_of_other_files_is_refused(tmp_path):
         archive.writestr("images", b"no array")
         archive.writestr("labels", b"no array")
     with pytest.raises(DataError, match=r"found a file named .images. in it"):
-        load_arrays(tmp_path)
+        load_npz(tmp_path)
 
 
 def test_single_class_is_no_classification():

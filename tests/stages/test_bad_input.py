@@ -167,7 +167,7 @@ def with_shard(name, **given):
 WRONG_ARRAYS = {
     "no first shard": (
         with_shard("00002.npz", images=IMAGES, labels=LABELS),
-        "train/00002.npz: expected shards/train/00001.npz there",
+        "train/00002.npz: expected shards/train/00001.npz, because",
     ),
     "a shard of another shape": (
         with_shard("00001.npz", images=IMAGES[:, :4], labels=LABELS),
@@ -211,7 +211,7 @@ WRONG_ARRAYS = {
     ),
     "label too large": (
         arrays(images=IMAGES, labels=np.where(np.arange(60) == 7, 255, LABELS)),
-        "labels: expected every number from 0 on",
+        "labels: expected all integers from 0",
     ),
     "label below 0": (arrays(images=IMAGES, labels=LABELS - 1), "labels: expected"),
     "labels in floats": (
@@ -240,7 +240,7 @@ WRONG_ARRAYS = {
     "half a letter": (with_names(r'{"class_names": ["\ud800", "b", "c"]}'), "class na"),
     "a long name": (
         with_names(json.dumps({"class_names": ["a" * 101, "b", "c"]})),
-        "expected class names of 1 to 100 letters",
+        "expected class names of 1 to 100 characters",
     ),
     "too many names": (
         with_names(json.dumps({"class_names": [str(n) for n in range(200_000)]})),
@@ -323,7 +323,7 @@ WRONG_IMAGES = {
         for kind in ("EPS", "TIFF", "GIF")
     },
     "a pipe": (pipe_among_pictures, "expected a PNG or JPEG image, found no file"),
-    "a long class name": (long_name, "expected class names of 1 to 100 letters"),
+    "a long class name": (long_name, "expected class names of 1 to 100 characters"),
     "a test that is a broken link": (
         lambda f: [picture(None)(f), (f / "test").symlink_to(f / "gone")],
         "test: expected images in",
