@@ -31,7 +31,7 @@ from src.storage.npz import write_arrays
 from src.storage.reading import digest
 
 PREPARE_AGAIN = "Prepare it again: dvc repro prepare"
-MAX_CLASSES = 10_000
+MAX_CLASS_COUNT = 10_000
 MAX_CLASS_NAME = 100  # characters
 TEST_FRACTION = 0.2  # of the training examples, if the source has no test split
 TEST_STREAM, VALIDATION_STREAM = 1, 2  # random streams of the seed
@@ -107,15 +107,15 @@ def check_source(source: Source) -> None:
             f"{source.name}: expected at least two classes, found only "
             f"{', '.join(source.class_names)}. Add images of another class."
         )
-    for name in source.class_names[: MAX_CLASSES + 1]:
+    for name in source.class_names[: MAX_CLASS_COUNT + 1]:
         if not (name.isprintable() and 0 < len(name) <= MAX_CLASS_NAME):
             raise DataError(
                 f"{source.name}: expected class names of 1 to {MAX_CLASS_NAME} "
                 f"characters, found {shortened(name)}. Rename it."
             )
-    if len(source.class_names) > MAX_CLASSES:
+    if len(source.class_names) > MAX_CLASS_COUNT:
         raise DataError(
-            f"{source.name}: expected at most {MAX_CLASSES} classes, found "
+            f"{source.name}: expected at most {MAX_CLASS_COUNT} classes, found "
             f"{len(source.class_names)}. Choose fewer."
         )
     for name in ("train", "validation", "test"):

@@ -28,7 +28,7 @@ from src.errors import DataError, ParameterError, StorageError, one_line, sugges
 
 REACH_SECONDS = 8  # to wait for a server
 READ_BATCH = 1024  # examples converted to numpy at a time; affects speed only
-LOCAL = ", ".join(get_args(LocalSource))
+LOCAL_SOURCES = ", ".join(get_args(LocalSource))
 
 
 def load_builder(name: str, manual: Path) -> Source:
@@ -81,7 +81,7 @@ def find_builder(name: str) -> Any:  # noqa: ANN401 - TFDS has no types
     if name.split("/")[0] not in known:
         known = [*get_args(LocalSource), *known]
         raise ParameterError(
-            f"params.yaml: dataset: expected {LOCAL} or a data set of "
+            f"params.yaml: dataset: expected {LOCAL_SOURCES} or a data set of "
             f"tensorflow-datasets, got '{name}'.{suggestion(name, known)}"
         )
     try:
@@ -178,7 +178,7 @@ def check_reachable(name: str, archives: dict[str, Any], manual: Path) -> None:
         raise StorageError(
             f"dataset {name}: expected an answer from {urlsplit(first).hostname}, "
             f"found {one_line(error)}. Put {', '.join(missing.values())} into "
-            f"{manual}, or use dataset: {LOCAL}; these need no network."
+            f"{manual}, or use dataset: {LOCAL_SOURCES}; these need no network."
         ) from None
 
 
