@@ -1,4 +1,4 @@
-"""From sources to prepared splits: the digits, the user's images, the user's arrays."""
+"""Sources and prepared splits: the digits, the user's images, the user's arrays."""
 
 import gzip
 import json
@@ -103,7 +103,7 @@ def test_every_fifth_image_of_a_digit_is_a_test_image():
         (gzip.compress(b"1,x\n"), "expected a gzipped table of integers"),
         (gzip.compress(b"1,2\n")[:-9], "expected a gzipped table of integers"),
     ],
-    # Packed bytes hold the second of their making: as names they would differ.
+    # Gzip stores the time, so names made from the bytes would differ between runs.
     ids=[
         "not packed",
         "too few pixels",
@@ -122,7 +122,7 @@ def test_broken_digits_are_refused(tmp_path, content, message):
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.25, 0.5])
-def test_cut_takes_each_class_in_proportion_and_every_example_once(fraction):
+def test_split_keeps_class_proportions_and_uses_every_example_once(fraction):
     labels = np.repeat(np.arange(4, dtype=np.int32), [100, 40, 20, 8])
     images = np.zeros((len(labels), 1, 1, 1), np.uint8)
     first, second = stratified_split(Examples(images, labels), fraction, (0, 1))
@@ -131,7 +131,7 @@ def test_cut_takes_each_class_in_proportion_and_every_example_once(fraction):
     assert np.bincount(labels[second]).tolist() == expected
 
 
-def test_cut_is_a_function_of_its_seed():
+def test_split_is_a_function_of_its_seed():
     split = patterned(90, seed=0)
     one, again, other = (
         stratified_split(split, 0.2, seed)[1] for seed in [(1,), (1,), (2,)]
@@ -146,21 +146,21 @@ def test_class_with_a_single_example_stays_in_train():
     assert len(second) == 1
 
 
-def test_source_that_brings_all_splits_is_left_as_it_is():
+def test_source_with_all_splits_is_left_unchanged():
     given = source(validation=patterned(10, seed=1), test=patterned(20, seed=2))
     splits = split_source(given, 0.5, seed=0)
     for name in SPLITS:
         assert splits[name] is getattr(given, name)
 
 
-def test_source_without_a_test_split_gets_one_cut_from_train():
+def test_missing_test_split_is_split_off_from_train():
     splits = split_source(source(), 0.25, seed=0)
     sizes = [len(splits[name].labels) for name in SPLITS]
     assert sum(sizes) == 60
     assert sizes[2] in range(11, 14)
 
 
-def test_data_that_is_hardly_meant_is_said_to_be(prepared):
+def test_probable_mistakes_in_the_data_give_warnings(prepared):
     train, test = patterned(20, seed=0), patterned(20, seed=1)
     assert data_warnings(train, test, ["a", "b", "c"]) == []
     missing, constant = data_warnings(
@@ -182,7 +182,7 @@ def test_data_that_is_hardly_meant_is_said_to_be(prepared):
     assert dark.startswith("expected pixels from 0 to 255, found 0 to 1: ")
 
 
-def test_manifest_counts_images_that_stand_in_two_splits(prepared):
+def test_manifest_counts_duplicates_across_splits(prepared):
     train, test = patterned(20, seed=0), patterned(20, seed=1)
     test.images[:3] = train.images[5:8]
     given = source(train, validation=patterned(5, seed=2), test=test)
@@ -191,14 +191,14 @@ def test_manifest_counts_images_that_stand_in_two_splits(prepared):
     assert counts == {"train_test": 3, "train_validation": 0, "validation_test": 0}
 
 
-def test_prepared_split_reads_back_as_it_was(prepared):
+def test_prepared_split_is_read_back_unchanged(prepared):
     expected = patterned(37, seed=3)
     found = load_split("test", load_manifest())
     np.testing.assert_array_equal(found.images, expected.images)
     np.testing.assert_array_equal(found.labels, expected.labels)
 
 
-def test_prepared_split_can_be_memory_mapped_where_it_lies(prepared):
+def test_prepared_split_is_not_compressed(prepared):
     import zipfile
 
     with zipfile.ZipFile(paths.PREPARED / "train.npz") as archive:

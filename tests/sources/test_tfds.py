@@ -134,7 +134,7 @@ def test_without_network_and_archives_the_missing_files_are_named(write_params):
     last = result.stderr.splitlines()[-1]
     for part in ("train-images-idx3-ubyte.gz", "data/manual", "dataset: digits"):
         assert part in last
-    assert seconds < 30  # the contract's own limit, no measure of speed
+    assert seconds < 30  # the limit that the project promises, not a benchmark
 
 
 @pytest.mark.slow
