@@ -8,10 +8,11 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file, save
 
 from src import paths
 from src.storage.json_files import SEAL, write_record
-from src.storage.npz import write_arrays
+from src.storage.reading import digest
 from tests.helpers.examples import patterned
 from tests.helpers.imports import ROOT
 from tests.helpers.running import exit_code, run_python, run_stage
@@ -381,10 +382,9 @@ def resealed(path, **changes):
 
 def other_weights(change):
     """Other weights, and a record that fits them."""
-    with np.load(paths.WEIGHTS) as file:
-        weights = {name: file[name] for name in file.files}
-    sha256 = write_arrays(paths.WEIGHTS, change(weights))
-    resealed(paths.MODEL, sha256=sha256)
+    content = save(change(load_file(paths.WEIGHTS)))
+    paths.WEIGHTS.write_bytes(content)
+    resealed(paths.MODEL, sha256=digest(content))
 
 
 def edit(path, old, new):
