@@ -227,7 +227,7 @@ def test_classes_too_small_to_be_cut_are_refused_by_prepare(tmp_path, write_para
     write_params(dataset="npz", data_path=tmp_path)
     result = run_stage("prepare", tmp_path)
     assert result.returncode == 3
-    assert "Bring" in result.stderr
+    assert "Add more images" in result.stderr
     assert not (tmp_path / "data").exists()
 
 
