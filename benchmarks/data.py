@@ -15,7 +15,7 @@ from flax import nnx
 
 from benchmarks.task import HIDDEN, PREPARED
 from src import paths
-from src.data.prepared import divide, load_manifest, load_split, save_prepared
+from src.data.prepared import load_manifest, load_split, save_prepared, split_source
 from src.data.shards import shard_name
 from src.models.architecture import Architecture
 from src.models.build import build_model
@@ -34,7 +34,7 @@ def prepare(folder: Path) -> None:
         source = load_builder("fashion_mnist", manual)
         folder.mkdir(parents=True, exist_ok=True)
         with contextlib.chdir(folder), atomic_commit() as outputs:
-            save_prepared(source, divide(source, 0.1, seed=0), outputs)
+            save_prepared(source, split_source(source, 0.1, seed=0), outputs)
     for model, hidden in HIDDEN.items():
         architecture = Architecture(model, hidden, 0.0, (28, 28, 1), classes=10)
         weights = weights_of(build_model(architecture, nnx.Rngs(params=0)))

@@ -1,6 +1,6 @@
 """Turns any source of images into three splits of uint8 images and int32 labels.
 
-Run by `dvc repro prepare`; the test split lies untouched until evaluate.
+Run by `dvc repro prepare`; no stage before evaluate reads the test split.
 """
 
 from typing import Any
@@ -11,17 +11,17 @@ from src.runtime.stage import StageContext, run_stage
 
 
 def main(params: Params, context: StageContext) -> str:
-    """Reads the source, cuts the validation split, writes data/prepared."""
+    """Loads the source, splits it, and writes data/prepared."""
     from src.data.examples import data_warnings
-    from src.data.prepared import check_source, divide, save_prepared
+    from src.data.prepared import check_source, save_prepared, split_source
     from src.sources.load import load_source
     from src.storage.json_files import metrics_bytes
 
     source = load_source(params)
     check_source(source)
-    splits = divide(source, params.validation_fraction, params.seed)
-    for doubt in data_warnings(splits["train"], splits["test"], source.class_names):
-        print(f"prepare: warning: {doubt}", flush=True)  # noqa: T201
+    splits = split_source(source, params.validation_fraction, params.seed)
+    for warning in data_warnings(splits["train"], splits["test"], source.class_names):
+        print(f"prepare: warning: {warning}", flush=True)  # noqa: T201
     sizes = {name: len(split.labels) for name, split in splits.items()}
     with context.outputs() as outputs:
         manifest = save_prepared(source, splits, outputs)

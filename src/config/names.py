@@ -27,6 +27,11 @@ Dataset = Annotated[
     ),
 ]
 
+
+# The values of `dataset` that are not names of tensorflow-datasets.
+LocalSource = Literal["digits", "folder", "npz"]
+
+
 FolderPath = Annotated[
     str, Field(min_length=1, json_schema_extra={"expected": "a path"})
 ]

@@ -1,1 +1,1 @@
-"""Examples, the prepared splits, and pictures as pixels."""
+"""Examples, the prepared splits, and image files as pixels."""

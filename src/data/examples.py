@@ -1,4 +1,4 @@
-"""Examples, and what is done with whole splits of them: check, cut, compare."""
+"""Examples, and operations on whole splits: check, split, select, hash, count."""
 
 import hashlib
 from typing import Any, NamedTuple
@@ -12,21 +12,21 @@ from src.errors import DataError
 class Examples(NamedTuple):
     """Images with their labels: a split in numpy, or a batch on the device."""
 
-    images: Any  # uint8 [n, height, width, channels]; LazyImages where they are many
-    labels: Any  # int32 [n], indices of classes
+    images: Any  # uint8 [n, height, width, channels]; LazyImages if left on disk
+    labels: Any  # int32 [n], class indices
 
 
 class Batch(NamedTuple):
-    """What a step learns from: examples, and with mixup what is mixed into them."""
+    """A training batch; the last two fields are for mixup alone."""
 
     images: Any  # uint8 [batch, height, width, channels]
     labels: Any  # int32 [batch]
-    partners: Any = None  # int32 [batch], the labels of what was mixed in
-    shares: Any = None  # float32 [batch], how much of each loss `labels` keeps
+    partners: Any = None  # int32 [batch], labels of the images mixed in
+    shares: Any = None  # float32 [batch] in [0, 1], the weight of `labels` in the loss
 
 
 class Source(NamedTuple):
-    """A data set as its source gives it; what is None is cut from `train`."""
+    """A data set from its source; a split that is None is split off from `train`."""
 
     name: str
     version: str
@@ -37,25 +37,31 @@ class Source(NamedTuple):
 
 
 def check_examples(split: Examples, classes: int, where: str) -> None:
-    """Compares a split with the layout that every stage relies on.
+    """Checks that a split has the layout that every stage relies on.
+
+    Args:
+        split: the split.
+        classes: labels must be in [0, classes).
+        where: the file or split, for the message.
 
     Raises:
-        DataError: another type, rank or length, no example, or a label out of range.
+        DataError: the dtype, shape or a label is wrong, or there are no examples.
     """
     check_layout(split, where)
     wrong = np.flatnonzero((split.labels < 0) | (split.labels >= classes))
     if len(wrong):
         raise DataError(
-            f"{where}: labels: expected 0 to {classes - 1}, found {len(wrong)} others, "
-            f"the first {split.labels[wrong[0]]} at index {wrong[0]}. Mend the labels."
+            f"{where}: labels: expected 0 to {classes - 1}, found {len(wrong)} "
+            f"outside, the first {split.labels[wrong[0]]} at index {wrong[0]}. Correct "
+            "the labels."
         )
 
 
 def check_layout(split: Examples, where: str) -> None:
-    """As `check_examples`, whatever the labels.
+    """Checks dtypes and shapes as `check_examples` does, but no labels.
 
     Raises:
-        DataError: another type, rank or length, or no example.
+        DataError: a dtype or shape is wrong, or there are no examples.
     """
     images, labels = split
     for name, array, dtype, rank in (
@@ -70,12 +76,12 @@ def check_layout(split: Examples, where: str) -> None:
     if len(images) != len(labels):
         raise DataError(
             f"{where}: expected a label for each image, found {len(images)} images and "
-            f"{len(labels)} labels. Write both anew."
+            f"{len(labels)} labels. Save both again."
         )
     if 0 in images.shape:
         raise DataError(
             f"{where}: images: expected at least one image with pixels, "
-            f"found shape {list(images.shape)}. Write them anew."
+            f"found shape {list(images.shape)}. Save them again."
         )
     if images.shape[3] not in (1, 3):
         raise DataError(
@@ -87,38 +93,41 @@ def check_layout(split: Examples, where: str) -> None:
 def stratified_split(
     split: Examples, fraction: float, seed: tuple[int, ...]
 ) -> list[np.ndarray]:
-    """Divides a split in two, each class in the same proportion.
+    """Divides a split in two, with each class in the same proportion.
 
     Args:
         split: the examples to divide.
         fraction: the share of the second part, in (0, 1).
-        seed: fixes which examples go there, whatever their order of magnitude.
+        seed: decides which examples go to the second part.
 
     Returns:
-        The indices of the first and of the second part, each in rising order. A class
-        of `n` examples gives `round(n * fraction)` of them, one at least, unless it has
-        only one.
+        The indices of the first and of the second part, each rising. A class of `n`
+        examples gives `round(n * fraction)` of them to the second part, but at least 1
+        and at most `n - 1`.
     """
     rng = np.random.default_rng(seed)
-    taken = np.zeros(len(split.labels), bool)
+    in_second = np.zeros(len(split.labels), bool)
     for label in np.unique(split.labels):
         members = rng.permutation(np.flatnonzero(split.labels == label))
         size = min(max(round(len(members) * fraction), 1), len(members) - 1)
-        taken[members[:size]] = True
-    return [np.flatnonzero(~taken), np.flatnonzero(taken)]
+        in_second[members[:size]] = True
+    return [np.flatnonzero(~in_second), np.flatnonzero(in_second)]
 
 
 def select(split: Examples, rows: np.ndarray) -> Examples:
-    """The examples at `rows`: indices, or a truth value for each."""
+    """The examples at `rows`: indices, or a boolean for each example.
+
+    `LazyImages` stay on disk.
+    """
     images: Images = split.images
-    stored = isinstance(images, LazyImages)
-    return Examples(images.choose(rows) if stored else images[rows], split.labels[rows])
+    chosen = images.select(rows) if isinstance(images, LazyImages) else images[rows]
+    return Examples(chosen, split.labels[rows])
 
 
 def image_hashes(images: Images) -> np.ndarray:
-    """What tells images apart: uint64, one for all that are equal, rising.
+    """The distinct 64-bit hashes of the images, rising; equal images share one.
 
-    Ten million different images share one by chance in one case of 400,000.
+    The probability that two of ten million different images collide is 1 in 400,000.
     """
     digests = []
     for piece in pieces(images):
@@ -129,7 +138,7 @@ def image_hashes(images: Images) -> np.ndarray:
 
 
 def data_warnings(train: Examples, test: Examples, class_names: list[str]) -> list[str]:
-    """What is allowed and yet hardly meant, a sentence each."""
+    """Warnings, a sentence each: valid data that is probably a mistake."""
     low, high, constant = brightness(train.images)
     found = []
     counts = np.bincount(train.labels, minlength=len(class_names))
@@ -137,22 +146,22 @@ def data_warnings(train: Examples, test: Examples, class_names: list[str]) -> li
     if len(missing):
         names = ", ".join(class_names[number] for number in missing[:10])
         found.append(
-            f"no training example of {names}: never predicted, "
-            f"{int(np.isin(test.labels, missing).sum())} test examples are of such "
+            f"no training example of {names}: never predicted, though "
+            f"{int(np.isin(test.labels, missing).sum())} test examples are of these "
             "classes."
         )
     if high <= 1:
         found.append(
-            f"pixels from {low} to {high}, expected 0 to 255: nearly "
-            "black to the network. Multiply by 255."
+            f"expected pixels from 0 to 255, found {low} to {high}: nearly black to "
+            "the network. Multiply by 255."
         )
     if constant:
-        found.append(f"{constant} training images of one value everywhere.")
+        found.append(f"{constant} training images in which all pixels are equal.")
     return found
 
 
 def brightness(images: Images) -> tuple[int, int, int]:
-    """The darkest pixel, the brightest, and how many images are of one value."""
+    """Smallest and largest pixel, and the number of images of one constant value."""
     low, high, constant = 255, 0, 0
     for piece in pieces(images):
         low, high = min(low, int(piece.min())), max(high, int(piece.max()))
@@ -162,6 +171,6 @@ def brightness(images: Images) -> tuple[int, int, int]:
 
 
 def class_counts(split: Examples, class_names: list[str]) -> dict[str, int]:
-    """How many examples each class has."""
+    """The number of examples of each class."""
     counts = np.bincount(split.labels, minlength=len(class_names))
     return dict(zip(class_names, counts.tolist(), strict=True))

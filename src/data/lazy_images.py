@@ -1,10 +1,10 @@
-"""Images that stay in their files: a split may be larger than memory.
+"""Images that stay on disk, so a split may be larger than memory.
 
-Rows are read as they are asked for, through the kernel's cache of files. They are not
-memory-mapped. Measured with 4.7 GB of images of 784 bytes: 2,048 random rows of a
-mapping made 2.5 GB resident, for the kernel maps all of a large page; with the pages
-given back after each such batch a row costs 2 to 3 microseconds, to read it 1. And a
-file that is cut short meanwhile is an error here, not a signal that kills the process.
+Rows are read on demand, through the operating system's page cache. They are not
+memory-mapped, for two reasons. Measured with 4.7 GB of 784-byte images, 2,048 random
+rows of a mapping made 2.5 GB resident, because the kernel maps whole large pages.
+Releasing them after each batch costs 2 to 3 microseconds a row; reading a row costs 1.
+And reading a truncated file raises an error, where a mapping would kill the process.
 """
 
 import math
@@ -19,26 +19,26 @@ from src import paths
 from src.storage.atomic import make_folder, storage_errors
 from src.storage.lazy_npz import LazyArray, Opened
 
-REPAIR = "Run it again."
-PIECE = 1 << 24  # bytes of pixels that are read or looked at in one go
-IN_MEMORY = 1 << 28  # bytes of pixels on their way in, beyond which they go to a file
+RUN_AGAIN = "Run the stage again."
+PIECE_BYTES = 1 << 24  # pixels that are read at a time
+MAX_IN_MEMORY = 1 << 28  # bytes of pixels; `ImageWriter` writes more of them to a file
 
 
 class LazyImages:
-    """Images `[n, height, width, channels]` in one file or several, or some of them.
+    """Images `[n, height, width, channels]` in one or more files, or some of them.
 
-    It may be read from several threads; each read lets the others run. Each file is
-    open until the last of the objects that were made of it is gone.
+    Several threads may read at once. A file is closed with the last object that uses
+    it.
     """
 
     def __init__(
         self, parts: Sequence[LazyArray], rows: np.ndarray | None = None
     ) -> None:
-        """Takes the first part's first image as number 0.
+        """Joins arrays and selects from them.
 
         Args:
             parts: uint8 arrays with 4 dimensions, of the same image shape.
-            rows: int64, which of all images, in which order; None: all as they lie.
+            rows: int64 indices into the images of all parts; None: all in order.
         """
         self.parts, self.rows = tuple(parts), rows
         self.starts = np.cumsum([0, *(len(part) for part in parts)])
@@ -52,57 +52,60 @@ class LazyImages:
         return self.shape[0]
 
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
-        """The images at `rows`, uint8 `[len(rows), height, width, channels]`, a copy.
+        """Reads the images at `rows`, uint8 `[len(rows), height, width, channels]`.
 
         Args:
-            rows: a slice, truth values, or indices from 0 in any order.
+            rows: a slice, booleans, or indices >= 0 in any order.
 
         Raises:
-            IndexError: there is no such image.
-            DataError: a file is shorter than it was.
+            IndexError: an index is out of range.
+            DataError: a file was truncated.
         """
-        numbers = self.numbers(rows)
-        images = np.empty((len(numbers), *self.shape[1:]), self.dtype)
+        indices = self.file_indices(rows)
+        images = np.empty((len(indices), *self.shape[1:]), self.dtype)
         size = piece_length(self.shape)
-        for start in range(0, len(numbers), size):
+        for start in range(0, len(indices), size):
             piece = images[start : start + size]
-            content = self.read(numbers[start : start + size])
+            content = self.read(indices[start : start + size])
             piece[:] = np.frombuffer(content, self.dtype).reshape(piece.shape)
         return images
 
-    def choose(self, rows: slice | np.ndarray) -> Self:
-        """The images at `rows` without reading them; as for `__getitem__`."""
-        return type(self)(self.parts, self.numbers(rows))
+    def select(self, rows: slice | np.ndarray) -> Self:
+        """The images at `rows` without reading them; `rows` as for `__getitem__`."""
+        return type(self)(self.parts, self.file_indices(rows))
 
-    def numbers(self, rows: slice | np.ndarray) -> np.ndarray:
-        """Where the images at `rows` stand among all in the files: int64."""
+    def file_indices(self, rows: slice | np.ndarray) -> np.ndarray:
+        """The indices of `rows` among all images in the files, int64."""
         if isinstance(rows, slice):
             wanted = np.arange(*rows.indices(len(self)))
         elif rows.dtype == bool:
             if len(rows) != len(self):
-                raise IndexError(f"{len(rows)} truth values for {len(self)} images")
+                raise IndexError(f"{len(rows)} booleans for {len(self)} images")
             wanted = np.flatnonzero(rows)
         else:
             wanted = rows.astype(np.int64)  # int32 times the size of an image overflows
         if len(wanted) and not 0 <= wanted.min() <= wanted.max() < len(self):
-            raise IndexError(f"rows from 0 to {len(self) - 1} expected")
+            raise IndexError(f"expected rows in [0, {len(self)})")
         return wanted if self.rows is None else self.rows[wanted]
 
-    def read(self, numbers: np.ndarray) -> bytes:
-        """The bytes of the images with these numbers, one behind the other."""
-        width = math.prod(self.shape[1:]) * self.dtype.itemsize
-        part = np.searchsorted(self.starts, numbers, side="right") - 1
-        # Neighbours are read in one call: a run ends where the next number is another,
-        # or lies in the next file.
-        ends = (np.diff(numbers) != 1) | (np.diff(part) != 0)
+    def read(self, indices: np.ndarray) -> bytes:
+        """Reads the bytes of images by their indices among all in the files.
+
+        Raises:
+            DataError: a file was truncated.
+        """
+        image_bytes = math.prod(self.shape[1:]) * self.dtype.itemsize
+        part = np.searchsorted(self.starts, indices, side="right") - 1
+        # One call reads a run of neighbours; a run ends at a gap or with its file.
+        ends = (np.diff(indices) != 1) | (np.diff(part) != 0)
         begins = np.flatnonzero(np.concatenate([[True], ends]))
-        sizes = np.diff(np.append(begins, len(numbers))) * width
-        files, first = part[begins], numbers[begins]
-        offsets = self.offsets[files] + (first - self.starts[files]) * width
+        sizes = np.diff(np.append(begins, len(indices))) * image_bytes
+        files, first = part[begins], indices[begins]
+        offsets = self.offsets[files] + (first - self.starts[files]) * image_bytes
         columns = self.descriptors[files], sizes, offsets
         runs = list(map(os.pread, *(column.tolist() for column in columns)))
         content = b"".join(runs)
-        if len(content) < len(numbers) * width:
+        if len(content) < len(indices) * image_bytes:
             short = np.flatnonzero([len(run) for run in runs] < sizes)[0]
             raise self.parts[files[short]].file.cut_short()
         return content
@@ -112,45 +115,51 @@ Images = np.ndarray | LazyImages
 
 
 def pieces(images: Images) -> Iterator[np.ndarray]:
-    """All images in their order, `[m, height, width, channels]` each time."""
+    """Yields all images in order, a piece `[m, height, width, channels]` at a time."""
     size = piece_length(images.shape)
     for start in range(0, len(images), size):
         yield images[start : start + size]
 
 
 def piece_length(shape: tuple[int, ...]) -> int:
-    """How many images of this shape `[n, ...]` are read in one go."""
-    return max(PIECE // max(math.prod(shape[1:]), 1), 1)
+    """The number of images of shape `[n, ...]` that are read at a time."""
+    return max(PIECE_BYTES // max(math.prod(shape[1:]), 1), 1)
 
 
 class ImageWriter:
-    """Images on their way in: in memory, or where they are many in a file.
+    """Collects images, in memory or, if they are many, in a temporary file.
 
-    The file has no name, so that nothing is left of it whatever happens.
+    The file has no name, so the operating system removes it however the process ends.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
-        """Is to be given uint8 images `[n, height, width, channels]`, `n` at most.
+        """Makes room for uint8 images.
+
+        Args:
+            shape: `[n, height, width, channels]` of all images, or more.
 
         Raises:
-            StorageError: the file cannot be made.
+            StorageError: the temporary file cannot be made.
         """
         self.shape, self.count = shape, 0
         self.array: np.ndarray | None = None
-        if math.prod(shape) <= IN_MEMORY:
+        if math.prod(shape) <= MAX_IN_MEMORY:
             self.array = np.empty(shape, np.uint8)
             return
-        make_folder(paths.PREPARED)  # the disk that must hold them anyway
+        make_folder(paths.PREPARED)  # on the disk that will hold the prepared images
         with storage_errors(paths.PREPARED):
             self.file = tempfile.TemporaryFile(  # noqa: SIM115 - closed in `images`
                 dir=paths.PREPARED, buffering=0
             )
 
     def add(self, images: np.ndarray) -> None:
-        """Puts `images` behind those that are there.
+        """Appends images.
+
+        Args:
+            images: uint8 `[m, height, width, channels]`.
 
         Raises:
-            ValueError: they have another shape, or are too many.
+            ValueError: the image shape differs, or there are too many.
             StorageError: the disk is full.
         """
         stop = self.count + len(images)
@@ -159,17 +168,17 @@ class ImageWriter:
         if self.array is not None:
             self.array[self.count : stop] = images
         else:
-            rest = np.asarray(images, np.uint8, order="C").reshape(-1).data
+            unwritten = np.asarray(images, np.uint8, order="C").reshape(-1).data
             with storage_errors(paths.PREPARED):
-                while rest:
-                    rest = rest[self.file.write(rest) :]
+                while unwritten:
+                    unwritten = unwritten[self.file.write(unwritten) :]
         self.count = stop
 
     def images(self) -> Images:
-        """All that was added; nothing is added afterwards."""
+        """All images that were added; none may be added afterwards."""
         if self.array is not None:
             return self.array[: self.count]
         shape = self.count, *self.shape[1:]
         with self.file as file:
-            opened = Opened(paths.PREPARED, REPAIR, file)
+            opened = Opened(paths.PREPARED, RUN_AGAIN, file)
         return LazyImages([LazyArray(opened, 0, np.dtype(np.uint8), shape)])

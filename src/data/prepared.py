@@ -1,8 +1,7 @@
 """`data/prepared`: what prepare writes and every later stage reads.
 
-Behind this door nobody asks where the data came from. A split of more than
-`SHARD_BYTES` goes on in its folder of `data/prepared/shards`: it may be larger than
-memory.
+Later stages do not depend on the source of the data. A split of more than `SHARD_BYTES`
+continues in its folder of `data/prepared/shards`, so it may be larger than memory.
 """
 
 import math
@@ -31,52 +30,60 @@ from src.storage.lazy_npz import locate_arrays
 from src.storage.npz import pack_arrays
 from src.storage.reading import digest
 
-REPAIR = "Make it anew: dvc repro prepare"
-MAX_CLASSES, MAX_NAME = 10_000, 100  # letters
-TEST_FRACTION = 0.2  # of a source that brings no test split
-CUT_TEST, CUT_VALIDATION = 1, 2  # streams of the seed
-SHARD_BYTES = 256 << 20  # of pixels in a file: it is packed in memory
+PREPARE_AGAIN = "Prepare it again: dvc repro prepare"
+MAX_CLASS_COUNT = 10_000
+MAX_CLASS_NAME = 100  # characters
+TEST_FRACTION = 0.2  # of the training examples, if the source has no test split
+TEST_STREAM, VALIDATION_STREAM = 1, 2  # random streams of the seed
+SHARD_BYTES = 256 << 20  # pixels in a file, which is packed in memory
 
-TEXT = (
-    b"Here a split goes on that is too large for one file: see ../../manifest.json.\n"
+ABOUT_TEXT = (
+    b"Shards of a split that is too large for one file: see ../../manifest.json.\n"
 )
 
 SplitName = Literal["train", "validation", "test"]
 
 
 class Manifest(BaseModel, frozen=True):
-    """What later stages need of `manifest.json`."""
+    """The keys of `manifest.json` that later stages read; it has others."""
 
     dataset: str
     version: str
     class_names: list[str]
     image_shape: tuple[int, int, int]  # height, width, channels
-    sha256: dict[SplitName, str]  # of each npz, by split
-    shards: dict[SplitName, dict[str, str]] = {}  # the same of those that go on with it
+    sha256: dict[SplitName, str]  # of each split's first file
+    shards: dict[SplitName, dict[str, str]] = {}  # SHA-256 of the other files, by path
 
     def files(self, name: SplitName) -> dict[str, str]:
-        """The SHA-256 of each file of a split, by its name, in order."""
+        """The SHA-256 of each file of a split, by path, in order."""
         first = {shard_name(name, 0): self.sha256.get(name, "none")}
         return first | dict(sorted(self.shards.get(name, {}).items()))
 
     def digest(self, name: SplitName) -> str:
-        """One SHA-256 for all of a split: its file's own, where it has one file."""
+        """One SHA-256 for a split; for a split in one file, that file's."""
         digests = list(self.files(name).values())
         return digests[0] if len(digests) == 1 else digest("\n".join(digests).encode())
 
 
-def divide(source: Source, fraction: float, seed: int) -> dict[SplitName, Examples]:
-    """Cuts what the source lacks from its train split, stratified and seeded.
+def split_source(
+    source: Source, fraction: float, seed: int
+) -> dict[SplitName, Examples]:
+    """The three splits; a missing one is split off from train, stratified by class.
+
+    Args:
+        source: the data set.
+        fraction: of the training examples for a missing validation split, in (0, 1).
+        seed: decides which examples are split off.
 
     Raises:
-        DataError: there are too few examples to cut from.
+        DataError: a split would be empty.
     """
     train, validation, test = source.train, source.validation, source.test
     if test is None:
-        rest, rows = stratified_split(train, TEST_FRACTION, (seed, CUT_TEST))
+        rest, rows = stratified_split(train, TEST_FRACTION, (seed, TEST_STREAM))
         train, test = select(train, rest), select(train, rows)
     if validation is None:
-        rest, rows = stratified_split(train, fraction, (seed, CUT_VALIDATION))
+        rest, rows = stratified_split(train, fraction, (seed, VALIDATION_STREAM))
         train, validation = select(train, rest), select(train, rows)
     splits: dict[SplitName, Examples] = {
         "train": train,
@@ -87,28 +94,28 @@ def divide(source: Source, fraction: float, seed: int) -> dict[SplitName, Exampl
         if len(split.labels) == 0:
             raise DataError(
                 f"{source.name}: {name}: expected examples, found none: no class of "
-                f"the {len(source.train.labels)} training examples has one to spare. "
-                "Bring more images."
+                f"the {len(source.train.labels)} training examples has enough to split "
+                "off. Add more images."
             )
     return splits
 
 
 def check_source(source: Source) -> None:
-    """Raises DataError where a split is malformed, or its images differ in shape."""
+    """Raises DataError if names or a split are malformed, or image shapes differ."""
     if len(source.class_names) < 2:
         raise DataError(
             f"{source.name}: expected at least two classes, found only "
-            f"{', '.join(source.class_names)}. Bring images of another class."
+            f"{', '.join(source.class_names)}. Add images of another class."
         )
-    for name in source.class_names[: MAX_CLASSES + 1]:
-        if not (name.isprintable() and 0 < len(name) <= MAX_NAME):
+    for name in source.class_names[: MAX_CLASS_COUNT + 1]:
+        if not (name.isprintable() and 0 < len(name) <= MAX_CLASS_NAME):
             raise DataError(
-                f"{source.name}: expected class names of 1 to {MAX_NAME} letters, "
-                f"found {shortened(name)}. Rename it."
+                f"{source.name}: expected class names of 1 to {MAX_CLASS_NAME} "
+                f"characters, found {shortened(name)}. Rename it."
             )
-    if len(source.class_names) > MAX_CLASSES:
+    if len(source.class_names) > MAX_CLASS_COUNT:
         raise DataError(
-            f"{source.name}: expected at most {MAX_CLASSES} classes, found "
+            f"{source.name}: expected at most {MAX_CLASS_COUNT} classes, found "
             f"{len(source.class_names)}. Choose fewer."
         )
     for name in ("train", "validation", "test"):
@@ -120,27 +127,35 @@ def check_source(source: Source) -> None:
         if found != expected:
             raise DataError(
                 f"{source.name}: {name}: images: expected shape {list(expected)} as in "
-                f"train, found {list(found)}. Bring all splits to one shape."
+                f"train, found {list(found)}. Resize all images to one shape."
             )
 
 
 def save_prepared(
     source: Source, splits: dict[SplitName, Examples], outputs: AtomicCommit
 ) -> dict[str, Any]:
-    """Writes the npz files, then the manifest; returns its content."""
+    """Writes the npz files, then the manifest; returns the manifest's content.
+
+    Raises:
+        StorageError: a file cannot be written.
+    """
     for name in splits:
         folder = paths.SHARDS / name
         make_folder(folder)
-        for old in folder.iterdir():  # all: what is written below takes its place anew
+        for old in folder.iterdir():  # shards of earlier data; new ones follow below
             outputs.remove(old)
-        outputs.write(folder / ABOUT, TEXT)
+        outputs.write(folder / ABOUT, ABOUT_TEXT)
     digests = {name: save_split(name, split, outputs) for name, split in splits.items()}
     shards = {
         name: {file: files[file] for file in files if file != shard_name(name, 0)}
         for name, files in digests.items()
         if len(files) > 1
     }
-    seen = {name: image_hashes(split.images) for name, split in splits.items()}
+    hashes = {name: image_hashes(split.images) for name, split in splits.items()}
+    duplicates_across_splits = {
+        f"{one}_{other}": len(np.intersect1d(hashes[one], hashes[other], True))
+        for one, other in combinations(hashes, 2)
+    }
     manifest = {
         "dataset": source.name,
         "version": source.version,
@@ -151,10 +166,7 @@ def save_prepared(
             for name, split in splits.items()
         },
         "sha256": {name: files[shard_name(name, 0)] for name, files in digests.items()},
-        "in_both": {
-            f"{one}_{other}": len(np.intersect1d(seen[one], seen[other], True))
-            for one, other in combinations(seen, 2)
-        },
+        "in_both": duplicates_across_splits,
     }
     if shards:
         manifest["shards"] = shards
@@ -165,7 +177,7 @@ def save_prepared(
 def save_split(
     name: SplitName, split: Examples, outputs: AtomicCommit
 ) -> dict[str, str]:
-    """Writes a split, a shard after the other; returns their digests by name."""
+    """Writes a split file by file; returns the SHA-256 of each, by path."""
     pixels = math.prod(split.images.shape[1:])
     size = max(SHARD_BYTES // pixels, 1)
     digests = {}
@@ -184,28 +196,28 @@ def load_manifest() -> Manifest:
     """Reads `manifest.json`.
 
     Raises:
-        DataError: it is missing, or lacks a key.
+        DataError: the file is missing, was changed, or lacks a key.
     """
-    return read_record(paths.MANIFEST, Manifest, REPAIR)
+    return read_record(paths.MANIFEST, Manifest, PREPARE_AGAIN)
 
 
 def load_split(name: SplitName, manifest: Manifest) -> Examples:
-    """Reads one split into memory; as `open_split`.
+    """Reads a split into memory.
 
     Raises:
-        DataError: as there.
+        DataError: as for `open_split`.
     """
     images, labels = open_split(name, manifest)
     return Examples(images[:], labels)
 
 
 def open_split(name: SplitName, manifest: Manifest) -> Examples:
-    """One split, of which only the labels are in memory: images are read by row.
+    """Opens a split: labels in memory, images as `LazyImages`, read row by row.
 
-    All digests are compared with the manifest's first.
+    The digest of each file is compared with the manifest's first.
 
     Raises:
-        DataError: a file is missing, changed, malformed, or one too many.
+        DataError: a file is missing, changed or malformed, or there are too many.
     """
     files = manifest.files(name)
     expected = [shard_name(name, index) for index in range(len(files))]
@@ -213,7 +225,7 @@ def open_split(name: SplitName, manifest: Manifest) -> Examples:
     if not list(files) == expected == found:
         raise DataError(
             f"{paths.SHARDS / name}: expected the {len(files) - 1} shards of {name} "
-            f"that {paths.MANIFEST} lists, found {len(found) - 1}. {REPAIR}"
+            f"that {paths.MANIFEST} lists, found {len(found) - 1}. {PREPARE_AGAIN}"
         )
     return concatenate(
         [
@@ -224,12 +236,12 @@ def open_split(name: SplitName, manifest: Manifest) -> Examples:
 
 
 def open_part(path: Path, sha256: str, manifest: Manifest) -> Examples:
-    """One file of a split, compared with the manifest.
+    """Opens one file of a split and compares it with the manifest.
 
     Raises:
-        DataError: it is missing, changed or malformed.
+        DataError: the file is missing, changed or malformed.
     """
-    arrays = locate_arrays(path, REPAIR, sha256)
+    arrays = locate_arrays(path, PREPARE_AGAIN, sha256)
     empty = np.empty(0)
     labels = in_memory(arrays.get("labels", empty))
     part = Examples(arrays.get("images", empty), labels)
@@ -237,6 +249,6 @@ def open_part(path: Path, sha256: str, manifest: Manifest) -> Examples:
     if part.images.shape[1:] != manifest.image_shape:
         raise DataError(
             f"{path}: images: expected shape {list(manifest.image_shape)} as in "
-            f"{paths.MANIFEST}, found {list(part.images.shape[1:])}. {REPAIR}"
+            f"{paths.MANIFEST}, found {list(part.images.shape[1:])}. {PREPARE_AGAIN}"
         )
     return part

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from src.data.pictures import SUFFIXES, open_image
 from src.errors import DataError, ParameterError, printable
 from src.export.fit_picture import Input, to_input
 from src.export.load import Exported, ExportManifest
 from src.export.shipped.run import classify_all
-from src.sources.image_file import SUFFIXES, open_image
 
 STDIN = "-"
 LIMIT = 256 << 20  # bytes of a picture

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, StrictUndefined
 
 from src.config.names import FormatName
-from src.data.prepared import REPAIR as PREPARE
+from src.data.prepared import PREPARE_AGAIN
 from src.evaluation.metrics import CALIBRATION_BINS
 from src.export.fit_picture import BRIGHT, DARK
 from src.models.checkpoint import TrainedModel
@@ -48,7 +48,7 @@ def read_scores() -> RunScores:
         DataError: a file is missing or damaged.
     """
     return RunScores(
-        read_metrics("prepare", PrepareMetrics, PREPARE),
+        read_metrics("prepare", PrepareMetrics, PREPARE_AGAIN),
         read_metrics("train", TrainMetrics, TRAIN),
         read_metrics("test", EvaluateMetrics, EVALUATE).test,
     )

@@ -12,8 +12,7 @@ import numpy as np
 
 from src import paths
 from src.data.examples import Examples, class_counts
-from src.data.prepared import REPAIR as PREPARE
-from src.data.prepared import Manifest, load_manifest, load_split
+from src.data.prepared import PREPARE_AGAIN, Manifest, load_manifest, load_split
 from src.errors import DataError, shortened
 from src.results.schema import (
     EvaluateMetrics,
@@ -68,7 +67,7 @@ def load_results() -> Results:
     exported = paths.EXPORT / "manifest.json"
     results = Results(
         manifest=manifest,
-        prepared=read_metrics("prepare", PrepareMetrics, PREPARE),
+        prepared=read_metrics("prepare", PrepareMetrics, PREPARE_AGAIN),
         trained=trained,
         training=read_metrics("train", TrainMetrics, TRAIN),
         history=read_history(trained.history_sha256),

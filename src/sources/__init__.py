@@ -1,1 +1,1 @@
-"""Readers of raw data; only prepare imports them."""
+"""The sources of data sets, read by prepare alone."""

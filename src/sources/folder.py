@@ -1,4 +1,4 @@
-"""The user's own images: `train/<class>/*.png`, and `test/<class>/*.png` if there."""
+"""The user's own images: `train/<class>/*.png`, optionally `test/<class>/*.png`."""
 
 import os
 from pathlib import Path
@@ -7,20 +7,24 @@ import numpy as np
 
 from src.data.examples import Examples, Source
 from src.data.lazy_images import ImageWriter
+from src.data.pictures import SUFFIXES, open_image
 from src.errors import DataError
-from src.sources.image_file import SUFFIXES, open_image
 from src.storage.reading import check_inside
 
-MOST_PIXELS = 4096 * 4096  # of a training image: a batch of them lies in memory
-MODES = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB"}  # as stored: as read
+MAX_TRAINING_PIXELS = 4096 * 4096  # a batch of images must fit in memory
+READ_AS = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB"}  # Pillow's mode in the file
 
 
 def load_folder(folder: Path) -> Source:
-    """Reads PNG and JPEG files; the class is the name of the folder they lie in.
+    """Reads PNG and JPEG files; a file's class is the name of its folder.
+
+    Args:
+        folder: `data_path`, with the folder `train` and perhaps `test`.
 
     Raises:
-        DataError: no image, a class in test that train lacks, a file that is no image,
-            or an image of another shape than the first.
+        DataError: there are no images, test has a class that train lacks, a file is no
+            image, or an image's shape differs from the first one's.
+        StorageError: the disk is full.
     """
     train = list_images(folder / "train")
     class_names = sorted({path.parent.name for path in train})
@@ -37,17 +41,17 @@ def load_folder(folder: Path) -> Source:
         name="folder",
         version="none",
         class_names=class_names,
-        train=read_images(train, class_names, first.shape, train[0]),
+        train=read_examples(train, class_names, first.shape, train[0]),
         validation=None,
-        test=read_images(test, class_names, first.shape, train[0]) if test else None,
+        test=read_examples(test, class_names, first.shape, train[0]) if test else None,
     )
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The image files two levels down, in an order that no file system decides.
+    """The image files in the class folders, sorted by path.
 
     Raises:
-        DataError: there is none.
+        DataError: there are none, or a file is not named like an image.
     """
     paths = sorted(path for path in folder.glob("*/*") if not path.name.startswith("."))
     for path in paths:
@@ -65,47 +69,53 @@ def list_images(folder: Path) -> list[Path]:
     return paths
 
 
-def read_images(
+def read_examples(
     paths: list[Path], class_names: list[str], shape: tuple[int, ...], first: Path
 ) -> Examples:
-    """Reads all files.
+    """Reads the images and takes their labels from their folders.
+
+    Args:
+        paths: the image files.
+        class_names: in the order of the labels.
+        shape: height, width and channels that each image must have.
+        first: the file that `shape` is from, for the message.
 
     Raises:
-        DataError: a file is no image, or its shape is not `shape`, that of `first`.
+        DataError: a file is no image, or its shape is not `shape`.
         StorageError: the disk is full.
     """
-    spool = ImageWriter((len(paths), *shape))
+    writer = ImageWriter((len(paths), *shape))
     for path in paths:
-        spool.add(read_image(path, first, shape)[np.newaxis])
-    number = {name: index for index, name in enumerate(class_names)}
-    labels = [number[path.parent.name] for path in paths]
-    return Examples(spool.images(), np.array(labels, np.int32))
+        writer.add(read_image(path, first, shape)[np.newaxis])
+    label_of = {name: label for label, name in enumerate(class_names)}
+    labels = [label_of[path.parent.name] for path in paths]
+    return Examples(writer.images(), np.array(labels, np.int32))
 
 
 def read_image(path: Path, first: Path, shape: tuple[int, ...] | None) -> np.ndarray:
-    """One image as uint8 `[height, width, 1 or 3]`.
+    """Reads an image as uint8 `[height, width, 1 or 3]`.
 
     Args:
         path: the file.
         first: the file that `shape` is from, for the message.
-        shape: what the image must have; None: any.
+        shape: the shape that the image must have; None: any.
 
     Raises:
-        DataError: no image, a broken one, one of another shape, or one with
+        DataError: the file is no image or broken, the shape differs, or the image has
             transparency or 16 bits.
     """
-    with open_image(path, path, MOST_PIXELS) as image:
-        if image.mode not in MODES or "transparency" in image.info:
+    with open_image(path, path, MAX_TRAINING_PIXELS) as image:
+        if image.mode not in READ_AS or "transparency" in image.info:
             raise DataError(
                 f"{path}: expected a grey or RGB image without transparency, found "
                 f"mode {image.mode}. Convert it."
             )
-        # Before any pixel is unpacked.
-        found = (image.height, image.width, len(MODES[image.mode]))
+        # Compared before any pixel is decoded.
+        found = (image.height, image.width, len(READ_AS[image.mode]))
         if shape is not None and found != shape:
             raise DataError(
                 f"{path}: expected height, width, channels {list(shape)} as in "
-                f"{first}, found {list(found)}. Bring all images to one shape."
+                f"{first}, found {list(found)}. Resize all images to one shape."
             )
-        pixels = np.asarray(image.convert(MODES[image.mode]), np.uint8)
+        pixels = np.asarray(image.convert(READ_AS[image.mode]), np.uint8)
     return pixels.reshape(found)

@@ -1,61 +1,56 @@
-"""Any image-classification data set of tensorflow-datasets, through its own builder.
+"""Any image-classification data set of tensorflow-datasets (TFDS), by its builder.
 
-TensorFlow is imported here and nowhere else before export, when a data set of its is
-asked for. A machine without a network is fed archives in `data/manual`, whose SHA-256
-the builder checks.
+Before export, TensorFlow is imported here alone. A machine without a network reads
+archives from `data/manual`; their SHA-256 is checked.
 """
 
 import hashlib
 import logging
-import os
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import urlsplit
 
 import numpy as np
-
-from src.data.examples import Examples, Source
-from src.data.lazy_images import ImageWriter
-from src.errors import DataError, ParameterError, StorageError, one_line, suggestion
-
-# Read by TensorFlow's C++ side when it is imported: no banner on the user's terminal.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.download_manager import (
     NonMatchingChecksumError,
 )
 
-REACH_SECONDS = 8
-BATCH = 1024  # examples per conversion to numpy: speed only
-OFFLINE = "or use dataset: digits, folder or npz, which need no network"
+from src.config.names import LocalSource
+from src.data.examples import Examples, Source
+from src.data.lazy_images import ImageWriter
+from src.errors import DataError, ParameterError, StorageError, one_line, suggestion
+
+REACH_SECONDS = 8  # to wait for a server
+READ_BATCH = 1024  # examples converted to numpy at a time; affects speed only
+LOCAL_SOURCES = ", ".join(get_args(LocalSource))
 
 
 def load_builder(name: str, manual: Path) -> Source:
     """Downloads, checks and reads the data set `name`.
 
     Args:
-        name: a builder, or builder/config. `TFDS_DATA_DIR` says where it is kept.
-        manual: a folder of archives that are taken instead of downloads.
+        name: a builder, or builder/config. TFDS stores it in `TFDS_DATA_DIR`.
+        manual: a folder with archives to use instead of downloads.
 
     Raises:
-        ParameterError: tensorflow-datasets has no such data set.
-        DataError: its images have several shapes, its labels are no classes, or an
+        ParameterError: TFDS has no such data set.
+        DataError: the images differ in shape, the labels are not classes, or an
             archive's SHA-256 is wrong.
-        StorageError: archives are missing, and their server cannot be reached.
+        StorageError: archives are missing and their server does not answer, or the
+            disk is full.
     """
-    tf.config.set_visible_devices([], "GPU")  # they are JAX's
-    # A warning for every data set that is not there yet frightens for nothing.
+    tf.config.set_visible_devices([], "GPU")  # leaves the GPUs to JAX
+    # TFDS warns of every data set that is not downloaded yet.
     logging.getLogger("absl").setLevel(logging.ERROR)
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
-    builder = build(name)
+    builder = find_builder(name)
     image, label = check_features(name, builder)
     if not builder.is_prepared():
         download(name, builder, manual)
@@ -64,7 +59,7 @@ def load_builder(name: str, manual: Path) -> Source:
             f"dataset {name}: expected a split named train, found "
             f"{', '.join(builder.info.splits)}. Choose another data set."
         )
-    train = read_split(builder, "train", image, label)
+    train = read_tfds_split(builder, "train", image, label)
     has_test = "test" in builder.info.splits
     return Source(
         name=name,
@@ -72,21 +67,21 @@ def load_builder(name: str, manual: Path) -> Source:
         class_names=list(builder.info.features[label].names),
         train=train,
         validation=None,
-        test=read_split(builder, "test", image, label) if has_test else None,
+        test=read_tfds_split(builder, "test", image, label) if has_test else None,
     )
 
 
-def build(name: str) -> Any:  # noqa: ANN401 - tensorflow-datasets is not typed
+def find_builder(name: str) -> Any:  # noqa: ANN401 - TFDS has no types
     """The builder called `name`.
 
     Raises:
-        ParameterError: there is none; or not the config behind the slash.
+        ParameterError: TFDS has no such builder, or the builder has no such config.
     """
     known = tfds.list_builders(with_community_datasets=False)
     if name.split("/")[0] not in known:
-        known = ["digits", "folder", "npz", *known]
+        known = [*get_args(LocalSource), *known]
         raise ParameterError(
-            f"params.yaml: dataset: expected digits, folder, npz or a data set of "
+            f"params.yaml: dataset: expected {LOCAL_SOURCES} or a data set of "
             f"tensorflow-datasets, got '{name}'.{suggestion(name, known)}"
         )
     try:
@@ -102,7 +97,7 @@ def check_features(name: str, builder: Any) -> tuple[str, str]:  # noqa: ANN401
     """The keys of image and label in the builder's examples.
 
     Raises:
-        DataError: not one image of one shape with one label of a class.
+        DataError: the examples are not images of one shape with a class label each.
     """
     features = builder.info.features
     keys = builder.info.supervised_keys
@@ -116,16 +111,16 @@ def check_features(name: str, builder: Any) -> tuple[str, str]:  # noqa: ANN401
             return keys[0], keys[1]
     raise DataError(
         f"dataset {name}: expected images of one shape with a class label, found "
-        f"{one_line(ValueError(features))}. Choose another data set, or bring the "
-        "images to one shape and use dataset: folder."
+        f"{one_line(ValueError(features))}. Choose another data set, or "
+        "resize the images to one shape and use dataset: folder."
     )
 
 
 def download(name: str, builder: Any, manual: Path) -> None:  # noqa: ANN401
-    """Runs the builder's own download and preparation.
+    """Runs the builder's download and preparation.
 
     Raises:
-        DataError: an archive is not the one that the builder expects.
+        DataError: an archive's SHA-256 is wrong.
         StorageError: the network or the disk failed.
     """
     archives = builder.url_infos or {}
@@ -140,9 +135,9 @@ def download(name: str, builder: Any, manual: Path) -> None:  # noqa: ANN401
 
 
 def check_archives(name: str, archives: dict[str, Any], manual: Path) -> None:
-    """Raises DataError where a hand-fetched archive has another SHA-256.
+    """Raises DataError if the SHA-256 of an archive in `manual` is wrong.
 
-    The builder checks it too, but says so in many lines.
+    The builder checks it too, but its message has many lines.
     """
     for archive in archives.values():
         path = manual / str(archive.filename)
@@ -153,17 +148,17 @@ def check_archives(name: str, archives: dict[str, Any], manual: Path) -> None:
         if found != archive.checksum:
             raise DataError(
                 f"{path}: expected SHA-256 {archive.checksum} for {name}, found "
-                f"{found}. Fetch the archive anew."
+                f"{found}. Download the archive again."
             )
 
 
 def check_reachable(name: str, archives: dict[str, Any], manual: Path) -> None:
-    """Asks the server of the first missing archive for a sign of life.
+    """Checks that the server of the first missing archive answers.
 
-    The builder itself would retry for minutes.
+    The builder would retry for minutes.
 
     Raises:
-        StorageError: no answer.
+        StorageError: the server does not answer.
     """
     missing = {
         url: archive.filename
@@ -173,39 +168,45 @@ def check_reachable(name: str, archives: dict[str, Any], manual: Path) -> None:
     if not missing:
         return
     first = next(iter(missing))
-    # The builder's own address, which it would open too.
+    # The builder opens the same address.
     request = urllib.request.Request(first, method="HEAD")  # noqa: S310
     try:
         urllib.request.urlopen(request, timeout=REACH_SECONDS).close()  # noqa: S310
     except urllib.error.HTTPError:
-        return  # an answer, though not a nice one: the builder knows its server
+        return  # the server answers; the builder handles its errors
     except (OSError, ValueError) as error:
         raise StorageError(
-            f"dataset {name}: expected a network, {urlsplit(first).hostname} does not "
-            f"answer ({one_line(error)}). Put {', '.join(missing.values())} into "
-            f"{manual}, {OFFLINE}."
+            f"dataset {name}: expected an answer from {urlsplit(first).hostname}, "
+            f"found {one_line(error)}. Put {', '.join(missing.values())} into "
+            f"{manual}, or use dataset: {LOCAL_SOURCES}; these need no network."
         ) from None
 
 
-def read_split(builder: Any, split: str, image: str, label: str) -> Examples:  # noqa: ANN401
-    """Reads a split in the order of its files, whatever the machine.
+def read_tfds_split(builder: Any, split: str, image: str, label: str) -> Examples:  # noqa: ANN401
+    """Reads a split in the order of its files, which is the same on every machine.
+
+    Args:
+        builder: of the data set, prepared.
+        split: its name.
+        image: the key of the image in an example.
+        label: the key of the label.
 
     Raises:
         StorageError: the disk is full.
     """
     count = builder.info.splits[split].num_examples
-    spool = ImageWriter((count, *builder.info.features[image].shape))
+    writer = ImageWriter((count, *builder.info.features[image].shape))
     labels = np.empty(count, np.int32)
-    for batch in batches(builder, split):
-        labels[spool.count : spool.count + len(batch[label])] = batch[label]
-        spool.add(batch[image])
-    return Examples(spool.images(), labels[: spool.count])
+    for batch in read_batches(builder, split):
+        labels[writer.count : writer.count + len(batch[label])] = batch[label]
+        writer.add(batch[image])
+    return Examples(writer.images(), labels[: writer.count])
 
 
-def batches(builder: Any, split: str) -> Iterator[dict[str, np.ndarray]]:  # noqa: ANN401
-    """The split's examples as numpy arrays, `BATCH` at a time."""
+def read_batches(builder: Any, split: str) -> Iterator[dict[str, np.ndarray]]:  # noqa: ANN401
+    """Yields the split's examples as numpy arrays, `READ_BATCH` at a time."""
     one_file_at_a_time = tfds.ReadConfig(interleave_cycle_length=1)
     dataset = builder.as_dataset(
         split=split, shuffle_files=False, read_config=one_file_at_a_time
     )
-    yield from tfds.as_numpy(dataset.batch(BATCH).prefetch(2))
+    yield from tfds.as_numpy(dataset.batch(READ_BATCH).prefetch(2))

@@ -17,7 +17,7 @@ from src.storage.reading import check_digest, opened
 
 def pack_tensors(arrays: Mapping[str, np.ndarray]) -> bytes:
     """The content of a safetensors file with these arrays."""
-    # C order: the library copies memory as it is, whatever the strides.
+    # C order: the library copies memory and ignores strides.
     return save({name: np.asarray(arrays[name], order="C") for name in arrays})
 
 

@@ -1,4 +1,4 @@
-"""Images that stay in their files: the same rows as numpy's, in little memory."""
+"""Images that stay on disk: the same rows as numpy's, in little memory."""
 
 import errno
 import os
@@ -36,50 +36,50 @@ ROWS = {
     "some": slice(5, 60),
     "none": slice(9, 3),
     "beyond the end": slice(90, 200),
-    "every third from behind": slice(None, None, -3),
+    "every third, backwards": slice(None, None, -3),
     "any order": RNG.permutation(len(IMAGES)),
     "some twice": RNG.integers(0, len(IMAGES), 500),
     "rising": np.sort(RNG.permutation(len(IMAGES))[:60]),
     "int32": RNG.integers(0, len(IMAGES), 9, dtype=np.int32),
     "uint8": RNG.integers(0, len(IMAGES), 9, dtype=np.uint8),
     "no index": np.zeros(0, np.int64),
-    "truth values": RNG.integers(0, 2, len(IMAGES)).astype(bool),
+    "booleans": RNG.integers(0, 2, len(IMAGES)).astype(bool),
 }
 
 
 @pytest.mark.parametrize("piece", [1, 40, 1 << 24])
 @pytest.mark.parametrize("name", ROWS)
-def test_rows_are_those_that_numpy_takes(stored, monkeypatch, name, piece):
-    monkeypatch.setattr("src.data.lazy_images.PIECE", piece)
+def test_rows_are_those_of_numpy_indexing(stored, monkeypatch, name, piece):
+    monkeypatch.setattr("src.data.lazy_images.PIECE_BYTES", piece)
     found = stored[ROWS[name]]
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, IMAGES[ROWS[name]])
 
 
-@pytest.mark.parametrize("first", ["any order", "rising", "truth values", "some"])
+@pytest.mark.parametrize("first", ["any order", "rising", "booleans", "some"])
 @pytest.mark.parametrize("rows", [slice(3, 30), np.array([20, 0, 7, 7])])
-def test_choice_of_a_choice_is_what_numpy_makes_of_it(stored, first, rows):
-    chosen = stored.choose(ROWS[first])
+def test_selection_of_a_selection_is_that_of_numpy(stored, first, rows):
+    chosen = stored.select(ROWS[first])
     expected = IMAGES[ROWS[first]]
     assert (len(chosen), chosen.shape) == (len(expected), expected.shape)
     np.testing.assert_array_equal(chosen[rows], expected[rows])
-    np.testing.assert_array_equal(chosen.choose(rows)[:], expected[rows])
+    np.testing.assert_array_equal(chosen.select(rows)[:], expected[rows])
 
 
-def test_what_was_read_is_a_copy(stored):
+def test_read_images_are_a_copy(stored):
     stored[:][:] = 0
     np.testing.assert_array_equal(stored[:], IMAGES)
 
 
 @pytest.mark.parametrize("rows", [[-1], [len(IMAGES)], [3, 2**40]])
-def test_row_that_is_not_there_is_an_error(stored, rows):
+def test_row_out_of_range_is_an_error(stored, rows):
     with pytest.raises(IndexError):
         stored[np.array(rows)]
     with pytest.raises(IndexError):
-        stored.choose(slice(3)).choose(np.array([3]))
+        stored.select(slice(3)).select(np.array([3]))
 
 
-def test_truth_values_for_other_images_are_an_error(stored):
+def test_booleans_of_another_length_are_an_error(stored):
     with pytest.raises(IndexError):
         stored[np.ones(5, bool)]
 
@@ -102,7 +102,7 @@ def test_threads_read_their_own_rows(stored):
     assert not wrong
 
 
-def test_file_that_is_cut_short_meanwhile_is_named(stored, tmp_path):
+def test_file_that_is_truncated_while_open_is_named(stored, tmp_path):
     os.truncate(tmp_path / "3.npz", 900)
     np.testing.assert_array_equal(stored[:50], IMAGES[:50])
     with pytest.raises(DataError, match=r"3\.npz: .* cut short meanwhile. Mend it\."):
@@ -115,10 +115,10 @@ def open_files():
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def test_file_is_closed_when_nobody_reads_it_any_more(stored, tmp_path):
+def test_file_is_closed_with_the_last_object_that_uses_it(stored, tmp_path):
     before = open_files()
     images = LazyImages([locate_arrays(tmp_path / "0.npz", "")["images"]])
-    chosen = images.choose(slice(3))
+    chosen = images.select(slice(3))
     del images
     assert open_files() == before + 1
     np.testing.assert_array_equal(chosen[:], IMAGES[:3])
@@ -127,28 +127,28 @@ def test_file_is_closed_when_nobody_reads_it_any_more(stored, tmp_path):
 
 
 def test_pieces_are_all_images_in_order(stored, monkeypatch):
-    monkeypatch.setattr("src.data.lazy_images.PIECE", 15 * 8)
+    monkeypatch.setattr("src.data.lazy_images.PIECE_BYTES", 15 * 8)
     found = list(pieces(stored))
     assert [len(piece) for piece in found] == [8] * 12 + [4]
     np.testing.assert_array_equal(np.concatenate(found), IMAGES)
 
 
-def test_fingerprints_tell_different_images_apart(stored, monkeypatch):
-    monkeypatch.setattr("src.data.lazy_images.PIECE", 100)
+def test_hashes_distinguish_different_images(stored, monkeypatch):
+    monkeypatch.setattr("src.data.lazy_images.PIECE_BYTES", 100)
     assert len(image_hashes(stored)) == len(IMAGES)
-    twice = stored.choose(np.arange(200) % 70)
+    twice = stored.select(np.arange(200) % 70)
     assert image_hashes(twice).tolist() == image_hashes(IMAGES[:70]).tolist()
     assert not np.intersect1d(image_hashes(IMAGES[70:]), image_hashes(twice)).size
 
 
 def test_brightness_is_that_of_all_pieces(monkeypatch):
-    monkeypatch.setattr("src.data.lazy_images.PIECE", 15 * 4)
+    monkeypatch.setattr("src.data.lazy_images.PIECE_BYTES", 15 * 4)
     images = np.clip(IMAGES, 3, 250)
     images[[2, 50, 99]] = 77
     assert brightness(images) == (images.min(), images.max(), 3)
 
 
-def test_examples_that_are_taken_stay_in_their_files(stored):
+def test_selected_examples_stay_on_disk(stored):
     labels = np.arange(len(IMAGES), dtype=np.int32)
     taken = select(Examples(stored, labels), np.array([4, 90]))
     assert isinstance(taken.images, LazyImages)
@@ -156,17 +156,17 @@ def test_examples_that_are_taken_stay_in_their_files(stored):
     assert taken.labels.tolist() == [4, 90]
 
 
-def fill(spool):
+def fill(writer):
     for start in range(0, len(IMAGES), 9):
-        spool.add(IMAGES[start : start + 9])
-    return spool.images()
+        writer.add(IMAGES[start : start + 9])
+    return writer.images()
 
 
-def test_spool_gives_the_same_from_memory_and_from_a_file(tmp_path, monkeypatch):
+def test_writer_gives_the_same_images_in_memory_and_from_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     small = fill(ImageWriter((200, 3, 5, 1)))
     assert isinstance(small, np.ndarray)
-    monkeypatch.setattr("src.data.lazy_images.IN_MEMORY", 200 * 15 - 1)
+    monkeypatch.setattr("src.data.lazy_images.MAX_IN_MEMORY", 200 * 15 - 1)
     large = fill(ImageWriter((200, 3, 5, 1)))
     assert isinstance(large, LazyImages)
     np.testing.assert_array_equal(small, IMAGES)
@@ -174,29 +174,29 @@ def test_spool_gives_the_same_from_memory_and_from_a_file(tmp_path, monkeypatch)
     assert not list(Path("data/prepared").iterdir()), "the file has a name"
 
 
-def test_spool_takes_no_more_and_no_others_than_it_was_made_for(tmp_path, monkeypatch):
+def test_writer_refuses_too_many_images_and_other_shapes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for limit in (0, 1 << 20):
-        monkeypatch.setattr("src.data.lazy_images.IN_MEMORY", limit)
-        spool = ImageWriter((10, 3, 5, 1))
-        spool.add(IMAGES[:6])
+        monkeypatch.setattr("src.data.lazy_images.MAX_IN_MEMORY", limit)
+        writer = ImageWriter((10, 3, 5, 1))
+        writer.add(IMAGES[:6])
         for wrong in (IMAGES[:5], IMAGES[:1, :2]):
             with pytest.raises(ValueError, match="for the rest of"):
-                spool.add(wrong)
-        assert len(spool.images()) == 6
+                writer.add(wrong)
+        assert len(writer.images()) == 6
 
 
-def test_disk_that_is_full_is_said_so(tmp_path, monkeypatch):
+def test_full_disk_is_reported(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("src.data.lazy_images.IN_MEMORY", 0)
+    monkeypatch.setattr("src.data.lazy_images.MAX_IN_MEMORY", 0)
     monkeypatch.setattr(
         "tempfile.TemporaryFile",
         lambda **_: open("/dev/full", "wb", buffering=0),  # noqa: SIM115, PTH123
     )
-    spool = ImageWriter((10, 3, 5, 1))
+    writer = ImageWriter((10, 3, 5, 1))
     full = f"data/prepared: {os.strerror(errno.ENOSPC)}. Free some space."
-    with spool.file, pytest.raises(StorageError, match=full):
-        spool.add(IMAGES[:6])
+    with writer.file, pytest.raises(StorageError, match=full):
+        writer.add(IMAGES[:6])
 
 
 def test_folder_of_many_images_goes_through_a_file(tmp_path, monkeypatch):
@@ -206,7 +206,7 @@ def test_folder_of_many_images_goes_through_a_file(tmp_path, monkeypatch):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image[..., 0]).save(path)
     small = load_folder(tmp_path / "mine").train
-    monkeypatch.setattr("src.data.lazy_images.IN_MEMORY", 0)
+    monkeypatch.setattr("src.data.lazy_images.MAX_IN_MEMORY", 0)
     large = load_folder(tmp_path / "mine").train
     assert isinstance(large.images, LazyImages)
     expected = np.concatenate([IMAGES[::2], IMAGES[1::2]])

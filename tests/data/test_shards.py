@@ -1,4 +1,4 @@
-"""Splits in several files: written, read, and refused where one is not as it was."""
+"""Splits in several files: written, read, and refused if one was changed."""
 
 import io
 import json
@@ -13,15 +13,15 @@ from src.data.lazy_images import LazyImages
 from src.data.prepared import (
     Manifest,
     check_source,
-    divide,
     load_manifest,
     load_split,
     open_split,
     save_prepared,
+    split_source,
 )
 from src.data.shards import shard_name
 from src.errors import DataError
-from src.sources.npz import load_arrays
+from src.sources.npz import load_npz
 from src.storage.reading import digest
 from tests.helpers.examples import patterned
 from tests.helpers.files import committed
@@ -58,7 +58,7 @@ def contents():
 TRAIN = [f"train/{number:05}.npz" for number in (1, 2, 3)]
 
 
-def test_small_splits_are_the_files_that_numpy_writes(prepared):
+def test_small_split_is_the_file_that_numpy_writes(prepared):
     for name, split in SPLITS.items():
         expected = io.BytesIO()
         np.savez(expected, images=split.images, labels=split.labels)
@@ -71,7 +71,7 @@ def test_small_splits_are_the_files_that_numpy_writes(prepared):
         assert [path.name for path in (paths.SHARDS / name).iterdir()] == ["about.txt"]
 
 
-def test_larger_split_goes_on_in_shards(sharded):
+def test_large_split_continues_in_shards(sharded):
     assert shards() == ["test/00001.npz", *TRAIN]
     sizes = []
     for number in range(4):
@@ -89,7 +89,7 @@ def test_larger_split_goes_on_in_shards(sharded):
 
 
 @pytest.mark.parametrize("name", SPLITS)
-def test_split_in_shards_reads_back_as_it_was(sharded, name):
+def test_split_in_shards_is_read_back_unchanged(sharded, name):
     expected, manifest = SPLITS[name], load_manifest()
     opened, loaded = open_split(name, manifest), load_split(name, manifest)
     assert isinstance(opened.images, LazyImages)
@@ -103,7 +103,7 @@ def test_split_in_shards_reads_back_as_it_was(sharded, name):
 
 
 def test_prepared_arrays_may_be_prepared_again(sharded, write_params, monkeypatch):
-    """From shards, in other shards: the same images in the same order."""
+    """With shards of another size: the same images in the same order."""
     (sharded / "data/prepared").rename(sharded / "mine")
     write_params(dataset="npz", data_path="mine")
     monkeypatch.setattr("src.data.prepared.SHARD_BYTES", 7 * 64)
@@ -116,30 +116,34 @@ def test_prepared_arrays_may_be_prepared_again(sharded, write_params, monkeypatc
         np.testing.assert_array_equal(found.labels, expected.labels)
 
 
-def test_splits_cut_from_shards_are_those_cut_from_memory(sharded):
+def test_splits_made_from_shards_are_those_made_from_memory(sharded):
     for name in ("validation", "test"):
         (paths.PREPARED / f"{name}.npz").unlink()
     (paths.SHARDS / "test/00001.npz").unlink()
-    stored = load_arrays(paths.PREPARED)
+    stored = load_npz(paths.PREPARED)
     check_source(stored)
-    expected = divide(Source("s", "1", NAMES, SPLITS["train"], None, None), 0.2, 5)
-    for name, split in divide(stored, 0.2, 5).items():
+    expected = split_source(
+        Source("s", "1", NAMES, SPLITS["train"], None, None), 0.2, 5
+    )
+    for name, split in split_source(stored, 0.2, 5).items():
         assert isinstance(split.images, LazyImages)
         np.testing.assert_array_equal(split.images[:], expected[name].images)
         np.testing.assert_array_equal(split.labels, expected[name].labels)
 
 
-def test_manifest_and_metrics_are_the_same_whatever_the_shards(sharded, monkeypatch):
+def test_manifest_does_not_depend_on_the_size_of_shards(sharded, monkeypatch):
     content = json.loads(paths.MANIFEST.read_text())
     monkeypatch.setattr("src.data.prepared.SHARD_BYTES", 1 << 27)
-    monkeypatch.setattr("src.data.lazy_images.PIECE", 200)
-    stored = load_arrays(paths.PREPARED)
-    manifest = committed(save_prepared, stored, divide(stored, 0.5, 0))
+    monkeypatch.setattr("src.data.lazy_images.PIECE_BYTES", 200)
+    stored = load_npz(paths.PREPARED)
+    manifest = committed(save_prepared, stored, split_source(stored, 0.5, 0))
     for key in ("counts", "in_both", "image_shape", "class_names"):
         assert manifest[key] == content[key]
 
 
-def test_smaller_data_leaves_no_shard_of_the_larger(sharded, write_params, monkeypatch):
+def test_smaller_data_removes_the_shards_of_larger_data(
+    sharded, write_params, monkeypatch
+):
     write_params(data_path=ROOT / "data/raw")
     monkeypatch.setattr("src.data.prepared.SHARD_BYTES", 700 * 64)
     assert exit_code("prepare", monkeypatch) == 0
@@ -151,9 +155,7 @@ def test_smaller_data_leaves_no_shard_of_the_larger(sharded, write_params, monke
     assert len(load_split("train", load_manifest()).labels) == 1299
 
 
-def test_prepare_that_fails_leaves_all_shards_as_they_were(
-    sharded, write_params, monkeypatch
-):
+def test_failed_prepare_leaves_all_shards_unchanged(sharded, write_params, monkeypatch):
     (paths.SHARDS / "train/.00099.npz.999999999.tmp").write_bytes(b"of one killed")
     before = contents()
     write_params(data_path=ROOT / "data/raw")
@@ -206,14 +208,17 @@ WRONG = {
     "cut short": (lambda: os.truncate(paths.SHARDS / TRAIN[2], 99), "expected SHA-256"),
     "the first is missing": (
         lambda: (paths.SHARDS / TRAIN[0]).unlink(),
-        "train/00002.npz: expected shards/train/00001.npz there",
+        "train/00002.npz: expected shards/train/00001.npz, because",
     ),
     "the last is missing": (
         lambda: (paths.SHARDS / TRAIN[2]).unlink(),
         "data/prepared/shards/train: expected the 3 shards of train that",
     ),
-    "one more": (add_one_more, "manifest.json lists, found 4. Make it anew"),
-    "another name": (rename_last, "train/3.npz: expected shards/train/00003.npz there"),
+    "one more": (add_one_more, "manifest.json lists, found 4. Prepare it again"),
+    "another name": (
+        rename_last,
+        "train/3.npz: expected shards/train/00003.npz, be",
+    ),
     "a folder": (
         lambda: [
             (paths.SHARDS / TRAIN[2]).unlink(),
@@ -225,7 +230,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_shard_that_is_not_as_it_was_ends_training_with_three(
+def test_changed_shard_ends_training_with_exit_code_3(
     sharded, write_params, monkeypatch, capsys, name
 ):
     spoil, message = WRONG[name]
@@ -248,7 +253,7 @@ def test_shard_that_is_not_as_it_was_ends_training_with_three(
         {"shards/test/00001.npz": "0" * 64},
     ],
 )
-def test_manifest_that_names_other_files_is_refused(sharded, files):
+def test_manifest_with_unexpected_files_is_refused(sharded, files):
     content = load_manifest().model_dump() | {"shards": {"train": files}}
     with pytest.raises(DataError, match="expected the 1 shards of train"):
         open_split("train", Manifest(**content))
@@ -265,9 +270,9 @@ IMAGES, LABELS = SPLITS["train"]
 @pytest.mark.parametrize(
     ("name", "images", "labels", "message"),
     [
-        ("train/00002.npz", IMAGES, LABELS, "expected shards/train/00001.npz there"),
-        ("train/1.npz", IMAGES, LABELS, "expected shards/train/00001.npz there"),
-        ("train/00001.npy.npz", IMAGES, LABELS, "expected shards/train/00001.npz th"),
+        ("train/00002.npz", IMAGES, LABELS, "expected shards/train/00001.npz, because"),
+        ("train/1.npz", IMAGES, LABELS, "expected shards/train/00001.npz, because"),
+        ("train/00001.npy.npz", IMAGES, LABELS, "expected shards/train/00001.npz, b"),
         ("test/00001.npz", IMAGES, LABELS, r"test\.npz: expected a file, found none"),
         ("train/00001.npz", IMAGES[:9], LABELS, "found 9 images and 100 labels"),
         ("train/00001.npz", IMAGES[:, :4], LABELS, r"shape \[8, 8, 1\] as in .*train"),
@@ -275,28 +280,26 @@ IMAGES, LABELS = SPLITS["train"]
         ("train/00001.npz", IMAGES, LABELS / 2, "labels: expected integers with 1"),
     ],
 )
-def test_shards_of_ones_own_that_do_not_fit_are_named(
-    tmp_path, name, images, labels, message
-):
+def test_malformed_shard_of_the_user_is_named(tmp_path, name, images, labels, message):
     write(tmp_path, "train.npz", IMAGES, LABELS)
     write(tmp_path, f"shards/{name}", images, labels)
     with pytest.raises(DataError, match=message):
-        load_arrays(tmp_path)
+        load_npz(tmp_path)
 
 
-def test_compressed_shards_are_read_like_others(tmp_path):
+def test_compressed_shards_are_read(tmp_path):
     write(tmp_path, "train.npz", IMAGES[:60], LABELS[:60])
     rest = {"images": IMAGES[60:], "labels": LABELS[60:].astype(np.uint8)}
     (tmp_path / "shards/train").mkdir(parents=True)
     np.savez_compressed(tmp_path / "shards/train/00001.npz", **rest)
-    found = load_arrays(tmp_path).train
+    found = load_npz(tmp_path).train
     np.testing.assert_array_equal(found.images[:], IMAGES)
     np.testing.assert_array_equal(found.labels, LABELS)
 
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_data(tmp_path, write_params):
-    """400 MB of images; two shards, all labels and image_hashes are below 80."""
+    """400 MB of images; two shards, all labels and all hashes need less than 80 MB."""
     write_params(dataset="npz", data_path="mine")
     rng = np.random.default_rng(0)
     for number in range(8):
@@ -318,4 +321,4 @@ def test_shard_in_a_misspelt_folder_is_refused(tmp_path, name):
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(path, **patterned(20, seed=0)._asdict())
     with pytest.raises(DataError, match=f"{name.split('/')[0]}: expected shards/train"):
-        load_arrays(tmp_path)
+        load_npz(tmp_path)

@@ -106,13 +106,13 @@ def test_network_for_other_data_is_refused(saved):
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"architecture": 3}', "\x00"])
-def test_record_that_is_none_is_refused(saved, content):
+def test_malformed_record_is_refused(saved, content):
     paths.MODEL.write_text(content)
     with pytest.raises(DataError, match=r"models/model\.json: .*expected .* dvc repro"):
         load_trained(load_manifest())
 
 
-def test_missing_network_says_how_to_make_it(prepared):
+def test_missing_model_names_the_command_that_makes_it(prepared):
     with pytest.raises(DataError, match=r"models/model\.json: .* dvc repro train"):
         load_trained(load_manifest())
 

@@ -1,4 +1,4 @@
-"""The patches against lax: values and gradients."""
+"""Fast convolution and pooling, compared with lax: values and gradients."""
 
 from functools import partial
 
@@ -62,12 +62,12 @@ def test_convolution_equals_lax_in_value_and_gradients(padding, size, window, ch
 
 
 @pytest.mark.parametrize("channels", [1, 32])
-def test_weight_that_meets_only_zeros_has_no_gradient_at_all(channels):
-    """In a small image, where most weights of some channel may; Adam divides by it."""
+def test_weight_that_meets_only_zeros_has_gradient_zero(channels):
+    """Adam divides by the gradient, so rounding noise would become full steps."""
     images, kernel, slope = arrays(
         *((32, 4, 4, channels), (3, 3, channels, 8), (32, 4, 4, 8))
     )
-    images = images.at[:, 1:].set(0)  # the lowest row of a kernel never meets the first
+    images = images.at[:, 1:].set(0)  # the kernel's last row sees only zeros
     _, backward = jax.vjp(lambda kernel: ours(images, kernel, "SAME"), kernel)
     (gradient,) = backward(slope)
     np.testing.assert_array_equal(gradient[2], 0)
@@ -81,14 +81,14 @@ def test_convolution_keeps_bfloat16():
     )
     found = ours(images, kernel, "SAME")
     assert found.dtype == jnp.bfloat16
-    # Eight bits of mantissa: half a percent of the sum of 27 products of size one.
+    # Eight bits of mantissa: about 0.5 % of a sum of 27 products of order one.
     np.testing.assert_allclose(found.astype(jnp.float32), expected, atol=0.1)
 
 
 @pytest.mark.parametrize(
     "options", [{"strides": 2}, {"kernel_dilation": 2}, {"feature_group_count": 2}]
 )
-def test_what_patches_cannot_do_is_left_to_lax(options):
+def test_strides_dilation_and_groups_are_left_to_lax(options):
     (images,) = arrays((2, 9, 9, 4))
     layers = [
         nnx.Conv(4, 8, (3, 3), **options, **given, rngs=nnx.Rngs(0))

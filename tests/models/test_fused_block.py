@@ -1,4 +1,4 @@
-"""Three layers as one against lax's three, and slices against the whole batch."""
+"""The fused block, compared with lax's three layers; slices with the whole batch."""
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +39,7 @@ def value_and_gradients(function, layer, images):
         ((9, 8), 3, {}, True),
         ((8, 7), 2, {}, True),
         ((2, 2), 1, {}, True),
-        # What does not fit goes layer by layer.
+        # Layers that the fused form cannot compute.
         ((8, 8), 16, {}, False),
         ((8, 8), 1, {"strides": 2}, False),
         ((8, 8), 1, {"padding": "VALID"}, False),
@@ -70,7 +70,7 @@ def test_convolve_relu_pool_equals_the_three_layers_of_lax(
         np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5 * scale)
 
 
-def test_a_masked_kernel_goes_layer_by_layer():
+def test_masked_kernel_is_computed_layer_by_layer():
     mask = jnp.tile(jnp.eye(3)[:, :, None, None], 8)
     layer = nnx.Conv(1, 8, (3, 3), mask=mask, rngs=nnx.Rngs(0))
     images = some(3, 8, 8, 1)
@@ -81,7 +81,7 @@ def test_a_masked_kernel_goes_layer_by_layer():
 
 
 @pytest.mark.parametrize("batch", [1, 31, 32, 48, 64, 67, 100])
-def test_slices_give_what_the_whole_batch_gives(batch):
+def test_slices_give_the_results_of_the_whole_batch(batch):
     images, weights = some(batch, 5), some(5, 4)
 
     def loss(weights, images, sliced):
@@ -100,7 +100,7 @@ def test_slices_give_what_the_whole_batch_gives(batch):
 
 
 @pytest.mark.parametrize(("batch", "size"), [(64, 32), (48, 24), (100, 25), (67, 67)])
-def test_a_slice_is_the_largest_part_of_the_batch_up_to_32(batch, size):
+def test_slice_is_the_largest_divisor_of_the_batch_up_to_32(batch, size):
     seen = []
 
     def function(images):

@@ -1,4 +1,6 @@
-"""The networks against the same layers written with flax and numpy alone."""
+"""The networks, compared with the same layers written with Flax and numpy alone."""
+
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -7,11 +9,12 @@ import pytest
 from flax import nnx
 from jax import lax
 
+from src.config.names import ModelName
 from src.data.prepared import Manifest
 from src.errors import ParameterError
 from src.evaluation.predict import predict
 from src.models.architecture import Architecture
-from src.models.build import build_model
+from src.models.build import MODELS, build_model
 from src.models.checkpoint import weights_of
 from src.models.layer_list import layer_probabilities
 from src.training.state import choose_architecture
@@ -30,7 +33,7 @@ def pictures(count, shape):
 
 
 def by_hand(name, weights, images):
-    """The layers that the name promises, one by one."""
+    """The logits, computed layer by layer as the model's name says."""
     hidden = images / np.float32(255)
     for layer in ("conv1", "conv2") if name != "mlp" else ():
         kernel, bias = weights[f"{layer}.kernel"], weights[f"{layer}.bias"]
@@ -45,9 +48,13 @@ def by_hand(name, weights, images):
     return hidden @ weights["output.kernel"] + weights["output.bias"]
 
 
+def test_table_of_models_has_every_name_that_the_parameters_allow():
+    assert set(MODELS) == set(get_args(ModelName))
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", ["mlp", "cnn", "cnn_max"])
-def test_network_is_made_of_the_layers_its_name_promises(name, shape):
+def test_network_has_the_layers_that_its_name_says(name, shape):
     model, images = network(name, shape), pictures(3, shape)
     expected = by_hand(name, weights_of(model), images)
     found = jax.jit(model)(jnp.asarray(images))
@@ -55,7 +62,7 @@ def test_network_is_made_of_the_layers_its_name_promises(name, shape):
 
 
 @pytest.mark.parametrize("name", ["mlp", "cnn", "cnn_max"])
-def test_dropout_acts_in_training_alone(name):
+def test_dropout_is_active_only_with_a_key(name):
     model = network(name, dropout=0.5)
     images = jnp.asarray(pictures(4, (8, 8, 1)))
     plain = model(images)
@@ -70,7 +77,7 @@ def test_dropout_acts_in_training_alone(name):
     ("name", "hidden", "units"),
     [("mlp", None, 256), ("cnn", None, 256), ("cnn_max", None, 128), ("cnn", 9, 9)],
 )
-def test_dense_layer_has_the_parameters_width_or_the_models_own(
+def test_dense_layer_has_the_width_of_the_parameters_or_the_models_default(
     params, name, hidden, units
 ):
     params = params.model_copy(update={"model": name, "hidden": hidden})
@@ -101,7 +108,7 @@ def test_prediction_gives_every_image_its_own_row(count):
 
 
 @pytest.mark.parametrize("name", ["shift", "cutout"])
-def test_change_that_would_leave_nothing_of_the_image_is_refused(params, name):
+def test_augmentation_as_large_as_the_image_is_refused(params, name):
     manifest = Manifest.model_construct(image_shape=(8, 10, 1), class_names=["a", "b"])
     for pixels, fits in ((7, True), (8, False)):
         changes = {"augment": (name,), f"{name}_pixels": pixels}
@@ -117,7 +124,7 @@ def test_change_that_would_leave_nothing_of_the_image_is_refused(params, name):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", ["mlp", "cnn", "cnn_max"])
-def test_list_of_layers_tells_what_the_network_does(name, shape):
+def test_layer_list_gives_the_probabilities_of_the_network(name, shape):
     model, images = network(name, shape), pictures(3, shape)
     expected = nnx.softmax(by_hand(name, weights_of(model), images))
     pixels = jnp.asarray(images / np.float32(255))

@@ -1,4 +1,4 @@
-"""Interrupted and started again: the very bits of a run that nobody disturbed."""
+"""An interrupted and resumed run gives the same bits as an uninterrupted one."""
 
 import contextlib
 import json
@@ -40,7 +40,7 @@ from tests.helpers.running import run_stage
 from tests.helpers.training import TINY, data
 
 NAME = Fingerprint(run="ab" * 32, machine="cd" * 32)
-# Five seconds of training, with all that is remembered from epoch to epoch.
+# Five seconds of training, with every feature that keeps state between epochs.
 LONG = {
     "model": "mlp",
     "hidden": 64,
@@ -69,7 +69,7 @@ def test_killed_run_ends_with_the_bits_of_an_undisturbed_one(
     write_params(**LONG)
     report = campaign(prepared, kills, seed=kills, signals=[signal.SIGKILL])
     assert (report.kills, report.different) == (kills, 0)
-    assert report.resumes, "no start went on from a saved state"
+    assert report.resumes, "no start resumed from a snapshot"
     assert not [path for path in (prepared / ".resume").iterdir() if path.is_dir()]
 
 
@@ -81,7 +81,7 @@ def test_run_stopped_by_signals_ends_with_the_bits_of_an_undisturbed_one(
     report = campaign(prepared, 6, seed=1, signals=[signal.SIGTERM, signal.SIGINT])
     assert (report.kills, report.different) == (6, 0)
     assert report.codes <= {130, 143}
-    assert report.slowest < 6, "a signal may take five seconds"
+    assert report.slowest < 6, "a signal must end the run within five seconds"
 
 
 def test_signal_within_an_epoch_saves_within_it(prepared, write_params):
@@ -146,7 +146,7 @@ def saved_twice(params, point, tmp_path, monkeypatch):
     return resume
 
 
-def test_what_is_saved_is_read_back_to_the_bit(params, point, tmp_path, monkeypatch):
+def test_snapshot_is_read_back_to_the_bit(params, point, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     progress = progress_of(params)
     progress.position = point.position
@@ -163,7 +163,7 @@ def test_what_is_saved_is_read_back_to_the_bit(params, point, tmp_path, monkeypa
     assert not resume.folder.exists()
 
 
-def test_two_generations_are_kept(params, point, tmp_path, monkeypatch):
+def test_two_newest_snapshots_are_kept(params, point, tmp_path, monkeypatch):
     resume = saved_twice(params, point, tmp_path, monkeypatch)
     resume.save(point.state, progress_of(params), WEIGHTS)
     assert resume.snapshots.numbers() == [2, 3]
@@ -182,7 +182,7 @@ def test_weights_that_are_not_finite_are_never_saved(
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "other"])
-def test_damaged_state_gives_way_to_the_one_before(
+def test_damaged_snapshot_falls_back_to_the_one_before(
     params, point, tmp_path, monkeypatch, capsys, damage
 ):
     resume = saved_twice(params, point, tmp_path, monkeypatch)
@@ -202,7 +202,7 @@ def test_damaged_state_gives_way_to_the_one_before(
     assert resume.snapshots.numbers() == [1]
 
 
-def test_nothing_but_damaged_states_is_an_error_and_no_silent_new_start(
+def test_only_damaged_snapshots_is_an_error_not_a_silent_restart(
     params, point, tmp_path, monkeypatch
 ):
     resume = saved_twice(params, point, tmp_path, monkeypatch)
@@ -226,7 +226,7 @@ def test_foreign_file_in_the_folder_is_left_alone(
 
 
 @pytest.mark.parametrize("name", ["folder", "lock", "state"])
-def test_links_in_its_place_are_refused_and_not_followed(tmp_path, monkeypatch, name):
+def test_links_are_refused_and_not_followed(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -245,7 +245,7 @@ def test_links_in_its_place_are_refused_and_not_followed(tmp_path, monkeypatch, 
     assert [path.read_text() for path in outside.iterdir()] == ["7"]
 
 
-def test_state_of_another_network_is_refused_by_its_first_array(
+def test_snapshot_of_another_network_is_refused_by_its_first_array(
     params, point, tmp_path, monkeypatch, capsys
 ):
     resume = saved_twice(params, point, tmp_path, monkeypatch)
@@ -258,7 +258,9 @@ def test_state_of_another_network_is_refused_by_its_first_array(
     )
 
 
-def test_second_process_on_the_same_run_is_told_who_the_first_is(tmp_path, monkeypatch):
+def test_second_process_on_the_same_run_is_told_the_first_ones_number(
+    tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     with (
         Resume(NAME, 1),
@@ -268,10 +270,10 @@ def test_second_process_on_the_same_run_is_told_who_the_first_is(tmp_path, monke
         pass
 
 
-def test_runs_with_other_parameters_never_meet_in_a_shared_folder(
+def test_runs_with_different_parameters_may_share_a_folder(
     prepared, params, point, tmp_path, monkeypatch
 ):
-    """Queued experiments, say: each takes, keeps and removes what is its own."""
+    """As queued experiments do: each loads, saves and removes only its own."""
     monkeypatch.setenv("FOURBEAT_RESUME_DIR", str(tmp_path / "shared"))
     manifest = load_manifest()
     changes: list[dict[str, object]] = [{}, {"lr": 0.01}, {"seed": 1}, {"epochs": 4}]
@@ -309,7 +311,7 @@ ELSEWHERE = NAME._replace(machine="ef" * 32)
 
 @pytest.fixture
 def save_epoch(params, point, tmp_path, monkeypatch):
-    """Leaves a save of an epoch for a fingerprint, as a killed run does."""
+    """Returns a function that leaves a snapshot, as a killed run does."""
     monkeypatch.chdir(tmp_path)
 
     def save(name, epoch):
@@ -323,13 +325,13 @@ def save_epoch(params, point, tmp_path, monkeypatch):
     return save
 
 
-def test_where_there_is_no_save_that_of_another_machine_is_taken_and_said(
+def test_without_an_own_snapshot_that_of_another_machine_is_loaded_and_announced(
     point, save_epoch, capsys
 ):
     folder = save_epoch(ELSEWHERE, 4)
     with Resume(NAME, 1) as resume:
         found = resume.load(point.state)
-        assert folder.exists(), "not lost before the run has succeeded"
+        assert folder.exists(), "removed before the run has succeeded"
     assert found.progress.position.epoch == 4
     jax.tree.map(np.testing.assert_array_equal, found.state, point.state)
     assert capsys.readouterr().out == (
@@ -337,10 +339,10 @@ def test_where_there_is_no_save_that_of_another_machine_is_taken_and_said(
         "with other devices, processes or threads, so results match up to rounding. To "
         "train from scratch, remove it\n"
     )
-    assert not folder.exists(), "else the next run would go on with it"
+    assert not folder.exists(), "the next run would resume from it"
 
 
-def test_run_that_was_begun_elsewhere_says_so_at_each_start(
+def test_run_begun_on_another_machine_announces_it_at_each_start(
     params, point, save_epoch, capsys
 ):
     save_epoch(ELSEWHERE, 4)
@@ -354,7 +356,7 @@ def test_run_that_was_begun_elsewhere_says_so_at_each_start(
     assert f"from {resume.folder}: begun on another machine" in capsys.readouterr().out
 
 
-def test_run_killed_between_success_and_cleaning_up_goes_on_from_its_own_save(
+def test_run_killed_while_it_cleans_up_resumes_from_its_own_snapshot(
     point, save_epoch, monkeypatch
 ):
     save_epoch(NAME, 2)
@@ -372,9 +374,7 @@ def test_run_killed_between_success_and_cleaning_up_goes_on_from_its_own_save(
         assert resume.load(point.state).progress.position.epoch == 2
 
 
-def test_copy_that_somebody_made_of_a_folder_is_neither_taken_nor_removed(
-    point, save_epoch
-):
+def test_renamed_copy_of_a_folder_is_neither_loaded_nor_removed(point, save_epoch):
     folder = save_epoch(ELSEWHERE, 4)
     folder.rename(folder.with_name(f"{folder.name}-backup"))
     with Resume(NAME, 1) as resume:
@@ -383,7 +383,7 @@ def test_copy_that_somebody_made_of_a_folder_is_neither_taken_nor_removed(
 
 
 @pytest.mark.parametrize("kind", ["link", "folder"])
-def test_lock_of_another_machine_that_cannot_be_had_means_hands_off(
+def test_folder_of_another_machine_that_cannot_be_locked_is_left_alone(
     point, save_epoch, tmp_path, kind
 ):
     folder = save_epoch(ELSEWHERE, 4)
@@ -398,7 +398,7 @@ def test_lock_of_another_machine_that_cannot_be_had_means_hands_off(
     assert (folder / "state-1.snapshot").exists()
 
 
-def test_damaged_saves_of_one_other_machine_give_way_to_those_of_a_second(
+def test_damaged_snapshots_of_one_machine_fall_back_to_those_of_another(
     point, save_epoch
 ):
     whole = save_epoch(NAME._replace(machine="1" * 64), 3)
@@ -410,14 +410,16 @@ def test_damaged_saves_of_one_other_machine_give_way_to_those_of_a_second(
         assert resume.load(point.state).progress.position.epoch == 3
 
 
-def test_own_save_goes_before_a_later_one_of_another_machine(point, save_epoch):
+def test_own_snapshot_takes_precedence_over_a_newer_one_of_another_machine(
+    point, save_epoch
+):
     save_epoch(NAME, 2)
     save_epoch(ELSEWHERE, 4)
     with Resume(NAME, 1) as resume:
         assert resume.load(point.state).progress.position.epoch == 2
 
 
-def test_of_several_other_machines_the_last_is_taken(point, save_epoch):
+def test_of_several_other_machines_the_newest_snapshot_is_loaded(point, save_epoch):
     for machine, epoch in [("1" * 64, 3), ("2" * 64, 5), ("3" * 64, 4)]:
         folder = save_epoch(NAME._replace(machine=machine), epoch)
         os.utime(folder, (epoch, epoch))
@@ -425,7 +427,7 @@ def test_of_several_other_machines_the_last_is_taken(point, save_epoch):
         assert resume.load(point.state).progress.position.epoch == 5
 
 
-def test_save_of_another_machine_that_is_at_work_is_left_to_it(point, save_epoch):
+def test_snapshot_that_another_process_has_locked_is_left_alone(point, save_epoch):
     folder = save_epoch(ELSEWHERE, 4)
     with Resume(ELSEWHERE, 1) as other:
         with Resume(NAME, 1) as resume:
@@ -434,14 +436,14 @@ def test_save_of_another_machine_that_is_at_work_is_left_to_it(point, save_epoch
         assert other.load(point.state).progress.position.epoch == 4
 
 
-def test_save_of_another_run_is_never_taken(point, save_epoch):
+def test_snapshot_of_another_run_is_never_loaded(point, save_epoch):
     folder = save_epoch(Fingerprint(run="ba" * 32, machine=NAME.machine), 4)
     with Resume(NAME, 1) as resume:
         assert resume.load(point.state) is None
     assert folder.exists()
 
 
-def test_damaged_saves_of_another_machine_are_no_silent_new_start(point, save_epoch):
+def test_damaged_snapshots_of_another_machine_are_an_error(point, save_epoch):
     folder = save_epoch(ELSEWHERE, 4)
     (folder / "state-1.snapshot").write_bytes(b"")
     with (
@@ -451,7 +453,7 @@ def test_damaged_saves_of_another_machine_are_no_silent_new_start(point, save_ep
         r.load(point.state)
 
 
-def test_link_in_the_place_of_another_machine_is_not_followed(
+def test_link_to_the_folder_of_another_machine_is_not_followed(
     point, save_epoch, tmp_path
 ):
     folder = save_epoch(ELSEWHERE, 4)
@@ -462,7 +464,7 @@ def test_link_in_the_place_of_another_machine_is_not_followed(
     assert (tmp_path / "outside/state-1.snapshot").exists()
 
 
-def test_fingerprint_changes_with_all_that_decides_the_bits(
+def test_fingerprint_changes_with_everything_that_affects_the_bits(
     prepared, params, monkeypatch
 ):
     manifest = load_manifest()
@@ -496,7 +498,7 @@ def test_fingerprint_changes_with_all_that_decides_the_bits(
         ("jax.process_count", 2),
     ],
 )
-def test_another_machine_is_another_half_of_the_fingerprint(
+def test_machine_changes_only_its_half_of_the_fingerprint(
     prepared, params, monkeypatch, name, found
 ):
     manifest = load_manifest()
@@ -517,11 +519,11 @@ def test_another_machine_is_another_half_of_the_fingerprint(
         {"HOME": "/elsewhere"},
     ],
 )
-def test_variables_that_decide_no_bit_of_the_run_are_not_among_its_settings(variables):
+def test_variables_that_do_not_affect_results_are_not_settings(variables):
     assert settings(variables) == []
 
 
-def test_settings_are_what_jax_and_xla_read_in_one_order():
+def test_settings_are_the_variables_that_jax_and_xla_read_sorted():
     flags = " --xla_a=1  --xla_force_host_platform_device_count=12 --xla_b=2"
     assert settings({"XLA_FLAGS": flags, "JAX_ENABLE_X64": "1"}) == [
         ("JAX_ENABLE_X64", "1"),
@@ -529,7 +531,7 @@ def test_settings_are_what_jax_and_xla_read_in_one_order():
     ]
 
 
-def test_how_often_is_saved_is_no_part_of_the_fingerprint(prepared, params):
+def test_fingerprint_does_not_depend_on_how_often_training_saves(prepared, params):
     manifest = load_manifest()
     changed = params.model_copy(update={"save_minutes": 0.5, "export_formats": ()})
     assert fingerprint(changed, manifest) == fingerprint(params, manifest)
@@ -537,7 +539,7 @@ def test_how_often_is_saved_is_no_part_of_the_fingerprint(prepared, params):
 
 @pytest.mark.parametrize(("shift", "equal"), [(0, True), (1, False)])
 def test_only_the_right_position_gives_the_right_bits(params, shift, equal):
-    """Off by one is the negative control: what the tests above would notice."""
+    """The negative control: one step off gives other bits."""
     graphdef, state = build_state(params, TINY, steps_per_epoch=6)
     points, weights = [], []
     for event in fit(state, graphdef, data(), params):

@@ -156,7 +156,7 @@ def test_stage_without_its_input_says_which_stage_makes_it(write_params):
     assert result.returncode == 3
     assert result.stderr == (
         "train: data/prepared/manifest.json: expected a file, found none. "
-        "Make it anew: dvc repro prepare\n"
+        "Prepare it again: dvc repro prepare\n"
     )
 
 
@@ -227,7 +227,7 @@ def test_classes_too_small_to_be_cut_are_refused_by_prepare(tmp_path, write_para
     write_params(dataset="npz", data_path=tmp_path)
     result = run_stage("prepare", tmp_path)
     assert result.returncode == 3
-    assert "Bring" in result.stderr
+    assert "Add more images" in result.stderr
     assert not (tmp_path / "data").exists()
 
 

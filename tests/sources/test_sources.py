@@ -1,4 +1,4 @@
-"""From sources to prepared splits: the digits, the user's images, the user's arrays."""
+"""Sources and prepared splits: the digits, the user's images, the user's arrays."""
 
 import gzip
 import json
@@ -17,15 +17,15 @@ from src.data.examples import (
 )
 from src.data.prepared import (
     check_source,
-    divide,
     load_manifest,
     load_split,
     save_prepared,
+    split_source,
 )
 from src.errors import DataError
 from src.sources.digits import load_digits
 from src.sources.folder import load_folder
-from src.sources.npz import load_arrays
+from src.sources.npz import load_npz
 from src.storage.json_files import SEAL
 from tests.helpers.examples import patterned
 from tests.helpers.files import committed, write_record
@@ -91,7 +91,7 @@ def test_every_fifth_image_of_a_digit_is_a_test_image():
     [
         (b"not gzip", "expected a gzipped table of integers"),
         (gzip.compress(b"1,2,3\n"), "expected rows of 64 pixels from 0 to 16"),
-        (gzip.compress(b"\n"), "found an empty one"),
+        (gzip.compress(b"\n"), "found an empty file"),
         (gzip.compress(b"3\n"), "expected rows of 64 pixels from 0 to 16"),
         (
             gzip.compress(b"17," * 64 + b"0\n"),
@@ -99,12 +99,12 @@ def test_every_fifth_image_of_a_digit_is_a_test_image():
         ),
         (
             gzip.compress(b"1," * 64 + b"10\n"),
-            "labels: expected 0 to 9, found 1 others",
+            "labels: expected 0 to 9, found 1 outside",
         ),
         (gzip.compress(b"1,x\n"), "expected a gzipped table of integers"),
         (gzip.compress(b"1,2\n")[:-9], "expected a gzipped table of integers"),
     ],
-    # Packed bytes hold the second of their making: as names they would differ.
+    # Gzip stores the time, so names made from the bytes would differ between runs.
     ids=[
         "not packed",
         "too few pixels",
@@ -123,7 +123,7 @@ def test_broken_digits_are_refused(tmp_path, content, message):
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.25, 0.5])
-def test_cut_takes_each_class_in_proportion_and_every_example_once(fraction):
+def test_split_keeps_class_proportions_and_uses_every_example_once(fraction):
     labels = np.repeat(np.arange(4, dtype=np.int32), [100, 40, 20, 8])
     images = np.zeros((len(labels), 1, 1, 1), np.uint8)
     first, second = stratified_split(Examples(images, labels), fraction, (0, 1))
@@ -132,7 +132,7 @@ def test_cut_takes_each_class_in_proportion_and_every_example_once(fraction):
     assert np.bincount(labels[second]).tolist() == expected
 
 
-def test_cut_is_a_function_of_its_seed():
+def test_split_is_a_function_of_its_seed():
     split = patterned(90, seed=0)
     one, again, other = (
         stratified_split(split, 0.2, seed)[1] for seed in [(1,), (1,), (2,)]
@@ -147,21 +147,21 @@ def test_class_with_a_single_example_stays_in_train():
     assert len(second) == 1
 
 
-def test_source_that_brings_all_splits_is_left_as_it_is():
+def test_source_with_all_splits_is_left_unchanged():
     given = source(validation=patterned(10, seed=1), test=patterned(20, seed=2))
-    splits = divide(given, 0.5, seed=0)
+    splits = split_source(given, 0.5, seed=0)
     for name in SPLITS:
         assert splits[name] is getattr(given, name)
 
 
-def test_source_without_a_test_split_gets_one_cut_from_train():
-    splits = divide(source(), 0.25, seed=0)
+def test_missing_test_split_is_split_off_from_train():
+    splits = split_source(source(), 0.25, seed=0)
     sizes = [len(splits[name].labels) for name in SPLITS]
     assert sum(sizes) == 60
     assert sizes[2] in range(11, 14)
 
 
-def test_data_that_is_hardly_meant_is_said_to_be(prepared):
+def test_probable_mistakes_in_the_data_give_warnings(prepared):
     train, test = patterned(20, seed=0), patterned(20, seed=1)
     assert data_warnings(train, test, ["a", "b", "c"]) == []
     missing, constant = data_warnings(
@@ -173,33 +173,33 @@ def test_data_that_is_hardly_meant_is_said_to_be(prepared):
     )
     others = int((test.labels > 0).sum())
     assert missing == (
-        f"no training example of b, c: never predicted, {others} test examples are of "
-        "such classes."
+        f"no training example of b, c: never predicted, though {others} test examples "
+        "are of these classes."
     )
-    assert constant == "3 training images of one value everywhere."
+    assert constant == "3 training images in which all pixels are equal."
     (dark,) = data_warnings(
         train._replace(images=train.images % 2), test, ["a", "b", "c"]
     )
-    assert dark.startswith("pixels from 0 to 1, expected 0 to 255")
+    assert dark.startswith("expected pixels from 0 to 255, found 0 to 1: ")
 
 
-def test_manifest_counts_images_that_stand_in_two_splits(prepared):
+def test_manifest_counts_duplicates_across_splits(prepared):
     train, test = patterned(20, seed=0), patterned(20, seed=1)
     test.images[:3] = train.images[5:8]
     given = source(train, validation=patterned(5, seed=2), test=test)
-    committed(save_prepared, given, divide(given, 0.5, seed=0))
+    committed(save_prepared, given, split_source(given, 0.5, seed=0))
     counts = json.loads(paths.MANIFEST.read_text())["in_both"]
     assert counts == {"train_test": 3, "train_validation": 0, "validation_test": 0}
 
 
-def test_prepared_split_reads_back_as_it_was(prepared):
+def test_prepared_split_is_read_back_unchanged(prepared):
     expected = patterned(37, seed=3)
     found = load_split("test", load_manifest())
     np.testing.assert_array_equal(found.images, expected.images)
     np.testing.assert_array_equal(found.labels, expected.labels)
 
 
-def test_prepared_split_can_be_memory_mapped_where_it_lies(prepared):
+def test_prepared_split_is_not_compressed(prepared):
     import zipfile
 
     with zipfile.ZipFile(paths.PREPARED / "train.npz") as archive:
@@ -235,7 +235,7 @@ def test_changed_split_is_refused_by_its_digest(prepared):
         ({"labels": np.eye(4, dtype=np.int32)}, "labels: expected int32 with 1 dimens"),
         (
             {"labels": np.array([0, 1, -1, 3], np.int32)},
-            "labels: expected 0 to 2, found 2 others, the first -1 at index 2",
+            "labels: expected 0 to 2, found 2 outside, the first -1 at index 2",
         ),
     ],
 )
@@ -345,7 +345,7 @@ def test_wrong_data_leaves_nothing_behind(images, write_params):
 
 
 def test_arrays_read_in_the_layout_that_prepare_writes(prepared):
-    found = load_arrays(paths.PREPARED)
+    found = load_npz(paths.PREPARED)
     assert found.class_names == ["low", "middle", "high"]
     np.testing.assert_array_equal(found.train.images[:], patterned(100, seed=1).images)
     np.testing.assert_array_equal(found.validation.labels, patterned(30, seed=2).labels)
@@ -354,7 +354,7 @@ def test_arrays_read_in_the_layout_that_prepare_writes(prepared):
 def test_arrays_without_a_manifest_take_their_numbers_as_names(tmp_path):
     train = patterned(9, seed=0)
     np.savez(tmp_path / "train.npz", **train._asdict())
-    found = load_arrays(tmp_path)
+    found = load_npz(tmp_path)
     assert found.class_names == ["0", "1", "2"]
     assert found.test is None
 
@@ -363,7 +363,7 @@ def test_arrays_without_a_manifest_take_their_numbers_as_names(tmp_path):
 def test_labels_of_any_integer_type_are_taken(tmp_path, dtype):
     train = patterned(9, seed=0)
     np.savez(tmp_path / "train.npz", images=train.images, labels=dtype(train.labels))
-    labels = load_arrays(tmp_path).train.labels
+    labels = load_npz(tmp_path).train.labels
     assert labels.dtype == np.int32
     np.testing.assert_array_equal(labels, train.labels)
 
@@ -396,7 +396,7 @@ def test_labels_of_any_integer_type_are_taken(tmp_path, dtype):
 def test_arrays_of_another_layout_are_refused(tmp_path, arrays, message):
     np.savez(tmp_path / "train.npz", **arrays)
     with pytest.raises(DataError, match=rf"train\.npz: .*{message}"):
-        load_arrays(tmp_path)
+        load_npz(tmp_path)
 
 
 def test_labels_beyond_int32_do_not_wrap_into_range(tmp_path):
@@ -404,8 +404,8 @@ def test_labels_beyond_int32_do_not_wrap_into_range(tmp_path):
     images = np.zeros((2, 1, 1, 1), np.uint8)
     np.savez(tmp_path / "train.npz", images=images, labels=labels)
     (tmp_path / "manifest.json").write_text('{"class_names": ["a", "b"]}')
-    with pytest.raises(DataError, match="expected 0 to 1, found 1 others"):
-        check_source(load_arrays(tmp_path))
+    with pytest.raises(DataError, match="expected 0 to 1, found 1 outside"):
+        check_source(load_npz(tmp_path))
 
 
 @pytest.mark.parametrize("names", ["3", '["a", "a"]', "[]", "[1]"])
@@ -413,15 +413,15 @@ def test_manifest_with_other_names_is_refused(tmp_path, names):
     np.savez(tmp_path / "train.npz", **patterned(9, seed=0)._asdict())
     (tmp_path / "manifest.json").write_text(f'{{"class_names": {names}}}')
     with pytest.raises(DataError, match="class_names: expected a list of different"):
-        load_arrays(tmp_path)
+        load_npz(tmp_path)
 
 
 @pytest.mark.parametrize("labels", [[1, 2], [0, 2], [0, 2_000_000_000], [-1, 0]])
 def test_labels_with_gaps_need_names(tmp_path, labels):
     images = np.zeros((2, 2, 2, 1), np.uint8)
     np.savez(tmp_path / "train.npz", images=images, labels=np.array(labels))
-    with pytest.raises(DataError, match="labels: expected every number from 0 on"):
-        load_arrays(tmp_path)
+    with pytest.raises(DataError, match="labels: expected all integers from 0"):
+        load_npz(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -452,7 +452,7 @@ def test_archive_of_other_files_is_refused(tmp_path):
         archive.writestr("images", b"no array")
         archive.writestr("labels", b"no array")
     with pytest.raises(DataError, match=r"found a file named .images. in it"):
-        load_arrays(tmp_path)
+        load_npz(tmp_path)
 
 
 def test_single_class_is_no_classification():

@@ -92,7 +92,7 @@ def test_archive_with_another_digest_is_refused(write_params, tmp_path):
     assert result.returncode == 3, result.stderr
     last = result.stderr.splitlines()[-1]
     assert "t10k-labels-idx1-ubyte.gz: expected SHA-256 " in last
-    assert last.endswith("Fetch the archive anew.")
+    assert last.endswith("Download the archive again.")
     assert not (folder / "data/prepared").exists()
 
 
@@ -108,7 +108,7 @@ def test_without_network_and_archives_the_missing_files_are_named(write_params):
     last = result.stderr.splitlines()[-1]
     for part in ("train-images-idx3-ubyte.gz", "data/manual", "dataset: digits"):
         assert part in last
-    assert seconds < 30  # the contract's own limit, no measure of speed
+    assert seconds < 30  # the limit that the project promises, not a benchmark
 
 
 @pytest.mark.slow
@@ -163,7 +163,7 @@ import own.stripes
 from src.data import lazy_images as stored
 from src.sources.tfds import load_builder
 
-stored.IN_MEMORY = {limit}
+stored.MAX_IN_MEMORY = {limit}
 source = load_builder("stripes", Path("manual"))
 print(source.version, source.class_names, source.test is None)
 print(source.train.images.dtype, source.train.images.shape, source.train.labels.dtype)

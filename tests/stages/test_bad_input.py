@@ -8,11 +8,13 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file, save
 
 from src import paths
 from src.storage.json_files import SEAL
+from src.storage.reading import digest
 from tests.helpers.examples import patterned
-from tests.helpers.files import write_arrays, write_record
+from tests.helpers.files import write_record
 from tests.helpers.imports import ROOT
 from tests.helpers.running import exit_code, run_python, run_stage
 
@@ -167,7 +169,7 @@ def with_shard(name, **given):
 WRONG_ARRAYS = {
     "no first shard": (
         with_shard("00002.npz", images=IMAGES, labels=LABELS),
-        "train/00002.npz: expected shards/train/00001.npz there",
+        "train/00002.npz: expected shards/train/00001.npz, because",
     ),
     "a shard of another shape": (
         with_shard("00001.npz", images=IMAGES[:, :4], labels=LABELS),
@@ -211,7 +213,7 @@ WRONG_ARRAYS = {
     ),
     "label too large": (
         arrays(images=IMAGES, labels=np.where(np.arange(60) == 7, 255, LABELS)),
-        "labels: expected every number from 0 on",
+        "labels: expected all integers from 0",
     ),
     "label below 0": (arrays(images=IMAGES, labels=LABELS - 1), "labels: expected"),
     "labels in floats": (
@@ -240,7 +242,7 @@ WRONG_ARRAYS = {
     "half a letter": (with_names(r'{"class_names": ["\ud800", "b", "c"]}'), "class na"),
     "a long name": (
         with_names(json.dumps({"class_names": ["a" * 101, "b", "c"]})),
-        "expected class names of 1 to 100 letters",
+        "expected class names of 1 to 100 characters",
     ),
     "too many names": (
         with_names(json.dumps({"class_names": [str(n) for n in range(200_000)]})),
@@ -323,7 +325,7 @@ WRONG_IMAGES = {
         for kind in ("EPS", "TIFF", "GIF")
     },
     "a pipe": (pipe_among_pictures, "expected a PNG or JPEG image, found no file"),
-    "a long class name": (long_name, "expected class names of 1 to 100 letters"),
+    "a long class name": (long_name, "expected class names of 1 to 100 characters"),
     "a test that is a broken link": (
         lambda f: [picture(None)(f), (f / "test").symlink_to(f / "gone")],
         "test: expected images in",
@@ -381,10 +383,9 @@ def resealed(path, **changes):
 
 def other_weights(change):
     """Other weights, and a record that fits them."""
-    with np.load(paths.WEIGHTS) as file:
-        weights = {name: file[name] for name in file.files}
-    sha256 = write_arrays(paths.WEIGHTS, change(weights))
-    resealed(paths.MODEL, sha256=sha256)
+    content = save(change(load_file(paths.WEIGHTS)))
+    paths.WEIGHTS.write_bytes(content)
+    resealed(paths.MODEL, sha256=digest(content))
 
 
 def edit(path, old, new):

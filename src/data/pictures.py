@@ -1,4 +1,4 @@
-"""PNG and JPEG files, opened as if a stranger had made them."""
+"""From an image file to pixels; every file is treated as untrusted."""
 
 import warnings
 from collections.abc import Iterator
@@ -10,42 +10,41 @@ from PIL import Image, UnidentifiedImageError
 
 from src.errors import DataError, one_line
 
-# A small file can hold a very large image; Pillow only warns of the smaller ones.
-Image.MAX_IMAGE_PIXELS = 120_000_000  # a large camera's
-warnings.simplefilter("error", Image.DecompressionBombWarning)
-
 SUFFIXES = {".png", ".jpg", ".jpeg"}
+MAX_PIXELS = 120_000_000  # a large camera's; a small file can claim far more
 
 
 @contextmanager
 def open_image(
     source: Path | BytesIO,
     name: object,
-    most: int = Image.MAX_IMAGE_PIXELS,
+    max_pixels: int = MAX_PIXELS,
     repair: str = "Replace or remove it.",
 ) -> Iterator[Image.Image]:
-    """An image, none of whose pixels is unpacked yet.
+    """Opens an image; its pixels are decoded where the block uses them.
 
     Args:
         source: a file, or its content.
         name: of the file, for the message.
-        most: pixels that it may have.
-        repair: what its reader should do, a sentence.
+        max_pixels: the largest width times height that is accepted.
+        repair: what to do about a bad file, a sentence.
 
     Raises:
-        DataError: no image, or one that turns out to be broken where it is used.
+        DataError: the file is no PNG or JPEG image, too large, or broken.
     """
     try:
         if isinstance(source, Path) and not source.is_file():
-            raise ValueError("no file")  # a pipe would be waited for
-        with Image.open(source, formats=("PNG", "JPEG")) as image:
-            if image.width * image.height > most:
-                raise ValueError(f"{image.width} x {image.height} pixels, too many")
-            yield image
+            raise ValueError("no file")  # opening a pipe would block
+        with warnings.catch_warnings():
+            # Pillow warns of images that are allowed here.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(source, formats=("PNG", "JPEG")) as image:
+                if image.width * image.height > max_pixels:
+                    raise ValueError(f"{image.width} x {image.height} pixels, too many")
+                yield image
     except (
         UnidentifiedImageError,
         Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
         OSError,
         ValueError,
         SyntaxError,
