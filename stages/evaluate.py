@@ -1,6 +1,6 @@
-"""Scores the trained network on the test split, which no other stage learns from.
+"""Scores the trained network on the test split, each image exactly once.
 
-Run by `dvc repro evaluate`; every test image is scored exactly once.
+Run by `dvc repro evaluate`. No other stage's choices depend on the test split.
 """
 
 from src import paths
@@ -8,9 +8,19 @@ from src.config.params import Params
 from src.runtime.determinism import pin_arithmetic
 from src.runtime.stage import run_stage
 
+# Scores that `dvc metrics diff` does not show: metrics/details/test.json.
+TEST_DETAILS = (
+    "accuracy_low",
+    "accuracy_high",
+    "correct",
+    "examples",
+    "top_k",
+    "classes",
+)
+
 
 def main(params: Params) -> str:
-    """Writes the test metrics, a prediction per image, and the pictures."""
+    """Writes the test metrics, a prediction per image, and the plots."""
     pin_arithmetic(params)
     import numpy as np
 
@@ -18,7 +28,7 @@ def main(params: Params) -> str:
     from src.evaluation.metrics import confusion_matrix, test_metrics
     from src.evaluation.predict import predict, write_predictions
     from src.models.checkpoint import load_trained
-    from src.reporting.plots import draw_confusion, draw_learning_curves, draw_mistakes
+    from src.reporting import plots
     from src.storage.json_files import write_metrics
     from src.storage.lineage import outputs
 
@@ -27,18 +37,27 @@ def main(params: Params) -> str:
     images, labels = load_split("test", manifest)
     log_probabilities = predict(trained.model, images)
     probabilities = np.exp(log_probabilities)
-    names = manifest.class_names
+    predicted, confidence = probabilities.argmax(1), probabilities.max(1)
+    names, record = manifest.class_names, trained.record
+    best = record.model_dump()["epoch"]
 
     scores = test_metrics(log_probabilities, labels, names, params.top_k)
-    confusion = confusion_matrix(labels, probabilities.argmax(1), len(names))
-    mistakes = paths.PLOTS / "mistakes.png"
+    headlines = {name: scores[name] for name in scores if name not in TEST_DETAILS}
+    details = {name: scores[name] for name in TEST_DETAILS}
+    confusion = confusion_matrix(labels, predicted, len(names))
     with outputs():
-        write_metrics(paths.METRICS / "test.json", {"test": scores})
+        write_metrics(paths.METRICS / "test.json", {"test": headlines})
+        write_metrics(paths.DETAILS / "test.json", {"test": details})
         write_predictions(probabilities, labels, names)
-        curves = paths.PLOTS / "learning_curves.png"
-        draw_learning_curves(paths.HISTORY, trained.record.history_sha256, curves)
-        draw_confusion(confusion, names, paths.PLOTS / "confusion.png")
-        draw_mistakes(images, labels, probabilities, names, mistakes)
+        picture = paths.PLOTS / "learning_curves.png"
+        sha256 = record.history_sha256
+        plots.draw_learning_curves(paths.HISTORY, sha256, best, picture)
+        picture = paths.PLOTS / "confusion.png"
+        plots.draw_confusion(confusion, names, picture)
+        picture = paths.PLOTS / "calibration.png"
+        plots.draw_calibration(confidence, predicted == labels, picture)
+        picture = paths.PLOTS / "mistakes.png"
+        plots.draw_mistakes(images, labels, probabilities, names, picture)
     return (
         f"{len(labels)} images: accuracy {scores['accuracy']:.4f} (95 % "
         f"interval {scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f}), "

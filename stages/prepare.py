@@ -24,14 +24,11 @@ def main(params: Params) -> str:
     sizes = {name: len(split.labels) for name, split in splits.items()}
     with outputs():
         manifest = save_prepared(source, splits)
-        write_metrics(
-            paths.METRICS / "prepare.json",
-            {
-                **{name: {"examples": size} for name, size in sizes.items()},
-                "classes": len(source.class_names),
-                "in_both": manifest["in_both"],
-            },
-        )
+        examples = {str(name): {"examples": size} for name, size in sizes.items()}
+        write_metrics(paths.METRICS / "prepare.json", examples)
+        classes = len(source.class_names)
+        details = {"classes": classes, "in_both": manifest["in_both"]}
+        write_metrics(paths.DETAILS / "prepare.json", details)
     shape = " x ".join(map(str, manifest["image_shape"]))
     counts = ", ".join(f"{size} {name}" for name, size in sizes.items())
     return (

@@ -44,7 +44,9 @@ def main(params: Params) -> str:
             with redirect_stdout(StringIO()):
                 for stage in (prepare, train, evaluate):
                     said = stage.main(run)
-            found.append(read_json(paths.METRICS / "test.json", "")["test"])
+            files = paths.METRICS / "test.json", paths.DETAILS / "test.json"
+            headlines, details = (read_json(path, "")["test"] for path in files)
+            found.append(headlines | details)
         print(f"seed {seed}: {said.rpartition(' -> ')[0]}", flush=True)  # noqa: T201
     over = {name: summarize([run[name] for run in found]) for name in REPORTED}
     table = {name: summary._asdict() for name, summary in over.items()}

@@ -38,6 +38,9 @@ STEPS = (
     "loss_scale",
 )
 
+# Validation metrics that `dvc metrics diff` does not show: metrics/details/train.json.
+VALIDATION_DETAILS = ("precision", "recall", "top_k")
+
 
 @dataclass
 class History:
@@ -65,15 +68,20 @@ class History:
         """
         sha256 = write_csv(paths.HISTORY, HISTORY, self.epochs)
         write_csv(paths.STEPS, STEPS, self.steps)
-        metrics = {
+        scores = asdict(best.validation)
+        details = {name: scores.pop(name) for name in VALIDATION_DETAILS}
+        headlines = {
             "train": asdict(best.train) if best.train else {},
-            "validation": asdict(best.validation),
+            "validation": scores,
             "best_epoch": best.epoch,
+        }
+        counts = {
             "epochs": len(self.epochs),
             "steps": last.step,
             "skipped": last.skipped,
         }
-        write_metrics(paths.METRICS / "train.json", metrics)
+        write_metrics(paths.METRICS / "train.json", headlines)
+        write_metrics(paths.DETAILS / "train.json", {"validation": details, **counts})
         return sha256
 
 

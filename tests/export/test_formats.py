@@ -24,7 +24,7 @@ from src.config.names import FormatName
 from src.data.examples import Examples, Source
 from src.data.prepared import load_manifest, load_split, save_prepared
 from src.errors import DataError, ParameterError
-from src.export import tflite_int8
+from src.export import to_tflite_int8
 from src.export.formats import (
     border_brightness,
     calibration_images,
@@ -33,15 +33,16 @@ from src.export.formats import (
     format_module,
     write_files,
 )
-from src.export.latency import table
+from src.export.latency import latency_table
 from src.export.shipped import run
 from src.export.verify import (
+    accuracy_differences,
     check_layers,
     compare,
-    lay_out,
     layers_agree,
     prove_all,
     summary,
+    unpack_files,
 )
 from src.models.architecture import Architecture
 from src.models.build import build_model
@@ -84,7 +85,7 @@ def exported(folder, names, trained, shape=(8, 8, 1)):
     export = convert_all(
         names, trained, patterned(60, 1, shape).images, layers_agree=True
     )
-    lay_out(export.files, folder)
+    unpack_files(export.files, folder)
     return export
 
 
@@ -174,8 +175,8 @@ def test_numpy_predictor_is_imported_by_its_own_name(shipped):
     images = patterned(3, seed=4).images
     np.save(folder / "three.npy", images)
     code = (
-        "import numpy as np; from numpy_predictor import load; "
-        "print(load('.')(np.load('three.npy')).tolist())"
+        "import numpy as np; from numpy_predictor import load_predictor; "
+        "print(load_predictor('.')(np.load('three.npy')).tolist())"
     )
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     found = subprocess.check_output(
@@ -216,7 +217,7 @@ def test_calibration_images_come_evenly_from_all_of_train():
 def test_calibration_leaves_the_training_images_as_they_are():
     trained, images = untrained("mlp"), patterned(60, 1).images
     before = images.copy()
-    tflite_int8.convert(trained, images)
+    to_tflite_int8.convert(trained, images)
     assert np.array_equal(images, before)
 
 
@@ -374,7 +375,7 @@ def test_list_of_layers_that_is_not_the_network_is_noticed(prepared, monkeypatch
 def test_wrong_list_of_layers_is_an_error_where_a_format_is_made_from_it():
     check_layers(["stablehlo"], agree=False)
     check_layers(FORMATS, agree=True)
-    with pytest.raises(DataError, match=r"src/models: layers: .* leave onnx out of"):
+    with pytest.raises(DataError, match=r"src/models: layers: .* or remove onnx from"):
         check_layers(["stablehlo", "onnx"], agree=False)
 
 
@@ -387,7 +388,7 @@ def test_wrong_list_of_layers_ends_up_in_no_file(
     wrong = [Layer("flatten"), Layer("dense", "output")]
     monkeypatch.setattr("src.models.mlp.MLP.layers", lambda self: wrong)
     assert exit_code("export", monkeypatch) == 0
-    assert "no demo.html: its list of layers is wrong" in capsys.readouterr().out
+    assert "No demo.html: the list of layers is wrong" in capsys.readouterr().out
     names = {path.name for path in paths.EXPORT.iterdir()}
     assert {"model.stablehlo", "MODEL_CARD.md"} <= names
     assert "demo.html" not in names
@@ -452,7 +453,7 @@ def test_latency_table_has_the_fastest_first():
         batch = {"median_ms": milliseconds, "p99_ms": 2 * milliseconds}
         return {"batch_1": batch, "batch_64": batch, "peak_memory_mb": 40.0}
 
-    lines = table({"slow": row(2.0), "fast": row(0.5)}).splitlines()
+    lines = latency_table({"slow": row(2.0), "fast": row(0.5)}).splitlines()
     assert [line.split()[0] for line in lines[1:]] == ["fast", "slow"]
     assert lines[1].split() == ["fast", "0.500", "1.000", "0.500", "1.000", "40"]
 
@@ -537,7 +538,7 @@ def test_run_refuses_images_that_are_not_for_this_network(shipped, case):
     np.save(shipped[0] / "wrong.npy", WRONG_IMAGES[case])
     for options in ([], ["--latency"]):
         ended = command(shipped[0], "numpy_predictor.py", "wrong.npy", *options)
-        one_line_of(ended, 3, "wrong.npy: expected uint8 [n, 8, 8, 1], n above 0")
+        one_line_of(ended, 3, "wrong.npy: expected uint8 [n, 8, 8, 1], n >= 1")
 
 
 @pytest.mark.parametrize("case", ["floats", "another height", "colours"])
@@ -621,7 +622,14 @@ def test_stage_tells_equal_files_from_those_of_integers(prepared):
     integers = {"largest_difference": 0.03, "changed": 2, "accuracy": 0.98}
     said = summary({"onnx": exact, "tflite_int8": integers}, 355)
     assert said == (
-        "onnx: equal to the trained network on 355 test images (largest difference "
-        "2.0e-07); tflite_int8: another answer on 2 of them, accuracy 0.9800"
+        "onnx: max difference 2.0e-07; 0 predictions changed on 355 test images. "
+        "tflite_int8: 2 predictions changed, accuracy 0.9800"
     )
-    assert "equal" not in summary({"tflite_int8": integers}, 355)
+    assert "max difference" not in summary({"tflite_int8": integers}, 355)
+
+
+def test_accuracy_is_a_headline_only_where_it_differs_from_the_network():
+    results = {"onnx": {"accuracy": 1.0}, "tflite_int8": {"accuracy": 2 / 3}}
+    found = accuracy_differences(results, EXPECTED, LABELS)
+    assert found == {"tflite_int8": {"accuracy": 2 / 3}}
+    assert accuracy_differences({"onnx": {"accuracy": 1.0}}, EXPECTED, LABELS) == {}

@@ -15,6 +15,7 @@ from src.errors import FourbeatError, StorageError
 from src.resume.fingerprint import Fingerprint
 from src.resume.resume import Resume
 from src.resume.snapshots import Progress
+from src.results.read import TEST_PLOTS
 from src.storage.atomic import atomic_commit, remove, replace_file, write_bytes
 from src.training.early_stopping import build_early_stopping, build_plateau
 from src.training.events import LoopPosition
@@ -203,13 +204,14 @@ OUTPUTS = {
         *(f"data/prepared/shards/train/0000{number}.npz" for number in (1, 2)),
         "data/prepared/manifest.json",
         "metrics/prepare.json",
+        "metrics/details/prepare.json",
     ],
     "train": list(TRAINED),
     "evaluate": [
         "metrics/test.json",
+        "metrics/details/test.json",
         "metrics/plots/predictions.csv",
-        *(f"metrics/plots/{name}.png" for name in ("learning_curves", "confusion")),
-        "metrics/plots/mistakes.png",
+        *(f"metrics/plots/{name}.png" for name in TEST_PLOTS),
     ],
     "export": [
         "models/export/model.stablehlo",
@@ -220,6 +222,7 @@ OUTPUTS = {
         "models/export/demo.html",
         "models/export/latency.json",
         "metrics/export.json",
+        "metrics/details/export.json",
     ],
     "report": ["metrics/report.html"],
 }
