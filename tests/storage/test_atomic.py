@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from src.errors import FourbeatError, StorageError
+from src.results.read import TEST_PLOTS
 from src.resume.fingerprint import Fingerprint
 from src.resume.resume import Resume
 from src.resume.snapshots import Progress
-from src.results.read import TEST_PLOTS
 from src.storage.atomic import atomic_commit, remove, replace_file, write_bytes
 from src.training.early_stopping import build_early_stopping, build_plateau
 from src.training.events import LoopPosition
