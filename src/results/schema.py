@@ -122,7 +122,7 @@ class ExportDetails(FrozenModel):
     export: dict[str, dict[str, int | FiniteFloat]]
 
 
-class ModelName(FrozenModel):
+class ArchitectureEntry(FrozenModel):
     """The architecture in `models/model.json`."""
 
     model: str
@@ -131,7 +131,7 @@ class ModelName(FrozenModel):
 class TrainedRecord(FrozenModel):
     """`models/model.json`."""
 
-    architecture: ModelName
+    architecture: ArchitectureEntry
     class_names: list[str]
     data_sha256: dict[SplitName, str]
     epoch: PositiveInt

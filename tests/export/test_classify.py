@@ -1,4 +1,4 @@
-"""`python -m stages.predict` on pictures of every kind."""
+"""`python -m stages.predict` on all kinds of pictures."""
 
 import io
 import json
@@ -18,8 +18,8 @@ from src.export.fit_picture import resized, to_input
 from src.export.formats import convert_all, write_files
 from src.export.load import ExportManifest, fastest_file, load_exported
 from src.storage.json_files import write_record
-from tests.export.test_formats import FORMATS, probabilities, untrained
 from tests.helpers.examples import patterned
+from tests.helpers.exports import FORMATS, probabilities, untrained
 from tests.helpers.imports import ROOT
 from tests.helpers.running import run_stage
 
@@ -32,7 +32,7 @@ NAMES = ["low", "middle", "high"]
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A folder with a network in all formats, and its answers to a few pictures."""
+    """A folder with an exported network, and its probabilities for a few pictures."""
     folder = tmp_path_factory.mktemp("project")
     trained = untrained("cnn")
     examples = patterned(4, seed=4)
@@ -49,7 +49,7 @@ def project(tmp_path_factory):
 
 
 def predict(folder, *arguments, content=None):
-    """Runs the stage as a user does."""
+    """Runs the command in a process."""
     return subprocess.run(
         [sys.executable, "-m", "stages.predict", *arguments],
         cwd=folder,
@@ -62,7 +62,7 @@ def predict(folder, *arguments, content=None):
 
 
 def ended_with(ended, code):
-    """The one line on stderr of what ended with this code, and printed nothing."""
+    """Checks the exit code and the empty stdout; returns the one line on stderr."""
     assert ended.returncode == code, ended.stderr.decode()
     assert ended.stdout == b""
     (line,) = ended.stderr.decode().splitlines()
@@ -87,7 +87,7 @@ def test_every_format_gives_the_probabilities_of_the_network(project, file):
     said = json.loads(ended.stdout)
     assert [each["picture"] for each in said] == [f"pictures/{i}.png" for i in range(4)]
     for each, row in zip(said, expected, strict=True):
-        order = np.argsort(-row)[:2]  # the top_k that it was trained with
+        order = np.argsort(-row)[:2]  # top_k of its record
         assert [best["class"] for best in each["classes"]] == [NAMES[i] for i in order]
         found = [best["probability"] for best in each["classes"]]
         assert found == pytest.approx(row[order].tolist(), abs=1e-5)
@@ -326,7 +326,7 @@ def test_options_are_read():
     )
 
 
-# A picture as the network takes it.
+# Conversion of a picture to the input of a network.
 
 
 def grey(pixels):
@@ -391,7 +391,7 @@ def test_larger_picture_is_averaged_not_sampled():
 
 @pytest.mark.parametrize("size", [(80, 80), (56, 56), (7, 7), (29, 31)])
 def test_size_is_changed_by_the_mean_of_each_area(size):
-    """Against means of a picture that is first made much larger."""
+    """Compared with the means of an enlarged copy of the picture."""
     height, width = size
     pixels = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
     large = pixels.repeat(28, 0).repeat(28, 1).astype(np.float64)
@@ -402,7 +402,7 @@ def test_size_is_changed_by_the_mean_of_each_area(size):
 
 def test_proportions_are_kept_and_the_rest_is_like_the_border():
     pixels = np.full((16, 32), 30)
-    pixels[:, 12:20] = 230  # a bar of the full height, a quarter of the width
+    pixels[:, 12:20] = 230  # a bar: full height, a quarter of the width
     found = to_input(grey(pixels), SHAPE, background=30).image[:, :, 0]
     edge = round(
         float(np.concatenate([pixels[0], pixels[-1], *pixels[:, [0, -1]].T]).mean())
@@ -452,7 +452,7 @@ def test_sixteen_bits_become_eight():
 def test_picture_is_turned_as_its_camera_says():
     image = patterned(1, seed=1).images[0, :, :, 0]
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be shown a quarter turn clockwise
+    exif[0x0112] = 6  # rotate by a quarter turn clockwise
     file = io.BytesIO()
     grey(image).save(file, "PNG", exif=exif)
     with Image.open(file) as picture:

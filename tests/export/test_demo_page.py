@@ -20,7 +20,7 @@ from src.models.build import build_model
 from src.models.checkpoint import with_weights
 from src.models.layer_list import Layer, probabilities
 from src.sources.digits import load_digits
-from tests.helpers.browser import evaluate
+from tests.helpers.browser import classify_in_page, evaluate
 from tests.helpers.examples import patterned
 from tests.helpers.imports import ROOT
 from tests.sources.test_tfds import has_archives, idx
@@ -133,13 +133,6 @@ def images_of(shape):
     return patterned(100, seed=2, shape=shape, classes=5).images
 
 
-def answers(page, images, folder):
-    """The probabilities that the page computes for each image."""
-    rows = images.reshape(len(images), -1).tolist()
-    script = f"return {json.dumps(rows)}.map((row) => classify(Uint8Array.from(row)))"
-    return np.array(evaluate(page, script, folder))
-
-
 def png(pixels, mode=None):
     """A picture in base64."""
     buffer = io.BytesIO()
@@ -165,7 +158,7 @@ def check_equal(model, weights, images, folder):
     shape = images.shape[1:]
     names = list("0123456789")
     page.write_bytes(build_demo(model.layers(), weights, shape, names, 0.0, "A demo"))
-    found = answers(page, images, folder)
+    found = classify_in_page(page, images, folder)
     expected = np.asarray(nnx.softmax(model(jnp.asarray(images))))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
     np.testing.assert_array_equal(found.argmax(1), expected.argmax(1))
@@ -202,7 +195,7 @@ def test_kernels_of_any_size_are_padded_as_xla_does(tmp_path):
         build_demo(layers, weights, (7, 5, 3), list("abc"), 0.0, "Kernels")
     )
     expected = probabilities(layers, weights, jnp.asarray(images, jnp.float32) / 255)
-    found = answers(page, images, tmp_path)
+    found = classify_in_page(page, images, tmp_path)
     np.testing.assert_allclose(found, jax.device_get(expected), rtol=0, atol=1e-5)
 
 

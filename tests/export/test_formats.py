@@ -1,4 +1,4 @@
-"""Exported files against the network that they came from."""
+"""Exported files, compared with the network that they were made from."""
 
 import ast
 import hashlib
@@ -10,7 +10,6 @@ import sys
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 import onnx
 import pytest
@@ -20,7 +19,6 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from src import paths
-from src.config.names import FormatName
 from src.data.examples import Examples, Source
 from src.data.prepared import load_manifest, load_split, save_prepared
 from src.errors import DataError, ParameterError
@@ -46,42 +44,25 @@ from src.export.verify import (
 )
 from src.models.architecture import Architecture
 from src.models.build import build_model
-from src.models.checkpoint import Record, Trained, weights_of
+from src.models.checkpoint import Trained, weights_of
 from src.models.layer_list import Layer
 from tests.helpers.examples import patterned
+from tests.helpers.exports import FORMATS, probabilities, untrained
 from tests.helpers.imports import ROOT
 from tests.helpers.running import exit_code
 
-# Of TensorFlow's and jax2onnx's own code, not of ours.
+# From the code of TensorFlow and jax2onnx.
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning"
 )
 MODELS = ["mlp", "cnn", "cnn_max"]
 SPLITS = ["train", "validation", "test"]
-FORMATS = list(FormatName.__args__)
 EXACT = [name for name in FORMATS if name != "tflite_int8"]
 SHIPPED = ROOT / "src/export/shipped"
 
 
-def untrained(name, shape=(8, 8, 1)):
-    architecture = Architecture(name, 8, 0.3, image_shape=shape, classes=3)
-    model = build_model(architecture, nnx.Rngs(params=1))
-    record = Record(
-        architecture=architecture,
-        class_names=["low", "middle", "high"],
-        sha256="",
-        history_sha256="",
-        parameters={"top_k": 2},
-    )
-    return Trained(model, weights_of(model), record)
-
-
-def probabilities(trained, images):
-    return np.asarray(nnx.softmax(trained.model(jnp.asarray(images))))
-
-
 def exported(folder, names, trained, shape=(8, 8, 1)):
-    """Writes the files of these formats into a folder."""
+    """Exports a network to these formats in a folder."""
     export = convert_all(
         names, trained, patterned(60, 1, shape).images, layers_agree=True
     )
@@ -91,7 +72,7 @@ def exported(folder, names, trained, shape=(8, 8, 1)):
 
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory):
-    """All formats of a small network, as they leave the pipeline."""
+    """A small network in all formats, as the pipeline writes them."""
     folder = tmp_path_factory.mktemp("export")
     trained = untrained("cnn")
     exported(folder, FORMATS, trained)
@@ -124,7 +105,7 @@ def test_exported_file_takes_images_of_any_shape(tmp_path, name, shape):
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_exported_file_runs_where_nothing_of_this_project_is(shipped, tmp_path, name):
-    """In a copy, elsewhere, by the file that is shipped, with its runtime alone."""
+    """In a copy of the folder, with only the shipped program and the runtime."""
     folder, trained = shipped
     shutil.copytree(folder, tmp_path / "device")
     images = patterned(70, seed=4).images
@@ -154,7 +135,7 @@ def test_exported_file_runs_where_nothing_of_this_project_is(shipped, tmp_path, 
     its_own |= {"saved_model": {"tensorflow"}, "tflite": {"ai_edge_litert"}}
     found = packages & runtimes
     if "tensorflow" in found:
-        found -= {"jax"}  # TensorFlow imports it where it is installed
+        found -= {"jax"}  # TensorFlow imports it if it is installed
     assert found == its_own[name.removesuffix("_int8")]
 
 
@@ -259,7 +240,7 @@ def test_background_is_the_mean_of_the_outermost_pixels():
     images = np.zeros((2, 4, 4, 1), np.uint8)
     images[:, 1:3, 1:3] = 255
     assert border_brightness(images) == 0
-    images[:, 0] = 100  # one edge of four, and a corner of two others
+    images[:, 0] = 100  # one of four edges, and a corner of two others
     assert border_brightness(images) == pytest.approx((100 + 0 + 25 + 25) / 4)
 
 
@@ -267,7 +248,8 @@ def test_background_is_the_mean_of_the_outermost_pixels():
 def test_exporting_in_another_process_and_order_gives_the_same_bytes(tmp_path):
     code = (
         "import sys; from pathlib import Path\n"
-        "from tests.export.test_formats import exported, untrained\n"
+        "from tests.export.test_formats import exported\n"
+        "from tests.helpers.exports import untrained\n"
         "exported(Path(sys.argv[1]), sys.argv[2:], untrained('cnn'))"
     )
     for folder, names in (("one", FORMATS), ("other", FORMATS[::-1])):
@@ -300,7 +282,7 @@ def test_export_folder_holds_these_files_and_no_older_ones(prepared):
     assert (paths.EXPORT / "a.txt").read_bytes() == b"new"
 
 
-# What the proof lets pass, and what not.
+# What the proof accepts and refuses.
 
 EXPECTED = np.array([[0.7, 0.2, 0.1], [0.1, 0.45, 0.45], [0.2, 0.2, 0.6]])
 LABELS = np.array([0, 1, 2])
@@ -422,7 +404,7 @@ def test_missing_package_is_named_before_anything_is_converted(monkeypatch):
 
 
 def test_proof_is_run_on_every_test_image(prepared):
-    """Also on those of a last batch that is not full."""
+    """Including those of an incomplete last batch."""
     trained, test = untrained("mlp"), load_split("test", load_manifest())
     expected = probabilities(trained, test.images).copy()
     expected[-1] = expected[-1, ::-1]
@@ -443,7 +425,7 @@ def test_proof_is_run_on_a_test_split_in_several_files(prepared, monkeypatch):
     export = convert_all(["numpy"], trained, test.images, layers_agree=True)
     metrics, _ = prove_all(["numpy"], export, test, expected)["numpy"]
     assert metrics["accuracy"] == (expected.argmax(1) == test.labels).mean()
-    expected[-1] = expected[-1, ::-1]  # in the last file
+    expected[-1] = expected[-1, ::-1]  # in the last shard
     with pytest.raises(DataError, match="difference"):
         prove_all(["numpy"], export, test, expected)
 
@@ -458,7 +440,7 @@ def test_latency_table_has_the_fastest_first():
     assert lines[1].split() == ["fast", "0.500", "1.000", "0.500", "1.000", "40"]
 
 
-# run.py, the command.
+# The command run.py.
 
 
 def command(folder, *arguments):
@@ -548,7 +530,7 @@ def test_numpy_predictor_refuses_images_that_are_not_for_this_network(shipped, c
         classify(WRONG_IMAGES[case])
 
 
-# A process in which only what `pip install` brings with these names can be imported.
+# A process that can import only what `pip install` of these names installs.
 ONLY = """
 import runpy, sys
 allowed, sys.argv = set(sys.argv[1].split(",")), ["run.py", *sys.argv[2:]]
@@ -557,7 +539,7 @@ class Only:
         self.finder = finder
     def find_spec(self, name, path=None, target=None):
         top = name.partition(".")[0]
-        ours = name.startswith("_sysconfigdata")  # the interpreter's own
+        ours = name.startswith("_sysconfigdata")  # part of the interpreter
         if ours or top in allowed or top in sys.stdlib_module_names:
             return self.finder.find_spec(name, path, target)
 sys.meta_path[:] = map(Only, sys.meta_path)
@@ -566,7 +548,7 @@ runpy.run_path("run.py", run_name="__main__")
 
 
 def brought_by(names):
-    """The modules of these distributions and of all that they require."""
+    """The modules of these distributions and of everything that they require."""
     todo, done = list(names), set()
     while todo:
         name = canonicalize_name(todo.pop())

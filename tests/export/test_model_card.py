@@ -1,4 +1,4 @@
-"""MODEL_CARD.md: what it says, and whether its commands run."""
+"""MODEL_CARD.md: its content, and its commands."""
 
 import json
 import re
@@ -20,8 +20,8 @@ from src.export.model_card import background_words, model_card, plain
 from src.export.verify import unpack_files
 from src.results.read import RunMetrics, read_run_metrics
 from src.results.schema import PrepareMetrics, ScoreDetails, Scores, TrainDetails
-from tests.export.test_formats import FORMATS, probabilities, untrained
 from tests.helpers.examples import patterned
+from tests.helpers.exports import FORMATS, probabilities, untrained
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning"
@@ -97,7 +97,7 @@ def as_read(metrics):
 
 
 def wilson(correct, count):
-    """Where the test of a share would just not be significant: two roots."""
+    """Wilson's interval as the two roots of its quadratic equation."""
     z2 = 1.959963984540054**2
     share = correct / count
     equation = [1 + z2 / count, -2 * share - z2 / count, share**2]
@@ -117,7 +117,7 @@ def section(text, title):
 
 
 def table(text):
-    """The cells of the rows of the first table."""
+    """The cells of all table rows."""
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
 
@@ -249,7 +249,7 @@ def test_missing_metrics_name_the_stage_that_makes_them(prepared):
 
 @pytest.fixture(scope="module")
 def device(tmp_path_factory):
-    """Somebody's machine with the exported files and a picture."""
+    """A folder with the exported files and a picture, as on a device."""
     folder = tmp_path_factory.mktemp("device")
     trained = trained_network()
     export = convert_all(FORMATS, trained, patterned(60, 1).images, layers_agree=True)

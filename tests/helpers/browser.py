@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -72,6 +73,13 @@ def evaluate(page: Path, script: str, folder: Path) -> Any:
     result = json.loads(html.unescape(found[1]))
     assert "error" not in result, result["error"]
     return result.get("value")
+
+
+def classify_in_page(page: Path, images: np.ndarray, folder: Path) -> np.ndarray:
+    """The probabilities that a demo page computes for each image."""
+    rows = images.reshape(len(images), -1).tolist()
+    script = f"return {json.dumps(rows)}.map((row) => classify(Uint8Array.from(row)))"
+    return np.array(evaluate(page, script, folder))
 
 
 def screenshot(page: Path, picture: Path, folder: Path, size: str = "1000,900") -> None:

@@ -9,8 +9,8 @@ from benchmarks.project import with_values
 from src.data.prepared import load_manifest
 from src.evaluation.predict import predict
 from src.models.checkpoint import load_trained
-from tests.export.test_demo_page import answers
-from tests.export.test_formats import FORMATS
+from tests.helpers.browser import classify_in_page
+from tests.helpers.exports import FORMATS
 from tests.helpers.imports import ROOT
 from tests.helpers.running import run_stage
 from tests.sources.test_tfds import MANUAL, has_archives, prepare_offline
@@ -61,6 +61,6 @@ def test_demo_page_answers_as_the_trained_network_on_100_test_images(
     with np.load("data/prepared/test.npz") as test:
         images = test["images"][:100]
     expected = np.exp(predict(trained.model, images))
-    found = answers(project / "models/export/demo.html", images, tmp_path)
+    found = classify_in_page(project / "models/export/demo.html", images, tmp_path)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert np.array_equal(np.argmax(found, 1), expected.argmax(1))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-CHUNK = 64  # images per pass
+SLICE = 64  # images per pass
 
 
 def load_predictor(folder: str | Path) -> Callable[[np.ndarray], np.ndarray]:
@@ -37,9 +37,9 @@ def load_predictor(folder: str | Path) -> Callable[[np.ndarray], np.ndarray]:
                 f"expected images of uint8 {expected}, found {images.dtype} "
                 f"{list(images.shape[1:])}"
             )
-        starts = range(0, len(images), CHUNK)
-        chunks = [images[start : start + CHUNK] for start in starts]
-        return np.concatenate([forward_pass(layers, weights, each) for each in chunks])
+        starts = range(0, len(images), SLICE)
+        slices = [images[start : start + SLICE] for start in starts]
+        return np.concatenate([forward_pass(layers, weights, each) for each in slices])
 
     return classify
 
