@@ -15,6 +15,7 @@ MODEL = Path("models/model.json")
 EXPORT = Path("models/export")
 
 METRICS = Path("metrics")
+DETAILS = METRICS / "details"
 REPORT = METRICS / "report.html"
 PLOTS = METRICS / "plots"
 HISTORY = PLOTS / "history.csv"

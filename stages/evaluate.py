@@ -1,6 +1,6 @@
-"""Scores the trained network on the test split, which no other stage learns from.
+"""Scores the trained network on the test split, each image exactly once.
 
-Run by `dvc repro evaluate`; every test image is scored exactly once.
+Run by `dvc repro evaluate`. No other stage's choices depend on the test split.
 """
 
 from src import paths
@@ -8,9 +8,19 @@ from src.config.params import Params
 from src.runtime.determinism import pin_arithmetic
 from src.runtime.stage import StageContext, run_stage
 
+# Scores that `dvc metrics diff` does not show: metrics/details/test.json.
+TEST_DETAILS = (
+    "accuracy_low",
+    "accuracy_high",
+    "correct",
+    "examples",
+    "top_k",
+    "classes",
+)
+
 
 def main(params: Params, context: StageContext) -> str:
-    """Writes the test metrics, a prediction per image, and the pictures."""
+    """Writes the test metrics, a prediction per image, and the plots."""
     pin_arithmetic(params)
     import numpy as np
 
@@ -18,7 +28,7 @@ def main(params: Params, context: StageContext) -> str:
     from src.evaluation.metrics import confusion_matrix, test_metrics
     from src.evaluation.predict import predict, predictions_csv
     from src.models.checkpoint import load_trained
-    from src.reporting.plots import draw_confusion, draw_learning_curves, draw_mistakes
+    from src.reporting import plots
     from src.storage.json_files import metrics_bytes
 
     manifest = load_manifest()
@@ -26,20 +36,25 @@ def main(params: Params, context: StageContext) -> str:
     images, labels = load_split("test", manifest)
     log_probabilities = predict(trained.model, images)
     probabilities = np.exp(log_probabilities)
-    names = manifest.class_names
+    predicted, confidence = probabilities.argmax(1), probabilities.max(1)
+    names, record = manifest.class_names, trained.record
+    best = record.model_dump()["epoch"]
 
     scores = test_metrics(log_probabilities, labels, names, params.top_k)
-    confusion = confusion_matrix(labels, probabilities.argmax(1), len(names))
+    headlines = {name: scores[name] for name in scores if name not in TEST_DETAILS}
+    details = {name: scores[name] for name in TEST_DETAILS}
+    confusion = confusion_matrix(labels, predicted, len(names))
+    curves = plots.draw_learning_curves(paths.HISTORY, record.history_sha256, best)
+    mistakes = plots.draw_mistakes(images, labels, probabilities, names)
+    calibration = plots.draw_calibration(confidence, predicted == labels)
     files = {
-        paths.METRICS / "test.json": metrics_bytes({"test": scores}),
+        paths.METRICS / "test.json": metrics_bytes({"test": headlines}),
+        paths.DETAILS / "test.json": metrics_bytes({"test": details}),
         paths.PREDICTIONS: predictions_csv(probabilities, labels, names),
-        paths.PLOTS / "learning_curves.png": draw_learning_curves(
-            paths.HISTORY, trained.record.history_sha256
-        ),
-        paths.PLOTS / "confusion.png": draw_confusion(confusion, names),
-        paths.PLOTS / "mistakes.png": draw_mistakes(
-            images, labels, probabilities, names
-        ),
+        paths.PLOTS / "learning_curves.png": curves,
+        paths.PLOTS / "confusion.png": plots.draw_confusion(confusion, names),
+        paths.PLOTS / "calibration.png": calibration,
+        paths.PLOTS / "mistakes.png": mistakes,
     }
     with context.outputs() as outputs:
         outputs.write_all(files)

@@ -1,6 +1,6 @@
-"""Writes the trained network as files that run without this project, proven equal.
+"""Exports the trained network to files that run without this project.
 
-Run by `dvc repro export`; each file is run in a process of its own on all of test.
+Run by `dvc repro export`. Each file is tested on all test images in a fresh process.
 """
 
 from src import paths
@@ -11,49 +11,50 @@ from src.runtime.stage import StageContext, run_stage
 
 
 def main(params: Params, context: StageContext) -> str:
-    """Writes models/export and what it measured of each file."""
+    """Writes models/export and the measurements of each format."""
     pin_arithmetic(params)
     import numpy as np
 
     from src.data.prepared import load_manifest, load_split, open_split
     from src.evaluation.predict import predict
+    from src.export import verify
     from src.export.demo_page import demo_page
     from src.export.formats import check_packages, convert_all, write_files
-    from src.export.latency import NETWORK, latency_report, table, time_network
-    from src.export.model_card import model_card, read_scores
-    from src.export.verify import check_layers, layers_agree, prove_all, summary
+    from src.export.latency import NETWORK, latency_report, latency_table, time_network
+    from src.export.model_card import model_card
     from src.models.checkpoint import load_trained
+    from src.results.read import read_run_metrics
     from src.storage.json_files import json_bytes, metrics_bytes
 
-    check_packages(params.export_formats)
+    formats = params.export_formats
+    check_packages(formats)
     manifest = load_manifest()
-    trained = load_trained(manifest)
-    scores = read_scores()
+    trained, metrics = load_trained(manifest), read_run_metrics()
     test, train = load_split("test", manifest), open_split("train", manifest)
     expected = np.exp(predict(trained.model, test.images))
-    agree = layers_agree(trained, test.images, expected)
-    check_layers(params.export_formats, agree)
+    agree = verify.layers_agree(trained, test.images, expected)
+    verify.check_layers(formats, agree)
     own = time_network(trained.model, test.images)
-    export = convert_all(
-        params.export_formats, trained, train.images, layers_agree=agree
-    )
-    # On all cores, so that the result is the same for a job that shares the machine.
+    export = convert_all(formats, trained, train.images, layers_agree=agree)
+    # All cores: FOURBEAT_JOBS must not change the results of the runtimes.
     with bound_to(context.cores):
-        proofs = prove_all(params.export_formats, export, test, expected)
+        proofs = verify.prove_all(formats, export, test, expected)
     results = {name: proof.metrics for name, proof in proofs.items()}
     latency = {name: proof.latency for name, proof in proofs.items()} | {NETWORK: own}
     report = latency_report(latency, trained.record.sha256)
-    card = model_card(trained, export.manifest, results, scores)
+    card = model_card(trained, export.manifest, results, metrics)
     files = export.files | {"latency.json": json_bytes(report), "MODEL_CARD.md": card}
     if agree:
         files["demo.html"] = demo_page(trained, export.manifest)
+    differing = verify.accuracy_differences(results, expected, test.labels)
+    headlines = metrics_bytes({"export": differing})
     with context.outputs() as outputs:
         write_files(files, outputs)
-        metrics = metrics_bytes({"export": results})
-        outputs.write(paths.METRICS / "export.json", metrics)
-    print(table(latency))  # noqa: T201 - of this moment, so in no metrics file
-    missing = "" if agree else "; no demo.html: its list of layers is wrong"
-    return f"{summary(results, len(test.labels))}{missing} -> {paths.EXPORT}"
+        outputs.write(paths.METRICS / "export.json", headlines)
+        outputs.write(paths.DETAILS / "export.json", metrics_bytes({"export": results}))
+    print(latency_table(latency))  # noqa: T201 - differs each time, so not a metric
+    missing = "" if agree else ". No demo.html: the list of layers is wrong"
+    return f"{verify.summary(results, len(test.labels))}{missing} -> {paths.EXPORT}"
 
 
 if __name__ == "__main__":

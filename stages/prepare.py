@@ -3,8 +3,6 @@
 Run by `dvc repro prepare`; no stage before evaluate reads the test split.
 """
 
-from typing import Any
-
 from src import paths
 from src.config.params import Params
 from src.runtime.stage import StageContext, run_stage
@@ -25,12 +23,10 @@ def main(params: Params, context: StageContext) -> str:
     sizes = {name: len(split.labels) for name, split in splits.items()}
     with context.outputs() as outputs:
         manifest = save_prepared(source, splits, outputs)
-        metrics: dict[str, Any] = {
-            **{name: {"examples": size} for name, size in sizes.items()},
-            "classes": len(source.class_names),
-            "in_both": manifest["in_both"],
-        }
-        outputs.write(paths.METRICS / "prepare.json", metrics_bytes(metrics))
+        examples = {str(name): {"examples": size} for name, size in sizes.items()}
+        details = {"classes": len(source.class_names), "in_both": manifest["in_both"]}
+        outputs.write(paths.METRICS / "prepare.json", metrics_bytes(examples))
+        outputs.write(paths.DETAILS / "prepare.json", metrics_bytes(details))
     shape = " x ".join(map(str, manifest["image_shape"]))
     counts = ", ".join(f"{size} {name}" for name, size in sizes.items())
     return (

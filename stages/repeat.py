@@ -44,7 +44,9 @@ def main(params: Params, context: StageContext) -> str:
             with redirect_stdout(StringIO()):
                 for stage in (prepare, train, evaluate):
                     message = stage.main(run, context)
-            found.append(read_json(paths.METRICS / "test.json", "")["test"])
+            files = paths.METRICS / "test.json", paths.DETAILS / "test.json"
+            headlines, details = (read_json(path, "")["test"] for path in files)
+            found.append(headlines | details)
         print(f"seed {seed}: {message.rpartition(' -> ')[0]}", flush=True)  # noqa: T201
     over = {name: summarize([run[name] for run in found]) for name in REPORTED}
     table = {name: summary._asdict() for name, summary in over.items()}

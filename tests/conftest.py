@@ -44,9 +44,9 @@ def prepared(tmp_path, monkeypatch) -> Path:
     source = Source("stripes", "1", names, splits["train"], None, None)
     manifest = committed(save_prepared, source, splits)
     counts = {name: {"examples": len(split.labels)} for name, split in splits.items()}
-    write_metrics(
-        paths.METRICS / "prepare.json", {**counts, "in_both": manifest["in_both"]}
-    )
+    write_metrics(paths.METRICS / "prepare.json", counts)
+    details = {"in_both": manifest["in_both"]}
+    write_metrics(paths.DETAILS / "prepare.json", details)
     return tmp_path
 
 

@@ -1,6 +1,5 @@
-"""Files that run a trained network without this project, a module for each format.
+"""Files that run a trained network without this project.
 
-A format is a module here with `FILE`, its file's name, and two functions: `write` makes
-the file from a network, `load` reads it back as a function from uint8 images to
-probabilities. `formats.format_module` finds it by its name in `export_formats`.
+Each format NAME has a module `to_NAME` with the attributes of `formats.Format`. A new
+format is such a module, its name in `src/config/names.py`, and a case in `run.load`.
 """

@@ -1,4 +1,4 @@
-"""Pictures in, the most likely classes out: what `python -m stages.predict` does."""
+"""From pictures to their most likely classes, for `python -m stages.predict`."""
 
 import argparse
 import sys
@@ -16,11 +16,11 @@ from src.export.load import Exported, ExportManifest
 from src.export.shipped.run import classify_all
 
 STDIN = "-"
-LIMIT = 256 << 20  # bytes of a picture
+MAX_STDIN = 256 << 20  # bytes
 
 
-class Asked(NamedTuple):
-    """The command's arguments."""
+class Arguments(NamedTuple):
+    """The arguments of the command."""
 
     pictures: list[str]
     model: Path | None
@@ -28,65 +28,68 @@ class Asked(NamedTuple):
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong as the stages do: in one line, with exit code 2."""
+    """Reports errors like a stage: one line, exit code 2."""
 
     def error(self, message: str) -> NoReturn:
         """Raises ParameterError."""
         raise ParameterError(f"{message}. See python -m stages.predict --help")
 
 
-def parse(words: Sequence[str]) -> Asked:
-    """The arguments.
+def parse_arguments(words: Sequence[str]) -> Arguments:
+    """Parses the command line.
 
     Raises:
-        ParameterError: one is missing or unknown.
+        ParameterError: an argument is missing or unknown.
     """
-    parser = Parser(prog="predict", description="Says what is on pictures.")
+    parser = Parser(prog="predict", description="Classifies pictures.")
     parser.add_argument(
         "pictures",
         nargs="+",
         metavar="IMAGE",
-        help="a PNG or JPEG of any size, a folder of them, or - for standard input",
+        help="a PNG or JPEG file of any size, a folder of them, or - for stdin",
     )
     parser.add_argument(
         "--model",
         type=Path,
         metavar="FILE",
-        help="a file in models/export; without it, the one that starts soonest",
+        help="a file in models/export; default: the one that starts fastest",
     )
-    parser.add_argument("--json", action="store_true", help="for programs")
-    asked = Asked(**vars(parser.parse_args(words)))
-    if asked.pictures.count(STDIN) > 1:
-        parser.error("IMAGE: expected - once, got it again: it can be read only once")
-    return asked
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    arguments = Arguments(**vars(parser.parse_args(words)))
+    if (found := arguments.pictures.count(STDIN)) > 1:
+        parser.error(f"IMAGE: expected - at most once, got it {found} times")
+    return arguments
 
 
 def read_inputs(
     names: Sequence[str], manifest: ExportManifest
 ) -> list[tuple[str, Input]]:
-    """Every picture's name, and the picture as the network takes it.
+    """Reads pictures and converts them to inputs of the network.
 
     Args:
-        names: files, folders with PNG and JPEG files in them, at any depth, or "-".
+        names: files, folders that contain PNG or JPEG files at any depth, or "-".
         manifest: of the network.
 
+    Returns:
+        The name and the input of each picture.
+
     Raises:
-        DataError: something is no picture, or a folder has none.
+        DataError: a file is not a picture, or a folder contains none.
     """
     shape, background = manifest.input.shape[1:], manifest.input.background
     inputs = []
-    for name, source in sources(names):
+    for name, source in find_pictures(names):
         with open_image(source, name, repair="Name another.") as picture:
             inputs.append((name, to_input(picture, shape, background)))
     return inputs
 
 
-def sources(names: Sequence[str]) -> Iterator[tuple[str, Path | BytesIO]]:
-    """Names and places of the pictures."""
+def find_pictures(names: Sequence[str]) -> Iterator[tuple[str, Path | BytesIO]]:
+    """Yields the name and the path or content of each picture."""
     for name in names:
         path = Path(name)
         if name == STDIN:
-            yield "standard input", BytesIO(sys.stdin.buffer.read(LIMIT))
+            yield "standard input", BytesIO(sys.stdin.buffer.read(MAX_STDIN))
         elif path.is_dir():
             found = sorted(filter(is_picture, path.rglob("*")))
             if not found:
@@ -100,15 +103,15 @@ def sources(names: Sequence[str]) -> Iterator[tuple[str, Path | BytesIO]]:
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a file in a folder is meant: by its name, and not a hidden one."""
-    usual = path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    return usual and path.is_file()
+    """Whether a file in a folder is a picture, by its suffix, and not hidden."""
+    named = path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    return named and path.is_file()
 
 
-def answers(
+def classify_pictures(
     exported: Exported, inputs: Sequence[tuple[str, Input]]
 ) -> list[dict[str, Any]]:
-    """For each picture its most likely classes, with their probabilities."""
+    """The top-k classes of each picture, as `--json` prints them."""
     images = np.stack([taken.image for _, taken in inputs])
     rows = classify_all(exported.classify, images)
     names, top = exported.manifest.class_names, exported.manifest.model.parameters.top_k
@@ -125,7 +128,9 @@ def answers(
     ]
 
 
-def line(said: dict[str, Any]) -> str:
-    """An answer for a person."""
-    shares = (f"{each['class']} {each['probability']:.1%}" for each in said["classes"])
-    return printable(f"{said['picture']}: {', '.join(shares)}")
+def answer_line(answer: dict[str, Any]) -> str:
+    """One picture's classes as a line of text."""
+    classes = (
+        f"{each['class']} {each['probability']:.1%}" for each in answer["classes"]
+    )
+    return printable(f"{answer['picture']}: {', '.join(classes)}")

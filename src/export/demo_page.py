@@ -1,7 +1,7 @@
-"""A page that runs the network: one file, without a network connection or a library.
+"""An HTML page that runs the network in a browser, offline and without a library.
 
-`demo.html` beside this file is the page; it plays the list of layers in JavaScript.
-All that differs between two networks is one JSON text in the middle of it.
+The template `demo.html` computes the list of layers in JavaScript. The network itself
+is one JSON text that replaces a placeholder in the template.
 """
 
 import base64
@@ -15,14 +15,14 @@ import numpy as np
 from src.models.checkpoint import TrainedModel
 from src.models.layer_list import Layer
 
-TEMPLATE = Path(__file__).with_name("demo.html")
-PLACEHOLDER = '"THE NETWORK AS JSON"'  # once in the template, valid JSON as it stands
-# So that no name can close the script that the JSON stands in, nor open a comment.
+DEMO_TEMPLATE = Path(__file__).with_name("demo.html")
+PLACEHOLDER = '"THE NETWORK AS JSON"'  # valid JSON that occurs once in the template
+# Prevents a name from closing the script element around the JSON or opening a comment.
 ESCAPES = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&"}
 
 
 def demo_page(trained: TrainedModel, manifest: Mapping[str, Any]) -> bytes:
-    """The page for a network; `manifest` is what the export's manifest.json says."""
+    """The page for a network; `manifest` is the content of manifest.json."""
     architecture = trained.record.architecture
     return build_demo(
         trained.model.layers(),
@@ -46,12 +46,12 @@ def build_demo(
 
     Args:
         layers: the network.
-        weights: of those layers, by name; others are left out.
-        image_shape: height, width and channels (1, grey, or 3, RGB) of its images.
-        class_names: what its outputs mean, in order; any text.
-        background: mean of the outermost ring of pixels of the training images, 0 to
-            255: below 128 their things are bright on dark, and so is what is drawn.
-        title: of the page, any text.
+        weights: by name; weights of other layers are ignored.
+        image_shape: height, width and channels (1, grey, or 3, RGB) of the input.
+        class_names: in the order of the outputs; any text.
+        background: mean of the outermost pixels of the training images, in [0, 255].
+            Below 128, training images are bright on dark, and so are drawings.
+        title: of the page; any text.
     """
     network = {
         "title": title,
@@ -60,17 +60,17 @@ def build_demo(
         "background": background,
         "layers": [layer._asdict() for layer in layers],
         "weights": {
-            name: described(weights[name])
+            name: encode_array(weights[name])
             for layer in layers
             if layer.weights
             for name in (f"{layer.weights}.kernel", f"{layer.weights}.bias")
         },
     }
     text = json.dumps(network, allow_nan=False).translate(ESCAPES)
-    return TEMPLATE.read_text("utf-8").replace(PLACEHOLDER, text).encode()
+    return DEMO_TEMPLATE.read_text("utf-8").replace(PLACEHOLDER, text).encode()
 
 
-def described(array: np.ndarray) -> dict[str, Any]:
-    """An array as JSON: its shape, and little-endian float32 in base64."""
+def encode_array(array: np.ndarray) -> dict[str, Any]:
+    """An array as JSON: its shape, and its little-endian float32 values in base64."""
     numbers = base64.b64encode(array.astype("<f4").tobytes()).decode("ascii")
     return {"shape": array.shape, "float32": numbers}

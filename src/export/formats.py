@@ -1,9 +1,9 @@
-"""The formats by name, and the files that `models/export` is made of."""
+"""The export formats, and the files of `models/export`."""
 
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import jax
 import numpy as np
@@ -12,7 +12,6 @@ from src import paths
 from src.config.names import FormatName
 from src.data.lazy_images import Images, pieces
 from src.errors import ParameterError
-from src.export import numpy, onnx, saved_model, stablehlo, tflite, tflite_int8
 from src.export.load import digest_of_files
 from src.export.quiet import quiet
 from src.export.shipped import run
@@ -23,21 +22,21 @@ from src.storage.json_files import record_bytes
 from src.storage.npz import pack_arrays
 from src.storage.reading import digest
 
-CALIBRATION = 500  # training images that int8 takes its ranges from
+CALIBRATION_IMAGES = 500  # training images that calibrate the int8 format
 
-Files = dict[str, bytes]  # by name in models/export
+Files = dict[str, bytes]  # by path in models/export
 
 
 class Format(Protocol):
-    """What a module of this package offers."""
+    """The attributes of a format module `to_NAME`."""
 
-    FILE: str  # or folder, in models/export
-    RUNTIME: str | None  # what runs it beside numpy, as pip knows it
-    PACKAGES: tuple[str, ...]  # that are imported to make and to run it
-    EXACT: bool  # whether its probabilities are the network's but for rounding
+    FILE: str  # file or folder in models/export
+    RUNTIME: str | None  # pip packages that run it, besides numpy
+    PACKAGES: tuple[str, ...]  # modules that the conversion and the proof import
+    EXACT: bool  # whether it equals the trained network except for rounding
 
     def convert(self, trained: TrainedModel, calibration: np.ndarray) -> Files:
-        """The files that run the network: preprocessing and softmax are inside.
+        """Returns the files. They include preprocessing and softmax.
 
         Args:
             trained: the network.
@@ -46,42 +45,30 @@ class Format(Protocol):
 
 
 def format_module(name: FormatName) -> Format:
-    """The module of a format."""
-    match name:
-        case "stablehlo":
-            return stablehlo
-        case "saved_model":
-            return saved_model
-        case "tflite":
-            return tflite
-        case "tflite_int8":
-            return tflite_int8
-        case "onnx":
-            return onnx
-        case "numpy":
-            return numpy
+    """Imports the module of a format."""
+    return cast(Format, importlib.import_module(f"src.export.to_{name}"))
 
 
 def check_packages(names: Sequence[FormatName]) -> None:
-    """Raises ParameterError where a format needs what is not installed."""
+    """Raises ParameterError if a package that a format needs is not installed."""
     for name in names:
         for package in format_module(name).PACKAGES:
             if importlib.util.find_spec(package) is None:
                 raise ParameterError(
                     f"{paths.PARAMS}: export_formats: expected formats whose packages "
                     f"are installed, found {name} without {package}. Install it (make "
-                    f"setup), or leave {name} out."
+                    f"setup) or remove {name}."
                 )
 
 
 def calibration_images(images: Images) -> np.ndarray:
-    """At most `CALIBRATION` of the training images, evenly from first to last."""
-    count = min(len(images), CALIBRATION)
+    """At most `CALIBRATION_IMAGES` of the training images, evenly spaced."""
+    count = min(len(images), CALIBRATION_IMAGES)
     return images[np.linspace(0, len(images) - 1, count).astype(int)]
 
 
 def border_brightness(images: Images) -> float:
-    """The mean of the outermost pixels, 0 to 255: what surrounds the thing shown."""
+    """The background: the mean of the outermost pixels, in [0, 255]."""
     sums, sizes = np.zeros(4, np.int64), np.zeros(4, np.int64)
     for piece in pieces(images):
         edges = piece[:, 0], piece[:, -1], piece[:, :, 0], piece[:, :, -1]
@@ -91,10 +78,10 @@ def border_brightness(images: Images) -> float:
 
 
 class Export(NamedTuple):
-    """What is to be shipped."""
+    """The content of `models/export`, except what the proofs add."""
 
     files: Files
-    manifest: dict[str, Any]  # also among the files
+    manifest: dict[str, Any]  # also in `files`, as manifest.json
 
 
 def convert_all(
@@ -104,13 +91,14 @@ def convert_all(
     *,
     layers_agree: bool,
 ) -> Export:
-    """The files of each format, the weights, what runs them, and the manifest.
+    """Makes the files of each format, the weights, `run.py` and the manifest.
 
     Args:
         names: of the formats.
         trained: the network.
         train_images: uint8 `[n, height, width, channels]`.
-        layers_agree: whether the manifest may say what `trained.model.layers` says.
+        layers_agree: whether `trained.model.layers` is correct, so that the manifest
+            may list it.
     """
     calibration = calibration_images(train_images)
     files = {
@@ -118,33 +106,41 @@ def convert_all(
         "run.py": Path(run.__file__).read_bytes(),
     }
     formats: dict[str, Any] = {}
-    # No traceback of this machine's paths beside each operation.
+    # Otherwise JAX writes source paths of this machine into the files.
     jax.config.update("jax_traceback_in_locations_limit", 0)
-    # Always in one order: TensorFlow numbers what it is given.
+    # Sorted, because TensorFlow numbers functions in order of creation.
     for name in sorted(names):
         raise_if_stopped()
         module = format_module(name)
         with quiet():
-            made = module.convert(trained, calibration)
+            converted = module.convert(trained, calibration)
         formats[name] = {
-            "bytes": sum(map(len, made.values())),
+            "bytes": sum(map(len, converted.values())),
             "file": module.FILE,
-            "files": sorted(made),
+            "files": sorted(converted),
             "runtime": module.RUNTIME,
-            "sha256": digest_of_files(made),
+            "sha256": digest_of_files(converted),
         }
-        files |= made
+        files |= converted
     background = border_brightness(train_images)
-    manifest = manifest_of(trained, background, formats, digest(files["weights.npz"]))
+    weights = digest(files["weights.npz"])
+    manifest = build_manifest(trained, background, formats, weights)
     if layers_agree:
         manifest["layers"] = [layer._asdict() for layer in trained.model.layers()]
     return Export(files | {"manifest.json": record_bytes(manifest)}, manifest)
 
 
-def manifest_of(
+def build_manifest(
     trained: TrainedModel, background: float, formats: dict[str, Any], weights: str
 ) -> dict[str, Any]:
-    """What `manifest.json` says: all that one must know to use the files."""
+    """The content of `manifest.json`: everything that a user of the files must know.
+
+    Args:
+        trained: the network.
+        background: see `border_brightness`.
+        formats: entries by name.
+        weights: SHA-256 of `weights.npz`.
+    """
     architecture = trained.record.architecture
     return {
         "input": {
@@ -166,10 +162,10 @@ def manifest_of(
 
 
 def write_files(files: Files, outputs: AtomicCommit) -> None:
-    """Writes `models/export` anew: these files, and no others.
+    """Replaces the content of `models/export` with these files.
 
     Raises:
-        StorageError: one cannot be written.
+        StorageError: a file cannot be written.
     """
     kept = {paths.EXPORT / name for name in files}
     kept |= {folder for path in kept for folder in path.parents}

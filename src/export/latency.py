@@ -1,4 +1,4 @@
-"""How long an answer takes: of this machine at this moment, so not in `metrics/`."""
+"""Latency of the network and its exports. It varies, so it is not a metric."""
 
 import os
 import platform
@@ -9,36 +9,43 @@ import jax
 import numpy as np
 from flax import nnx
 
-from src.export.shipped.run import BATCH, measure
+from src.export.shipped.run import BATCH_SIZE, measure_latency
 from src.models.build import Model
 
 NETWORK = "trained network, jax.jit"
-HEADER = f"{'ms per call':<26}  1 image      p99  {BATCH} images      p99     MB"
+TABLE_HEADER = (
+    f"{'ms per call':<26}  1 image      p99  {BATCH_SIZE} images      p99     MB"
+)
 
 
 def time_network(model: Model, images: np.ndarray) -> dict[str, Any]:
-    """Latencies of the network that was trained, in this process."""
+    """Latencies of the trained network in this process."""
     compiled = jax.jit(lambda images: nnx.softmax(model(images)))
-    measured = measure(lambda images: np.asarray(compiled(images)), images)
-    del measured["peak_memory_mb"]  # of a process that holds the data and TensorFlow
+    measured = measure_latency(lambda images: np.asarray(compiled(images)), images)
+    del measured["peak_memory_mb"]  # this process also holds the data and TensorFlow
     return measured
 
 
 def latency_report(measured: Mapping[str, Any], weights: str) -> dict[str, Any]:
-    """What `latency.json` says, by format, and of which weights: their SHA-256."""
+    """The content of `latency.json`.
+
+    Args:
+        measured: latencies by format.
+        weights: SHA-256 of the weights.
+    """
     machine = {"machine": platform.machine(), "threads": os.cpu_count()}
     return {"measured_on": machine, "latency": measured, "weights_sha256": weights}
 
 
-def table(measured: Mapping[str, Mapping[str, Any]]) -> str:
-    """The same for a terminal, fastest first."""
+def latency_table(measured: Mapping[str, Mapping[str, Any]]) -> str:
+    """The latencies as a table for a terminal, fastest first."""
     rows = sorted(measured.items(), key=lambda row: row[1]["batch_1"]["median_ms"])
-    return "\n".join([HEADER, *(line(name, latency) for name, latency in rows)])
+    return "\n".join([TABLE_HEADER, *(latency_row(*row) for row in rows)])
 
 
-def line(name: str, latency: Mapping[str, Any]) -> str:
+def latency_row(name: str, latency: Mapping[str, Any]) -> str:
     """A row of the table."""
-    one, many = latency["batch_1"], latency[f"batch_{BATCH}"]
+    one, many = latency["batch_1"], latency[f"batch_{BATCH_SIZE}"]
     memory = latency.get("peak_memory_mb")
     return (
         f"{name:<26}{one['median_ms']:>9.3f}{one['p99_ms']:>9.3f}"

@@ -1,4 +1,4 @@
-"""An exported network: found, compared with its manifest, loaded."""
+"""Loads an exported network, after checking its files against the manifest."""
 
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
@@ -15,9 +15,9 @@ from src.export.shipped import run
 from src.storage.json_files import read_record
 from src.storage.reading import digest, read_bytes
 
-REPAIR = "Export anew: dvc repro export"
-LIMIT = 2 << 30  # bytes of a file
-# What runs a format, from the one that starts soonest.
+REPAIR_EXPORT = "Recreate it: dvc repro export"
+MAX_EXPORT_FILE = 2 << 30  # bytes
+# The package that runs a format, by format. The first format starts fastest.
 RUNTIMES = {
     "onnx": "onnxruntime",
     "tflite": "ai_edge_litert",
@@ -31,95 +31,97 @@ RUNTIMES = {
 Side = Annotated[int, Field(ge=1, le=4096)]  # pixels
 
 
-class Pictures(BaseModel):
-    """What goes in."""
+class InputEntry(BaseModel):
+    """The images that the network takes."""
 
     shape: tuple[str, Side, Side, Literal[1, 3]]  # "batch", height, width, channels
     background: float = Field(ge=0, le=255)
 
 
-class Probabilities(BaseModel):
-    """What comes out."""
+class OutputEntry(BaseModel):
+    """The probabilities that the network returns."""
 
     shape: tuple[str, PositiveInt]  # "batch", classes
 
 
-class FormatFiles(BaseModel):
-    """A format's files; `file` is what is loaded."""
+class FormatEntry(BaseModel):
+    """The files of a format; `file` is the one to load."""
 
     file: str
     files: list[str]
     sha256: str
 
 
-class Parameters(BaseModel):
-    """Of the training."""
+class UsedParameters(BaseModel):
+    """The training parameters that predictions use."""
 
     top_k: PositiveInt
 
 
-class Model(BaseModel):
-    """What was trained."""
+class ModelEntry(BaseModel):
+    """The record of the trained network."""
 
-    parameters: Parameters
+    parameters: UsedParameters
 
 
 class ExportManifest(BaseModel):
-    """What must be known to use an export."""
+    """The required keys of `models/export/manifest.json`."""
 
-    input: Pictures
-    output: Probabilities
+    input: InputEntry
+    output: OutputEntry
     class_names: list[str]
-    formats: dict[str, FormatFiles]
-    model: Model
+    formats: dict[str, FormatEntry]
+    model: ModelEntry
 
     @model_validator(mode="after")
     def _each_class_has_a_name(self) -> Self:
         if len(self.class_names) != self.output.shape[1]:
-            raise ValueError(f"{len(self.class_names)} names of classes")
+            raise ValueError(f"{len(self.class_names)} class names")
         return self
 
 
 class Exported(NamedTuple):
-    """A network in one of its formats."""
+    """A loaded network."""
 
     classify: Callable[[np.ndarray], np.ndarray]  # see `run.load`
     manifest: ExportManifest
 
 
 def load_exported(file: Path | None) -> Exported:
-    """Reads an export.
+    """Loads an exported network.
 
     Args:
-        file: of any format, with `manifest.json` beside it; None: the quickest to start
-            in `models/export`.
+        file: an exported file in the folder of its `manifest.json`; None: the file in
+            `models/export` that starts fastest here.
 
     Raises:
-        DataError: a file is missing, changed, or none that the manifest knows.
-        ParameterError: the format's runtime is not installed.
+        DataError: a file is missing, changed or not in the manifest.
+        ParameterError: the runtime of the format is not installed.
     """
     folder = file.parent if file else paths.EXPORT
     path = folder / "manifest.json"
     if file and not path.is_file():
         raise DataError(
-            f"{file}: expected a file of an export, found no manifest.json beside it. "
-            "Name one in models/export, or copy the manifest there."
+            f"{file}: expected a file of an export, found no manifest.json in its "
+            "folder. Name a file in models/export, or copy the manifest."
         )
-    manifest = read_record(path, ExportManifest, REPAIR)
+    manifest = read_record(path, ExportManifest, REPAIR_EXPORT)
     known = {entry.file: entry for entry in manifest.formats.values()}
-    chosen = file.name if file else quickest(manifest)
+    chosen = file.name if file else fastest_file(manifest)
     if chosen not in known:
         raise DataError(
-            f"{folder / chosen}: expected one of the files that {path} knows "
+            f"{folder / chosen}: expected one of the files in {path} "
             f"({', '.join(sorted(known))}), found another name. Name one of these."
         )
     contents = {
-        name: read_bytes(folder / name, REPAIR, LIMIT) for name in known[chosen].files
+        name: read_bytes(folder / name, REPAIR_EXPORT, MAX_EXPORT_FILE)
+        for name in known[chosen].files
     }
-    if digest_of_files(contents) != known[chosen].sha256:
+    expected, found = known[chosen].sha256, digest_of_files(contents)
+    if found != expected:
         raise DataError(
-            f"{folder / chosen}: expected the content that {path} was written for, "
-            f"found another: a file was changed or damaged. {REPAIR}"
+            f"{folder / chosen}: expected SHA-256 {expected[:12]}... as in {path}, "
+            f"found {found[:12]}...: a file was changed or damaged. {REPAIR_EXPORT}"
         )
     try:
         with quiet():
@@ -127,22 +129,22 @@ def load_exported(file: Path | None) -> Exported:
     except ImportError as error:
         raise ParameterError(
             f"{folder / chosen}: expected the package {error.name or one_line(error)}, "
-            "which runs it, to be installed, found it missing. Install it, or name "
+            "which runs it, found that it is not installed. Install it, or name "
             "another --model."
         ) from None
-    except ValueError as error:  # no such format
+    except ValueError as error:  # the file name matches no format
         raise DataError(f"{one_line(error)}. Name one of its formats.") from None
 
 
-def quickest(manifest: ExportManifest) -> str:
-    """The file that starts soonest of those that can be run here."""
-    there = [name for name in RUNTIMES if name in manifest.formats]
-    installed = [name for name in there if find_spec(RUNTIMES[name]) is not None]
-    return next((manifest.formats[name].file for name in installed or there), "none")
+def fastest_file(manifest: ExportManifest) -> str:
+    """The file that starts fastest among those whose runtime is installed."""
+    exported = [name for name in RUNTIMES if name in manifest.formats]
+    runnable = [name for name in exported if find_spec(RUNTIMES[name]) is not None]
+    return next((manifest.formats[name].file for name in runnable or exported), "none")
 
 
 def digest_of_files(files: Mapping[str, bytes]) -> str:
-    """SHA-256 of a file; of several, of what `sha256sum` says of them in order."""
+    """SHA-256 of one file; of several files, of the output of `sha256sum` on them."""
     if len(files) == 1:
         return digest(*files.values())
     lines = [f"{digest(files[name])}  {name}\n" for name in sorted(files)]

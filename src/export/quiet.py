@@ -1,4 +1,4 @@
-"""Converters and runtimes talk a lot on stderr, most of it from C++."""
+"""Converters and runtimes log to stderr, mostly from C++."""
 
 import os
 import sys
@@ -9,18 +9,18 @@ from tempfile import TemporaryFile
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps what is written to stderr inside, and shows it if something fails."""
+    """Captures stderr of the whole process; shows it only if the body raises."""
     sys.stderr.flush()
-    kept = os.dup(2)
+    stderr = os.dup(2)
     with TemporaryFile() as log:
         os.dup2(log.fileno(), 2)
         try:
             yield
         except Exception:
             log.seek(0)
-            os.write(kept, log.read())
+            os.write(stderr, log.read())
             raise
         finally:
             sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(stderr, 2)
+            os.close(stderr)

@@ -1,4 +1,4 @@
-"""The network as a function of TensorFlow, from which its formats are made."""
+"""The network as a TensorFlow function, which the TensorFlow formats are made from."""
 
 import os
 from typing import Any
@@ -6,12 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from src.export.to_stablehlo import PLATFORMS
 from src.models.checkpoint import TrainedModel
 from src.models.layer_list import layer_probabilities
-
-PLATFORMS = "cpu", "cuda", "tpu"  # not only the one that JAX found here
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # errors; it also praises its CPU
 
 
 def tensorflow_function(
@@ -22,12 +19,14 @@ def tensorflow_function(
     Args:
         trained: the network.
         batch: images per call; None: any number.
-        of_bytes: uint8 `images`, else float32 of the same numbers, 0 to 255.
+        of_bytes: whether `images` are uint8; otherwise float32 in [0, 255].
     """
+    # Before the import: errors only, not the notes on this CPU's instructions.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow as tf
     from jax.experimental import jax2tf
 
-    tf.config.set_visible_devices([], "GPU")  # JAX wants them
+    tf.config.set_visible_devices([], "GPU")  # TensorFlow would reserve their memory
 
     def classify(images: jax.Array) -> dict[str, jax.Array]:
         pixels = images.astype(jnp.float32) / 255
@@ -44,6 +43,7 @@ def tensorflow_function(
             classify,
             polymorphic_shapes=polymorphic,
             with_gradient=False,
+            # All of them, not only the one that JAX runs on here.
             native_serialization_platforms=PLATFORMS,
         ),
         input_signature=[images],

@@ -1,6 +1,6 @@
-"""Each exported file in a process of its own, on the whole test split.
+"""Proves each exported file on the whole test split, in a fresh process.
 
-That process is `run.py`, which is shipped beside the file: it imports nothing of this
+The process runs the `run.py` that ships with the file. It imports nothing of this
 project, only the runtime that a user of the file would install.
 """
 
@@ -22,6 +22,7 @@ from src.data.examples import Examples
 from src.data.shards import find_shards, shard_name
 from src.errors import DataError, StorageError
 from src.export.formats import Export, Files, Format, format_module
+from src.export.load import REPAIR_EXPORT
 from src.export.shipped.run import classify_all
 from src.models.checkpoint import TrainedModel
 from src.models.layer_list import layer_probabilities
@@ -29,22 +30,21 @@ from src.signals import raise_if_stopped
 from src.storage.atomic import storage_errors
 from src.storage.npz import read_arrays
 
-TOLERANCE = 1e-5  # largest difference in probability that rounding may make
-LOST = 0.005  # accuracy that a file of 8-bit integers may lose
-ROUNDING = 1e-9  # of the difference of two shares
-FROM_THE_NETWORK = ("stablehlo",)  # not from its list of layers
-REPAIR = "Export anew: dvc repro export"
+TOLERANCE = 1e-5  # maximum difference in probability of an exact format
+MAX_ACCURACY_LOSS = 0.005  # of an inexact format
+ROUNDING = 1e-9  # error of the difference of two accuracies
+FROM_NETWORK = ("stablehlo",)  # formats that do not use the list of layers
 
 
 class Proof(NamedTuple):
-    """What is known of a file that was run."""
+    """Measurements of a file."""
 
-    metrics: dict[str, Any]  # the same each time: for metrics/export.json
-    latency: dict[str, Any]  # of this machine, at this moment
+    metrics: dict[str, Any]  # reproducible, for metrics/details/export.json
+    latency: dict[str, Any]  # depends on machine and moment, for latency.json
 
 
-def lay_out(files: Files, folder: Path) -> None:
-    """Writes the files where they are to be tried."""
+def unpack_files(files: Files, folder: Path) -> None:
+    """Writes the files to a folder."""
     for name, content in files.items():
         path = folder / name
         with storage_errors(path):
@@ -55,36 +55,36 @@ def lay_out(files: Files, folder: Path) -> None:
 def prove_all(
     names: Sequence[FormatName], export: Export, test: Examples, expected: np.ndarray
 ) -> dict[FormatName, Proof]:
-    """Runs each format's file on the test split and compares.
+    """Runs each format's file on the test split and compares it with the network.
 
     Args:
         names: of the formats.
-        export: their files, as they are to be shipped.
-        test: all of `data/prepared`'s test split.
+        export: the files to ship.
+        test: the whole test split.
         expected: the trained network's probabilities, `[examples, classes]`.
 
     Raises:
-        DataError: a file does not run, or does not answer as the network does.
+        DataError: a file does not run, or differs by more than its format may.
     """
     proofs: dict[FormatName, Proof] = {}
-    with TemporaryDirectory(prefix="fourbeat-") as name_of_folder:
-        folder = Path(name_of_folder)
-        lay_out(export.files, folder)
-        images = one_file(test, folder)
+    with TemporaryDirectory(prefix="fourbeat-") as temporary:
+        folder = Path(temporary)
+        unpack_files(export.files, folder)
+        images = single_file(test, folder)
         for name in names:
             raise_if_stopped()
             module = format_module(name)
             answers = folder / f"{name}.npz"
             latency = run_fresh(folder / module.FILE, images, answers)
-            found = read_arrays(answers, REPAIR)["probabilities"]
+            found = read_arrays(answers, REPAIR_EXPORT)["probabilities"]
             metrics = compare(module, found, test.labels, expected)
             size = export.manifest["formats"][name]["bytes"]
             proofs[name] = Proof({"bytes": size, **metrics}, latency)
     return proofs
 
 
-def one_file(test: Examples, folder: Path) -> Path:
-    """All images of the test split: a copy in `folder` where they lie in several."""
+def single_file(test: Examples, folder: Path) -> Path:
+    """A file with all test images: the split's own, or a copy if it has shards."""
     if not find_shards(paths.PREPARED, "test"):
         return paths.PREPARED / shard_name("test", 0)
     path = folder / "test_images.npy"
@@ -94,10 +94,19 @@ def one_file(test: Examples, folder: Path) -> Path:
 
 
 def run_fresh(file: Path, images: Path, answers: Path) -> dict[str, Any]:
-    """Runs a file on these images; returns what `run.py` measured meanwhile.
+    """Runs `run.py` on a file and images.
+
+    Args:
+        file: the exported file.
+        images: a .npy or .npz file.
+        answers: the .npz file to write.
+
+    Returns:
+        The latency that `run.py` measured.
 
     Raises:
         DataError: the process failed.
+        StorageError: the process could not write `answers`.
     """
     program = file.parent / "run.py"
     command = [sys.executable, "-I", program, file, images, "--latency"]
@@ -112,8 +121,8 @@ def run_fresh(file: Path, images: Path, answers: Path) -> dict[str, Any]:
         if ended.returncode == StorageError.exit_code:
             raise StorageError(f"{last}. Free some space for temporary files.")
         raise DataError(
-            f"{paths.EXPORT / file.name}: expected to run in a process of its own, "
-            f"found: {last}. The file must not be shipped."
+            f"{paths.EXPORT / file.name}: expected to run in a fresh process, "
+            f"found: {last}. Do not ship the file."
         )
     measured: dict[str, Any] = json.loads(ended.stdout)
     return measured
@@ -122,13 +131,13 @@ def run_fresh(file: Path, images: Path, answers: Path) -> dict[str, Any]:
 def compare(
     module: Format, found: np.ndarray, labels: np.ndarray, expected: np.ndarray
 ) -> dict[str, Any]:
-    """How a file's probabilities differ from the network's, both `[examples, classes]`.
+    """Compares a file's probabilities with the network's, both `[examples, classes]`.
 
-    `changed` counts the images that are taken for another class. In an exact format
-    only those may be whose two most likely classes rounding can exchange.
+    `changed` counts the changed predictions. An exact format may change a prediction
+    only if the network's top two classes tie within twice the tolerance.
 
     Raises:
-        DataError: they differ by more than the format may.
+        DataError: the probabilities differ by more than the format may.
     """
     gaps = np.abs(found.astype(np.float64) - expected)
     changed = found.argmax(1) != expected.argmax(1)
@@ -140,55 +149,55 @@ def compare(
     }
     if module.EXACT:
         first, second = -np.sort(-expected, axis=1)[:, :2].T
-        wrong = int((changed & (first - second > 2 * TOLERANCE)).sum())
-        check_exact(module.FILE, metrics["largest_difference"], wrong)
+        beyond_ties = int((changed & (first - second > 2 * TOLERANCE)).sum())
+        check_exact(module.FILE, metrics["largest_difference"], beyond_ties)
     else:
         accuracy = float((expected.argmax(1) == labels).mean())
-        check_close(module.FILE, metrics, accuracy)
+        check_inexact(module.FILE, metrics, accuracy)
     return metrics
 
 
-def check_exact(file: str, largest: float, wrong: int) -> None:
-    """Raises DataError where more than rounding was changed."""
-    if not largest <= TOLERANCE or wrong:  # a NaN is not equal either
+def check_exact(file: str, largest: float, changed: int) -> None:
+    """Raises DataError if an exact format differs by more than rounding."""
+    if not largest <= TOLERANCE or changed:  # `not <=` also refuses NaN
         raise DataError(
             f"{paths.EXPORT / file}: expected the trained network's probabilities "
-            f"within {TOLERANCE}, found a difference of {largest:.2g}, and {wrong} "
-            "images taken for another class. The file must not be shipped."
+            f"within {TOLERANCE}, found a difference of {largest:.2g} and {changed} "
+            "changed predictions. Do not ship the file."
         )
 
 
-def check_close(file: str, metrics: dict[str, Any], accuracy: float) -> None:
-    """Raises DataError where a file lost more of `accuracy` than it may."""
-    lost = accuracy - metrics["accuracy"]
-    if not lost <= LOST + ROUNDING or not np.isfinite(metrics["largest_difference"]):
+def check_inexact(file: str, metrics: dict[str, Any], accuracy: float) -> None:
+    """Raises DataError if an inexact format lost too much of `accuracy`."""
+    loss, largest = accuracy - metrics["accuracy"], metrics["largest_difference"]
+    if not loss <= MAX_ACCURACY_LOSS + ROUNDING or not np.isfinite(largest):
         raise DataError(
-            f"{paths.EXPORT / file}: expected to lose at most {LOST:.1%} of accuracy, "
-            f"found {lost:.2%}. Leave the format out of export_formats, or train a "
-            "network that bears it: more weight_decay, another model."
+            f"{paths.EXPORT / file}: expected to lose at most {MAX_ACCURACY_LOSS:.1%} "
+            f"of accuracy, found {loss:.2%}. Remove the format from export_formats, or "
+            "train with more weight_decay or another model."
         )
 
 
 def layers_agree(
     trained: TrainedModel, images: np.ndarray, expected: np.ndarray
 ) -> bool:
-    """Whether the list of layers, which most formats are made from, is the network.
+    """Whether the list of layers, which most formats use, computes the network.
 
     Args:
         trained: the network.
         images: uint8 `[examples, height, width, channels]`.
         expected: its probabilities, `[examples, classes]`.
     """
-    played = jax.jit(
+    compiled = jax.jit(
         partial(layer_probabilities, trained.model.layers(), trained.weights)
     )
 
     def classify(batch: np.ndarray) -> np.ndarray:
-        return np.asarray(played(batch / np.float32(255)))
+        return np.asarray(compiled(batch / np.float32(255)))
 
     try:
         found = classify_all(classify, images)
-    except (KeyError, TypeError, ValueError):  # weights or shapes that do not fit
+    except (KeyError, TypeError, ValueError):  # names or shapes do not fit
         return False
     if found.shape != expected.shape:
         return False
@@ -196,30 +205,51 @@ def layers_agree(
 
 
 def check_layers(names: Sequence[FormatName], agree: bool) -> None:
-    """Raises DataError where a format is asked for that a wrong list cannot give."""
-    lost = [name for name in names if name not in FROM_THE_NETWORK]
-    if lost and not agree:
+    """Raises DataError if the list of layers is wrong and a format uses it."""
+    affected = [name for name in names if name not in FROM_NETWORK]
+    if affected and not agree:
         raise DataError(
             "src/models: layers: expected a list that gives the trained network's "
-            f"probabilities within {TOLERANCE}, found one that does not. Tell there "
-            f"what the network does, or leave {', '.join(lost)} out of export_formats."
+            f"probabilities within {TOLERANCE}, found a larger difference. Correct "
+            f"`layers`, or remove {', '.join(affected)} from export_formats."
         )
+
+
+def accuracy_differences(
+    results: Mapping[FormatName, Mapping[str, Any]],
+    expected: np.ndarray,
+    labels: np.ndarray,
+) -> dict[FormatName, dict[str, float]]:
+    """The accuracy of each format whose accuracy differs from the network's.
+
+    Args:
+        results: measurements by format.
+        expected: the network's probabilities, `[examples, classes]`.
+        labels: int32 `[examples]`.
+    """
+    accuracy = float((expected.argmax(1) == labels).mean())
+    return {
+        name: {"accuracy": measured["accuracy"]}
+        for name, measured in results.items()
+        if measured["accuracy"] != accuracy
+    }
 
 
 def summary(results: Mapping[FormatName, Mapping[str, Any]], examples: int) -> str:
-    """What the stage says of its proofs, each kind of format by its own measure."""
+    """One line on all proofs: exact formats together, then each inexact format."""
     exact = [name for name in results if format_module(name).EXACT]
-    said = []
+    parts = []
     if exact:
         worst = max(results[name]["largest_difference"] for name in exact)
-        said.append(
-            f"{', '.join(exact)}: equal to the trained network on {examples} test "
-            f"images (largest difference {worst:.1e})"
+        changed = sum(results[name]["changed"] for name in exact)
+        parts.append(
+            f"{', '.join(exact)}: max difference {worst:.1e}; {changed} predictions "
+            f"changed on {examples} test images"
         )
-    said += [
-        f"{name}: another answer on {results[name]['changed']} of them, accuracy "
+    parts += [
+        f"{name}: {results[name]['changed']} predictions changed, accuracy "
         f"{results[name]['accuracy']:.4f}"
         for name in results
         if name not in exact
     ]
-    return "; ".join(said)
+    return ". ".join(parts)

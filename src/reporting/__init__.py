@@ -1,1 +1,1 @@
-"""The report page and the plots."""
+"""The report page and the PNG plots."""

@@ -1,11 +1,10 @@
-"""The report of a run: one HTML page that needs nothing else.
+"""The report of a run: one HTML page without external resources.
 
-Class names and parameters may come from strangers. The template writes them as text,
-and the page's own policy lets a browser neither run a script nor load anything.
+Class names and parameters are untrusted. The template escapes them, and the page's
+content security policy blocks scripts and requests.
 """
 
 import base64
-import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,57 +12,33 @@ from typing import NamedTuple
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image
 
 from src.config.params import Params
-from src.evaluation.metrics import CALIBRATION_BINS, confusion_matrix
-from src.reporting.charts import (
-    Axis,
-    Confusion,
-    Curves,
-    Point,
-    confusion_cells,
-    learning_curves,
-    reliability,
-)
-from src.reporting.commit import Commit
-from src.results.read import Results
+from src.evaluation.metrics import CALIBRATION_BINS
+from src.results.read import Predictions, Results
 from src.results.schema import ClassScores
 
-TEMPLATE = "report_page.html"
-MAX_MISTAKES = 24
-MAX_MATRIX = 50  # classes whose confusion matrix can be read
+PAGE_TEMPLATE = "report_page.html"
 MAX_CLASSES = 100  # rows of the table of classes
-MAX_PAIRS = 12  # of classes that are mistaken for each other
-SIDE = 96  # pixels of a mistake's picture, at most
+MAX_CONFUSIONS = 12  # rows of the table of confused classes
 GROUP = re.compile(r"# ---- (.+?) ----")
 KEY = re.compile(r"(\w+):")
-# What is measured of an exported file, in the order of the table's columns.
-MEASURES = {
+# Columns of the table of exported files; other measurements follow.
+MEASUREMENTS = {
     "accuracy": "accuracy",
-    "changed": "changed answers",
-    "largest_difference": "largest difference",
+    "changed": "changed predictions",
+    "largest_difference": "max difference",
     "mean_difference": "mean difference",
     "bytes": "bytes",
 }
 
 
-class Mistake(NamedTuple):
-    """A test image with a wrong answer."""
-
-    number: int  # in the test split, from 0
-    answer: str
-    truth: str
-    confidence: float
-    picture: str  # PNG, as an address
-
-
 class ClassRow(NamedTuple):
-    """A class in the table."""
+    """A row of the table of classes."""
 
     name: str
     scores: ClassScores
-    low: float  # of recall's 95 % interval
+    low: float  # recall's 95 % interval
     high: float
 
 
@@ -71,50 +46,42 @@ class ClassTable(NamedTuple):
     """The table of classes."""
 
     rows: list[ClassRow]
-    hidden: int  # classes for which there is no room
-    recall: Axis
+    omitted: int  # classes beyond MAX_CLASSES
 
 
-class Calibration(NamedTuple):
-    """The chart of confidence and accuracy."""
+class ConfusedPair(NamedTuple):
+    """Test images of one class that were predicted as another."""
 
-    across: Axis
-    down: Axis
-    points: list[Point]
-    bins: int
+    actual: str
+    predicted: str
+    images: int
 
 
-def build_page(
-    results: Results, params: Params, text: str, commit: Commit | str
-) -> bytes:
-    """The page.
+def build_page(results: Results, params: Params, text: str) -> bytes:
+    """Renders the page.
 
     Args:
         results: of the run.
         params: of the run.
-        text: of `params.yaml`, whose headings group the parameters.
-        commit: that the run was made from; or why there is none.
+        text: the content of `params.yaml`, whose headings group the parameters.
     """
-    template = environment().get_template(TEMPLATE)
+    template = environment().get_template(PAGE_TEMPLATE)
+    names = results.manifest.class_names
     page = template.render(
         run=results,
-        commit=None if isinstance(commit, str) else commit,
-        no_commit=commit,
-        curves={name: curves(results, name) for name in ("loss", "accuracy")},
-        confusion=confusion(results),
-        pairs=pairs(results),
-        classes=class_table(results),
-        calibration=calibration(results),
-        mistakes=mistakes(results),
-        wrong=int((results.predicted != results.test.labels).sum()),
-        measures=measures(results),
+        metrics=results.metrics,
+        plots={name: data_uri(png) for name, png in results.plots.items()},
+        confusions=confused_pairs(results.predictions, names),
+        classes=class_table(names, results.metrics.details.classes),
+        bins=CALIBRATION_BINS,
+        measurements=measurement_columns(results.measured),
         groups=parameter_groups(params, text),
     )
-    return page.encode(errors="replace")  # half a character may stand in a name
+    return page.encode(errors="replace")  # a class name may hold half a surrogate pair
 
 
 def environment() -> Environment:
-    """How templates are read: what they show is text, and a misspelt name an error."""
+    """Jinja with HTML escaping, in which an undefined name is an error."""
     made = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -122,116 +89,75 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"measure": measure, "parameter": parameter}
+    made.filters |= {"measurement": measurement, "parameter": parameter}
     return made
 
 
-def curves(results: Results, metric: str) -> Curves:
-    """The learning curves of a metric."""
-    names = {"training": f"train_{metric}", "validation": f"validation_{metric}"}
-    history = results.history
-    lines = [(name, history[column]) for name, column in names.items()]
-    return learning_curves(history["epoch"], lines, results.training.best_epoch)
+def data_uri(png: bytes) -> str:
+    """A PNG file as a `data:` URI."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
-def confusion(results: Results) -> Confusion | None:
-    """The confusion matrix, unless it has too many classes to be read."""
-    names = results.manifest.class_names
-    if len(names) > MAX_MATRIX:
-        return None
-    labels = results.test.labels
-    return confusion_cells(
-        confusion_matrix(labels, results.predicted, len(names)), names
+def confused_pairs(
+    predictions: Predictions, class_names: list[str]
+) -> list[ConfusedPair]:
+    """The most frequent wrong predictions, by actual and predicted class."""
+    actual, predicted, _ = predictions
+    wrong = actual != predicted
+    pairs, counts = np.unique(
+        np.stack([actual[wrong], predicted[wrong]]), axis=1, return_counts=True
     )
-
-
-def pairs(results: Results) -> list[tuple[str, str, int]]:
-    """Which class is most often taken for which, and how often."""
-    names, labels = results.manifest.class_names, results.test.labels
-    wrong = results.predicted != labels
-    found, counts = np.unique(
-        np.stack([labels[wrong], results.predicted[wrong]]), axis=1, return_counts=True
-    )
-    order = np.argsort(-counts, kind="stable")[:MAX_PAIRS]
+    order = np.argsort(-counts, kind="stable")[:MAX_CONFUSIONS]
     return [
-        (names[found[0, each]], names[found[1, each]], int(counts[each]))
-        for each in order
+        ConfusedPair(
+            class_names[pairs[0, index]],
+            class_names[pairs[1, index]],
+            int(counts[index]),
+        )
+        for index in order
     ]
 
 
-def class_table(results: Results) -> ClassTable:
-    """The classes in their order; where there are many, by F1, the lowest first."""
-    rows = []
-    for name in results.manifest.class_names:
-        scores = results.scores.classes[name]
-        rows.append(ClassRow(name, scores, *scores.recall_interval()))
+def class_table(
+    class_names: list[str], scores: Mapping[str, ClassScores]
+) -> ClassTable:
+    """The classes in their order; above MAX_CLASSES, those with the lowest F1."""
+    rows = [
+        ClassRow(name, scores[name], *scores[name].recall_interval())
+        for name in class_names
+    ]
     if len(rows) > MAX_CLASSES:
         rows.sort(key=lambda row: row.scores.f1)
-    lowest = min(row.low for row in rows if row.scores.examples)
-    recall = Axis(lowest, 1, 4, 116)
-    return ClassTable(rows[:MAX_CLASSES], len(rows[MAX_CLASSES:]), recall)
+    return ClassTable(rows[:MAX_CLASSES], len(rows[MAX_CLASSES:]))
 
 
-def calibration(results: Results) -> Calibration:
-    """How often answers of like confidence are right."""
-    across, down = Axis(0, 1, 42, 350), Axis(0, 1, 196, 12)
-    correct = results.predicted == results.test.labels
-    points = reliability(results.confidence, correct, CALIBRATION_BINS, across, down)
-    return Calibration(across, down, points, CALIBRATION_BINS)
+def measurement_columns(
+    measured: Mapping[str, Mapping[str, int | float]],
+) -> dict[str, str]:
+    """Headings by key, for every measurement of an exported file."""
+    found = {key for values in measured.values() for key in values}
+    others = {key: key.replace("_", " ") for key in sorted(found - MEASUREMENTS.keys())}
+    return {key: name for key, name in MEASUREMENTS.items() if key in found} | others
 
 
-def mistakes(results: Results) -> list[Mistake]:
-    """The wrong answers, the surest first."""
-    names, labels = results.manifest.class_names, results.test.labels
-    wrong = np.flatnonzero(results.predicted != labels)
-    order = np.argsort(-results.confidence[wrong], kind="stable")[:MAX_MISTAKES]
-    return [
-        Mistake(
-            int(index),
-            names[results.predicted[index]],
-            names[labels[index]],
-            float(results.confidence[index]),
-            picture(results.test.images[index]),
-        )
-        for index in wrong[order]
-    ]
-
-
-def picture(image: np.ndarray) -> str:
-    """An image, uint8 `[height, width, 1 or 3]`, as the address of a small PNG."""
-    drawn = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
-    drawn.thumbnail((SIDE, SIDE))
-    buffer = io.BytesIO()
-    drawn.save(buffer, format="png")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def measures(results: Results) -> dict[str, str]:
-    """What was measured of the exported files: headings by key."""
-    found = {key for measured in results.measured.values() for key in measured}
-    others = {key: key.replace("_", " ") for key in sorted(found - MEASURES.keys())}
-    return {key: name for key, name in MEASURES.items() if key in found} | others
-
-
-def measure(measured: Mapping[str, int | float], key: str) -> str:
-    """A number of the table of exported files."""
-    value = measured.get(key)
+def measurement(values: Mapping[str, int | float], key: str) -> str:
+    """Formats a measurement of an exported file."""
+    value = values.get(key)
     if value is None:
         return "none"
     if isinstance(value, int):
         return f"{value:,}"
     if key == "accuracy":
         return f"{value:.4f}"
-    # The metrics have six decimals: of less than that there is nothing to tell.
-    return (
-        f"{value:.1e}" if value >= 1e-5 else f"{value:.0e}" if value else "below 1e-06"
-    )
+    if not value:
+        return "below 1e-06"  # metrics are rounded to six decimals
+    return f"{value:.1e}" if value >= 1e-5 else f"{value:.0e}"
 
 
 def parameter_groups(
     params: Params, text: str
 ) -> list[tuple[str, list[tuple[str, object, str]]]]:
-    """Key, value and meaning of every parameter, under the headings of params.yaml."""
+    """Key, value and description of every parameter, by heading of params.yaml."""
     headings, heading = {}, "All"
     for line in text.splitlines():
         if found := GROUP.match(line):
@@ -240,13 +166,14 @@ def parameter_groups(
             headings[found[1]] = heading
     groups: dict[str, list[tuple[str, object, str]]] = {}
     for key, value in params.model_dump().items():
-        meaning = Params.model_fields[key].description or ""
-        groups.setdefault(headings.get(key, "Others"), []).append((key, value, meaning))
+        described = Params.model_fields[key].description or ""
+        row = key, value, described
+        groups.setdefault(headings.get(key, "Other"), []).append(row)
     return list(groups.items())
 
 
 def parameter(value: object) -> str:
-    """A parameter's value as params.yaml might have it; nothing for null."""
+    """A parameter's value in YAML; empty for null."""
     match value:
         case None:
             return ""

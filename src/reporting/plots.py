@@ -1,4 +1,4 @@
-"""PNG pictures of a run; the same numbers give the same bytes."""
+"""PNG plots of a run. Equal numbers give equal bytes."""
 
 import csv
 import io
@@ -6,49 +6,71 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from src.errors import DataError
+from src.evaluation.metrics import CALIBRATION_BINS, confidence_bins, wilson_interval
 from src.storage.reading import read_bytes
 
 DPI = 110
 MAX_HISTORY = 1 << 28  # bytes: a million epochs
-ROWS, COLUMNS = 5, 5  # of mistakes, at most
-LABELLED_CLASSES = 30  # beyond that, numbers in the cells could not be read
+LOG_RATIO = 100  # a curve whose maximum / minimum exceeds this gets a log axis
+MAX_VALUE = 1e100  # larger values are not drawn: matplotlib's axes overflow
+MISTAKE_ROWS, MISTAKE_COLUMNS = 5, 5  # at most
+LABELLED_CLASSES = 30  # with more classes, labels and counts would be too small
 
 
-def draw_learning_curves(history: Path, sha256: str) -> bytes:
-    """Loss and accuracy by epoch, training against validation.
+def draw_learning_curves(history: Path, sha256: str, best: int) -> bytes:
+    """A PNG of loss and accuracy by epoch, training and validation.
 
     Args:
         history: history.csv, as train writes it.
         sha256: its digest, as train recorded it.
+        best: the epoch whose weights were kept.
 
     Raises:
-        DataError: `history` is missing, changed, or lacks a column.
+        DataError: `history` is missing, changed or not a history.
     """
-    repair = "Make it anew: dvc repro train"
+    repair = "Recreate it: dvc repro train"
     content = read_bytes(history, repair, MAX_HISTORY, sha256)
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     try:
         rows = list(csv.DictReader(io.StringIO(content.decode())))
         epochs = [int(row["epoch"]) for row in rows]
-        if not epochs:
-            raise ValueError("no rows")
+        if not epochs or epochs[0] < 1 or epochs != sorted(set(epochs)):
+            raise ValueError("no rising epochs from 1")
         for axes, metric in zip(
             figure.subplots(1, 2), ("loss", "accuracy"), strict=True
         ):
-            for split, style in (("train", "--"), ("validation", "-")):
-                values = [float(row[f"{split}_{metric}"] or "nan") for row in rows]
-                axes.plot(epochs, values, style, label=split)
+            curves = {
+                split: [float(row[f"{split}_{metric}"] or "nan") for row in rows]
+                for split in ("train", "validation")
+            }
+            draw_curves(axes, epochs, curves, best)
             axes.set(xlabel="epoch", title=metric)
-            axes.grid(alpha=0.3)
-            axes.legend()
     except (KeyError, ValueError, TypeError) as error:
         raise DataError(
             f"{history}: expected a history, found {error}. {repair}"
         ) from None
     return png_bytes(figure)
+
+
+def draw_curves(
+    axes: Axes, epochs: Sequence[int], curves: dict[str, list[float]], best: int
+) -> None:
+    """Draws the curves of one metric, with gaps at NaN, and marks the best epoch."""
+    for (name, values), style in zip(curves.items(), ("--", "-"), strict=True):
+        drawn = np.where(np.abs(values) < MAX_VALUE, values, np.nan)
+        # The marker shows a point between two gaps.
+        axes.plot(epochs, drawn, style, marker=".", markersize=3, label=name)
+    axes.axvline(best, linestyle=":", color="black", label=f"best: epoch {best}")
+    known = np.concatenate(list(curves.values()))
+    known = known[np.abs(known) < MAX_VALUE]
+    if len(known) and known.min() > 0 and known.max() / known.min() > LOG_RATIO:
+        axes.set_yscale("log")
+    axes.grid(alpha=0.3)
+    axes.legend()
 
 
 def draw_lr_range(
@@ -57,7 +79,7 @@ def draw_lr_range(
     smoothed: np.ndarray,
     suggestion: float,
 ) -> bytes:
-    """The loss over the learning rate, with the rate that the test suggests.
+    """A PNG of the loss over the learning rate, with the suggested rate.
 
     Args:
         rates: `[steps]`.
@@ -67,9 +89,9 @@ def draw_lr_range(
     """
     figure = Figure(figsize=(6, 3.4), layout="constrained")
     axes = figure.subplots()
-    axes.plot(rates, losses, ".", alpha=0.3, label="loss of the batch")
+    axes.plot(rates, losses, ".", alpha=0.3, label="batch loss")
     axes.plot(rates, smoothed, label="smoothed")
-    label = f"falls fastest: {suggestion:.2g}"
+    label = f"steepest descent: {suggestion:.2g}"
     axes.axvline(suggestion, linestyle=":", color="black", label=label)
     highest = 1.5 * max(float(smoothed[0]), 0.01)
     axes.set(xscale="log", xlabel="lr", ylabel="loss", ylim=(0, highest))
@@ -79,27 +101,58 @@ def draw_lr_range(
 
 
 def draw_confusion(confusion: np.ndarray, class_names: Sequence[str]) -> bytes:
-    """The confusion matrix: rows are classes, columns what they were taken for."""
+    """A PNG of the confusion matrix: a row per actual class, a column per prediction."""
     classes = len(class_names)
     side = 2.5 + 0.42 * min(classes, 40)
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
-    # Each row against its own size: a rare class shows its mistakes too.
-    shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    # Normalised by row, so that mistakes on rare classes are visible.
+    fractions = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+    axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="predicted", ylabel="actual")
     if classes <= LABELLED_CLASSES:
-        # A class may be called "a$b$": a name, not a formula.
-        places = range(classes)
-        axes.set_xticks(places, class_names, rotation=45, ha="right", parse_math=False)
-        axes.set_yticks(places, class_names, parse_math=False)
+        # parse_math: a class may be called "a$b$", which is not a formula.
+        ticks = range(classes)
+        axes.set_xticks(ticks, class_names, rotation=45, ha="right", parse_math=False)
+        axes.set_yticks(ticks, class_names, parse_math=False)
         for row, column in zip(*np.nonzero(confusion), strict=True):
-            colour = "white" if shares[row, column] > 0.5 else "black"
+            colour = "white" if fractions[row, column] > 0.5 else "black"
             count = str(confusion[row, column])
             axes.text(
                 column, row, count, ha="center", va="center", color=colour, fontsize=8
             )
     return png_bytes(figure)
+
+
+def draw_calibration(confidence: np.ndarray, correct: np.ndarray) -> bytes:
+    """A PNG of accuracy over confidence: a point per bin that has test images.
+
+    Args:
+        confidence: `[examples]`, in [0, 1].
+        correct: bool `[examples]`.
+    """
+    return png_bytes(calibration_figure(confidence, correct))
+
+
+def calibration_figure(confidence: np.ndarray, correct: np.ndarray) -> Figure:
+    """The figure of `draw_calibration`; error bars are 95 % intervals of accuracy."""
+    figure = Figure(figsize=(4.5, 5), layout="constrained")
+    axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+    axes.plot([0, 1], [0, 1], ":", color="black", label="perfect calibration")
+    which = confidence_bins(confidence, CALIBRATION_BINS)
+    for each in np.unique(which):
+        right = correct[which == each]
+        mean, accuracy = confidence[which == each].mean(), right.mean()
+        low, high = wilson_interval(int(right.sum()), len(right))
+        # An end of the interval may be past the accuracy by a rounding error.
+        spread = [[max(accuracy - low, 0)], [max(high - accuracy, 0)]]
+        axes.errorbar(mean, accuracy, spread, fmt="o", color="C0")
+    axes.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper left")
+    counts.hist(confidence, bins=CALIBRATION_BINS, range=(0, 1), log=True)
+    counts.set(xlabel="confidence", ylabel="test images")
+    return figure
 
 
 def draw_mistakes(
@@ -108,7 +161,14 @@ def draw_mistakes(
     probabilities: np.ndarray,
     class_names: Sequence[str],
 ) -> bytes:
-    """The test images on which the model was most sure and wrong, worst first."""
+    """A PNG of the wrongly classified test images, most confident first.
+
+    Args:
+        images: uint8 `[examples, height, width, 1 or 3]`.
+        labels: int32 `[examples]`.
+        probabilities: `[examples, classes]`.
+        class_names: in the order of the classes.
+    """
     return png_bytes(mistakes_figure(images, labels, probabilities, class_names))
 
 
@@ -118,31 +178,29 @@ def mistakes_figure(
     probabilities: np.ndarray,
     class_names: Sequence[str],
 ) -> Figure:
-    """The figure of `draw_mistakes`: at most 25 of them, row by row."""
+    """The figure of `draw_mistakes`: at most 25 images, row by row."""
     predicted = probabilities.argmax(1)
     wrong = np.flatnonzero(predicted != labels)
     order = np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")
-    rows = min(max(-(-len(wrong) // COLUMNS), 1), ROWS)
+    rows = min(max(-(-len(wrong) // MISTAKE_COLUMNS), 1), MISTAKE_ROWS)
     figure = Figure(figsize=(8, 0.5 + 1.7 * rows), layout="constrained")
-    places = figure.subplots(rows, COLUMNS).ravel()
-    for axes in places:
+    grid = figure.subplots(rows, MISTAKE_COLUMNS).ravel()
+    for axes in grid:
         axes.axis("off")
-    for axes, index in zip(places, wrong[order], strict=False):
+    for axes, index in zip(grid, wrong[order], strict=False):
         image = images[index]
         grey = image[:, :, 0] if image.shape[2] == 1 else image
         axes.imshow(grey, cmap="gray", vmin=0, vmax=255)
-        share = probabilities[index, predicted[index]]
+        confidence = probabilities[index, predicted[index]]
         answer, truth = class_names[predicted[index]], class_names[labels[index]]
-        title = f"{answer} {share:.0%}\nis {truth}"
+        title = f"{answer} {confidence:.0%}\nactual {truth} (#{index})"
         axes.set_title(title, fontsize=8, parse_math=False)
-    figure.suptitle(
-        f"{len(wrong)} of {len(labels)} test images wrong, the surest first"
-    )
+    figure.suptitle(f"{len(wrong)} of {len(labels)} test images wrong, by confidence")
     return figure
 
 
 def png_bytes(figure: Figure) -> bytes:
-    """A figure as PNG, without the name and version of what drew it."""
+    """A figure as PNG, without the library's version in the metadata."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()

@@ -1,1 +1,1 @@
-"""The files that stages write for each other, and how they are read."""
+"""The metrics and records of a finished run: their schema, and how to read them."""

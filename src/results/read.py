@@ -1,55 +1,72 @@
-"""All that the stages left of a run, read and checked for its report.
+"""Reads and checks the files of a finished run for its report and its model card.
 
-Each file is read by itself, and those that tell of the same thing must agree. Nothing
-here imports JAX: a report takes less than a second.
+Each file is validated, then the files are compared with each other. Nothing here
+imports JAX, so a report takes half a second.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+from pydantic import BaseModel
 
 from src import paths
-from src.data.examples import Examples, class_counts
-from src.data.prepared import PREPARE_AGAIN, Manifest, load_manifest, load_split
 from src.errors import DataError, shortened
 from src.results.schema import (
+    BestEpoch,
+    CountedManifest,
+    EvaluateDetails,
     EvaluateMetrics,
-    ExportManifest,
-    ExportMetrics,
+    ExportDetails,
+    ExportDigests,
+    PrepareDetails,
     PrepareMetrics,
+    ScoreDetails,
     Scores,
-    Trained,
-    TrainMetrics,
+    TrainDetails,
+    TrainedRecord,
 )
 from src.storage.json_files import checked, read_json, read_record
 from src.storage.reading import digest, read_bytes
 from src.storage.tables import read_columns
 
-TRAIN = "Train it anew: dvc repro train"
-EVALUATE = "Score it anew: dvc repro evaluate"
-EXPORT = "Export it anew: dvc repro export"
-MAX_LOCK = 1 << 24  # bytes
-MAX_EPOCH = 1e9
-CURVES = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+MAX_LOCK = 1 << 24  # bytes of requirements.lock
+MAX_PLOT = 1 << 26  # bytes of a PNG file
+TEST_PLOTS = ("learning_curves", "confusion", "calibration", "mistakes")
+PNG_BEGIN, PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
+
+MetricsFile = TypeVar("MetricsFile", bound=BaseModel)
 
 
-@dataclass(frozen=True)
-class Results:
-    """A run, as its stages left it."""
+class RunMetrics(NamedTuple):
+    """The metrics of prepare, train and evaluate."""
 
-    manifest: Manifest
-    prepared: PrepareMetrics
-    trained: Trained
-    training: TrainMetrics
-    history: dict[str, np.ndarray]  # float64 `[epochs]`, by column; NaN where empty
+    sizes: PrepareMetrics
+    in_both: dict[str, int]  # images that two splits share, as "train_test"
+    best_epoch: int
+    training: TrainDetails
     scores: Scores
-    test: Examples
-    predicted: np.ndarray  # int64 `[examples]`, classes
+    details: ScoreDetails
+
+
+class Predictions(NamedTuple):
+    """The columns of predictions.csv."""
+
+    actual: np.ndarray  # int64 `[examples]`, class indices
+    predicted: np.ndarray  # int64 `[examples]`, class indices
     confidence: np.ndarray  # float64 `[examples]`, in [0, 1]
-    measured: dict[str, dict[str, int | float]]  # by format
-    files: ExportManifest
+
+
+class Results(NamedTuple):
+    """A finished run."""
+
+    manifest: CountedManifest
+    trained: TrainedRecord
+    metrics: RunMetrics
+    predictions: Predictions
+    measured: dict[str, dict[str, int | float]]  # by export format
+    files: ExportDigests
+    plots: dict[str, bytes]  # PNG files by name
     lock_sha256: str  # of requirements.lock
 
 
@@ -57,107 +74,130 @@ def load_results() -> Results:
     """Reads the files of a run.
 
     Raises:
-        DataError: one is missing or damaged, or two of them are not of one run.
+        DataError: a file is missing or damaged, or two files are from different runs.
     """
-    manifest = load_manifest()
-    test = load_split("test", manifest)
-    trained = read_record(paths.MODEL, Trained, TRAIN)
-    scores = read_metrics("test", EvaluateMetrics, EVALUATE).test
-    predicted, confidence = read_predictions(manifest, test.labels)
+    manifest = read_record(paths.MANIFEST, CountedManifest, recreate("prepare"))
     exported = paths.EXPORT / "manifest.json"
     results = Results(
         manifest=manifest,
-        prepared=read_metrics("prepare", PrepareMetrics, PREPARE_AGAIN),
-        trained=trained,
-        training=read_metrics("train", TrainMetrics, TRAIN),
-        history=read_history(trained.history_sha256),
-        scores=scores,
-        test=test,
-        predicted=predicted,
-        confidence=confidence,
-        measured=read_metrics("export", ExportMetrics, EXPORT).export,
-        files=read_record(exported, ExportManifest, EXPORT),
-        lock_sha256=digest(read_bytes(paths.LOCK, "Get it from git.", MAX_LOCK)),
+        trained=read_record(paths.MODEL, TrainedRecord, recreate("train")),
+        metrics=read_run_metrics(),
+        predictions=read_predictions(manifest.class_names),
+        measured=read_metrics("details/export", ExportDetails, "export").export,
+        files=read_record(exported, ExportDigests, recreate("export")),
+        plots={name: read_plot(name) for name in TEST_PLOTS},
+        lock_sha256=digest(read_bytes(paths.LOCK, "Restore it from git.", MAX_LOCK)),
     )
     check_one_run(results)
     return results
 
 
-def read_metrics(stage: str, kind: type[Any], repair: str) -> Any:  # noqa: ANN401 - a `kind`
-    """Reads the metrics of a stage as the pydantic model `kind`.
+def read_run_metrics() -> RunMetrics:
+    """Reads the metrics of prepare, train and evaluate.
+
+    Raises:
+        DataError: a file is missing or damaged.
+    """
+    return RunMetrics(
+        sizes=read_metrics("prepare", PrepareMetrics, "prepare"),
+        in_both=read_metrics("details/prepare", PrepareDetails, "prepare").in_both,
+        best_epoch=read_metrics("train", BestEpoch, "train").best_epoch,
+        training=read_metrics("details/train", TrainDetails, "train"),
+        scores=read_metrics("test", EvaluateMetrics, "evaluate").test,
+        details=read_metrics("details/test", EvaluateDetails, "evaluate").test,
+    )
+
+
+def read_metrics(name: str, kind: type[MetricsFile], stage: str) -> MetricsFile:
+    """Reads `metrics/NAME.json`, which `stage` writes, as the pydantic model `kind`.
 
     Raises:
         DataError: the file is missing or damaged.
     """
-    path = paths.METRICS / f"{stage}.json"
+    path, repair = paths.METRICS / f"{name}.json", recreate(stage)
     return checked(path, read_json(path, repair), kind, repair)
 
 
-def read_history(sha256: str) -> dict[str, np.ndarray]:
-    """The columns of history.csv that are drawn.
+def read_predictions(class_names: list[str]) -> Predictions:
+    """Reads predictions.csv.
 
     Raises:
-        DataError: the file is missing, has another digest, or lacks a column.
+        DataError: the file is missing or damaged.
     """
-    kinds = {"epoch": float} | dict.fromkeys(CURVES, number)
-    columns = read_columns(paths.HISTORY, TRAIN, kinds, sha256)
-    history = {name: np.array(values) for name, values in columns.items()}
-    epochs = history["epoch"]
-    if not (epochs[0] >= 1 and epochs[-1] <= MAX_EPOCH and (np.diff(epochs) > 0).all()):
-        raise DataError(
-            f"{paths.HISTORY}: expected rising epochs from 1 on, found others. {TRAIN}"
-        )
-    return history
+    indices = {name: index for index, name in enumerate(class_names)}
+    table = read_columns(
+        paths.PREDICTIONS,
+        recreate("evaluate"),
+        {
+            "actual": indices.__getitem__,
+            "predicted": indices.__getitem__,
+            "confidence": confidence_value,
+        },
+    )
+    return Predictions(*(np.array(table[name]) for name in Predictions._fields))
 
 
-def number(cell: str) -> float:
-    """A number in a table; NaN where nothing stands."""
-    return float(cell or "nan")
-
-
-def read_predictions(
-    manifest: Manifest, labels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The answer and its confidence for each test image.
+def confidence_value(cell: str) -> float:
+    """Parses a confidence.
 
     Raises:
-        DataError: the file is missing or damaged, or is of another test split.
+        ValueError: it is not in [0, 1].
     """
-    classes = {name: place for place, name in enumerate(manifest.class_names)}
-    kinds = {"actual": classes.__getitem__, "predicted": classes.__getitem__}
-    table = read_columns(paths.PREDICTIONS, EVALUATE, {**kinds, "confidence": float})
-    confidence = np.array(table["confidence"])
-    if table["actual"] != labels.tolist() or not np.all(abs(confidence - 0.5) <= 0.5):
-        raise DataError(
-            f"{paths.PREDICTIONS}: expected the {len(labels)} test images, each with a "
-            f"confidence from 0 to 1, found another table. {EVALUATE}"
-        )
-    return np.array(table["predicted"]), confidence
+    value = float(cell)
+    if not 0 <= value <= 1:
+        raise ValueError(f"confidence {cell}, not in [0, 1]")
+    return value
+
+
+def read_plot(name: str) -> bytes:
+    """Reads a PNG file in `metrics/plots`.
+
+    Raises:
+        DataError: the file is missing, incomplete or not PNG.
+    """
+    path, repair = paths.PLOTS / f"{name}.png", recreate("evaluate")
+    content = read_bytes(path, repair, MAX_PLOT)
+    if not (content.startswith(PNG_BEGIN) and content.endswith(PNG_END)):
+        raise DataError(f"{path}: expected a PNG file, found other data. {repair}")
+    return content
 
 
 def check_one_run(results: Results) -> None:
-    """Raises DataError where two files are not of one run."""
-    manifest, trained, scores = results.manifest, results.trained, results.scores
-    learnt = {name: manifest.digest(name) for name in trained.data_sha256}
-    agree(paths.MODEL, "data_sha256", learnt, trained.data_sha256, TRAIN)
-    best = results.training.best_epoch
-    agree(paths.METRICS / "train.json", "best_epoch", trained.epoch, best, TRAIN)
-    known = best in results.history["epoch"].tolist()
-    agree(paths.METRICS / "train.json", "best_epoch in the history", True, known, TRAIN)
-    right = int((results.predicted == results.test.labels).sum())
-    answers, told = (right, len(results.predicted)), (scores.correct, scores.examples)
-    agree(paths.METRICS / "test.json", "correct, examples", answers, told, EVALUATE)
-    examples = class_counts(results.test, manifest.class_names)
-    told_examples = {name: of.examples for name, of in scores.classes.items()}
-    agree(paths.METRICS / "test.json", "classes", examples, told_examples, EVALUATE)
-    weights = results.files.weights.sha256
-    agree(paths.EXPORT / "manifest.json", "weights", trained.sha256, weights, EXPORT)
+    """Raises DataError if two files are from different runs."""
+    manifest, trained, metrics = results.manifest, results.trained, results.metrics
+    digests = {name: manifest.digest(name) for name in trained.data_sha256}
+    check_equal(paths.MODEL, "data_sha256", digests, trained.data_sha256, "train")
+    found: object = metrics.best_epoch
+    path = paths.METRICS / "train.json"
+    check_equal(path, "best_epoch", trained.epoch, found, "train")
+
+    actual, predicted, _ = results.predictions
+    names, path = manifest.class_names, paths.PREDICTIONS
+    counts = np.bincount(actual, minlength=len(names)).tolist()
+    per_class = dict(zip(names, counts, strict=True))
+    check_equal(path, "actual", manifest.counts["test"], per_class, "evaluate")
+    details, path = metrics.details, paths.DETAILS / "test.json"
+    expected = int((predicted == actual).sum()), len(actual)
+    found = details.correct, details.examples
+    check_equal(path, "correct, examples", expected, found, "evaluate")
+    found = {name: scores.examples for name, scores in details.classes.items()}
+    check_equal(path, "classes", per_class, found, "evaluate")
+
+    path, found = paths.EXPORT / "manifest.json", results.files.model.sha256
+    check_equal(path, "model.sha256", trained.sha256, found, "export")
 
 
-def agree(path: Path, what: str, expected: object, found: object, repair: str) -> None:
-    """Raises DataError where a file tells something else than those before it."""
+def check_equal(
+    path: Path, key: str, expected: object, found: object, stage: str
+) -> None:
+    """Raises DataError if a value differs from the other files of the run."""
     if found != expected:
         raise DataError(
-            f"{path}: {what}: expected {shortened(expected)} as in the other files of "
-            f"the run, found {shortened(found)}. {repair}"
+            f"{path}: {key}: expected {shortened(expected)} as in the other files of "
+            f"the run, found {shortened(found)}. {recreate(stage)}"
         )
+
+
+def recreate(stage: str) -> str:
+    """Says how to write a stage's files again."""
+    return f"Recreate it: dvc repro {stage}"

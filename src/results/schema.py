@@ -1,4 +1,8 @@
-"""What must stand in the files of a run for its report; more may."""
+"""Required keys in the files of a run; other keys are ignored.
+
+`metrics/NAME.json` holds the headlines that `dvc metrics diff` shows. All other numbers
+of the stage are in `metrics/details/NAME.json`.
+"""
 
 from typing import Annotated
 
@@ -11,112 +15,146 @@ from pydantic import (
     PositiveInt,
 )
 
-from src.data.prepared import SplitName
+from src.data.prepared import Manifest, SplitName
 from src.evaluation.metrics import wilson_interval
 
-Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
+Fraction = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
 
-class Of(BaseModel):
-    """What a file must hold; it never changes."""
+class FrozenModel(BaseModel):
+    """Base of the models below: immutable."""
 
     model_config = ConfigDict(frozen=True)
 
 
-class Size(Of):
-    """How many examples a split has."""
+class CountedManifest(Manifest, frozen=True):
+    """`data/prepared/manifest.json` with the number of examples per class."""
+
+    counts: dict[SplitName, dict[str, NonNegativeInt]]
+
+
+class SplitSize(FrozenModel):
+    """The number of examples in a split."""
 
     examples: PositiveInt
 
 
-class PrepareMetrics(Of):
+class PrepareMetrics(FrozenModel):
     """`metrics/prepare.json`."""
 
-    train: Size
-    validation: Size
-    test: Size
-    in_both: dict[str, NonNegativeInt]  # images, by the two splits they stand in
+    train: SplitSize
+    validation: SplitSize
+    test: SplitSize
 
 
-class TrainMetrics(Of):
+class PrepareDetails(FrozenModel):
+    """`metrics/details/prepare.json`."""
+
+    in_both: dict[str, NonNegativeInt]  # images that two splits share, as "train_test"
+
+
+class BestEpoch(FrozenModel):
     """`metrics/train.json`."""
 
     best_epoch: PositiveInt
+
+
+class TrainDetails(FrozenModel):
+    """`metrics/details/train.json`."""
+
     epochs: PositiveInt
     steps: NonNegativeInt
     skipped: NonNegativeInt
-    validation: dict[str, FiniteFloat]
 
 
-class ClassScores(Of):
-    """The scores of a class in `metrics/test.json`."""
+class ClassScores(FrozenModel):
+    """Scores of one class in `metrics/details/test.json`."""
 
-    precision: Share
-    recall: Share
-    f1: Share
+    precision: Fraction
+    recall: Fraction
+    f1: Fraction
     examples: NonNegativeInt
 
     def recall_interval(self) -> tuple[float, float]:
-        """Recall's 95 % interval; of no examples nothing is known: 0 to 1."""
+        """The 95 % interval of the recall; (0, 1) for a class without examples."""
         if not self.examples:
             return 0.0, 1.0
         return wilson_interval(round(self.recall * self.examples), self.examples)
 
 
-class Scores(ClassScores):
-    """The scores of all classes; precision, recall and F1 are means over them."""
+class Scores(FrozenModel):
+    """The headline scores; precision, recall and F1 are macro averages."""
 
     loss: FiniteFloat
-    accuracy: Share
-    accuracy_low: Share
-    accuracy_high: Share
-    calibration_error: Share
-    top_k: Share
-    correct: NonNegativeInt
-    examples: PositiveInt
-    classes: dict[str, ClassScores]
+    accuracy: Fraction
+    precision: Fraction
+    recall: Fraction
+    f1: Fraction
+    calibration_error: Fraction
 
 
-class EvaluateMetrics(Of):
+class EvaluateMetrics(FrozenModel):
     """`metrics/test.json`."""
 
     test: Scores
 
 
-class ExportMetrics(Of):
-    """`metrics/export.json`: what was measured of each format, by its name."""
+class ScoreDetails(FrozenModel):
+    """All other scores of the test split."""
+
+    accuracy_low: Fraction
+    accuracy_high: Fraction
+    top_k: Fraction
+    correct: NonNegativeInt
+    examples: PositiveInt
+    classes: dict[str, ClassScores]
+
+
+class EvaluateDetails(FrozenModel):
+    """`metrics/details/test.json`."""
+
+    test: ScoreDetails
+
+
+class ExportDetails(FrozenModel):
+    """`metrics/details/export.json`: measurements by format."""
 
     export: dict[str, dict[str, int | FiniteFloat]]
 
 
-class Network(Of):
-    """The architecture in `model.json`."""
+class ArchitectureEntry(FrozenModel):
+    """The architecture in `models/model.json`."""
 
     model: str
 
 
-class Trained(Of):
-    """What `model.json` says of the weights."""
+class TrainedRecord(FrozenModel):
+    """`models/model.json`."""
 
-    architecture: Network
+    architecture: ArchitectureEntry
     class_names: list[str]
     data_sha256: dict[SplitName, str]
     epoch: PositiveInt
     stopped: str
     versions: dict[str, str]
     sha256: str
-    history_sha256: str
 
 
-class ExportedFile(Of):
+class FileDigest(FrozenModel):
     """A file in `models/export`."""
 
     file: str
     sha256: str
 
 
-class ExportManifest(Of):
+class WeightsDigest(FrozenModel):
+    """The weights that the files were made from."""
+
+    sha256: str
+
+
+class ExportDigests(FrozenModel):
     """`models/export/manifest.json`."""
 
-    formats: dict[str, ExportedFile]
-    weights: ExportedFile
+    formats: dict[str, FileDigest]
+    model: WeightsDigest

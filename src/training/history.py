@@ -32,6 +32,9 @@ STEPS_COLUMNS = (
     "loss_scale",
 )
 
+# Validation metrics that `dvc metrics diff` does not show: metrics/details/train.json.
+VALIDATION_DETAILS = ("precision", "recall", "top_k")
+
 
 @dataclass
 class History:
@@ -54,18 +57,24 @@ class History:
             best: the epoch whose weights are saved.
             last: the last epoch.
         """
-        metrics = {
+        scores = asdict(best.validation)
+        details = {name: scores.pop(name) for name in VALIDATION_DETAILS}
+        headlines = {
             "train": asdict(best.train) if best.train else {},
-            "validation": asdict(best.validation),
+            "validation": scores,
             "best_epoch": best.epoch,
+        }
+        counts = {
             "epochs": len(self.epochs),
             "steps": last.step,
             "skipped": last.skipped,
         }
+        details = {"validation": details, **counts}
         return {
             paths.HISTORY: csv_bytes(HISTORY_COLUMNS, self.epochs),
             paths.STEPS: csv_bytes(STEPS_COLUMNS, self.steps),
-            paths.METRICS / "train.json": metrics_bytes(metrics),
+            paths.METRICS / "train.json": metrics_bytes(headlines),
+            paths.DETAILS / "train.json": metrics_bytes(details),
         }
 
 

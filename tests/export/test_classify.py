@@ -1,4 +1,4 @@
-"""`python -m stages.predict` on pictures of every kind."""
+"""`python -m stages.predict` on all kinds of pictures."""
 
 import io
 import json
@@ -13,10 +13,10 @@ from PIL import Image, ImageOps
 
 from src import paths
 from src.errors import DataError, ParameterError
-from src.export.classify import parse, read_inputs
+from src.export.classify import parse_arguments, read_inputs
 from src.export.fit_picture import resized, to_input
 from src.export.formats import convert_all, write_files
-from src.export.load import ExportManifest, load_exported, quickest
+from src.export.load import ExportManifest, fastest_file, load_exported
 from tests.helpers.examples import patterned
 from tests.helpers.files import committed, write_record
 from tests.helpers.formats import FORMATS, probabilities, untrained
@@ -32,7 +32,7 @@ NAMES = ["low", "middle", "high"]
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A folder with a network in all formats, and its answers to a few pictures."""
+    """A folder with an exported network, and its probabilities for a few pictures."""
     folder = tmp_path_factory.mktemp("project")
     trained = untrained("cnn")
     examples = patterned(4, seed=4)
@@ -50,7 +50,7 @@ def project(tmp_path_factory):
 
 
 def predict(folder, *arguments, content=None):
-    """Runs the stage as a user does."""
+    """Runs the command in a process."""
     return subprocess.run(
         [sys.executable, "-m", "stages.predict", *arguments],
         cwd=folder,
@@ -63,7 +63,7 @@ def predict(folder, *arguments, content=None):
 
 
 def ended_with(ended, code):
-    """The one line on stderr of what ended with this code, and printed nothing."""
+    """Checks the exit code and the empty stdout; returns the one line on stderr."""
     assert ended.returncode == code, ended.stderr.decode()
     assert ended.stdout == b""
     (line,) = ended.stderr.decode().splitlines()
@@ -88,7 +88,7 @@ def test_every_format_gives_the_probabilities_of_the_network(project, file):
     said = json.loads(ended.stdout)
     assert [each["picture"] for each in said] == [f"pictures/{i}.png" for i in range(4)]
     for each, row in zip(said, expected, strict=True):
-        order = np.argsort(-row)[:2]  # the top_k that it was trained with
+        order = np.argsort(-row)[:2]  # top_k of its record
         assert [best["class"] for best in each["classes"]] == [NAMES[i] for i in order]
         found = [best["probability"] for best in each["classes"]]
         assert found == pytest.approx(row[order].tolist(), abs=1e-5)
@@ -174,8 +174,8 @@ def test_wrong_arguments_end_with_one_line(project, arguments, message):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("models/export/run.py", "expected one of the files that"),
-        ("models/export/none.onnx", "expected one of the files that"),
+        ("models/export/run.py", "expected one of the files in"),
+        ("models/export/none.onnx", "expected one of the files in"),
         ("elsewhere/model.onnx", "elsewhere/model.onnx: expected a file of an export"),
     ],
 )
@@ -199,7 +199,7 @@ def test_changed_export_is_not_run(project, name):
     path.write_bytes(content[:200] + bytes([content[200] ^ 1]) + content[201:])
     try:
         asked = "pictures/0.png", "--model", f"models/export/{file}"
-        assert "Export anew: dvc repro export" in ended_with(predict(folder, *asked), 3)
+        assert "Recreate it: dvc repro export" in ended_with(predict(folder, *asked), 3)
     finally:
         path.write_bytes(content)
 
@@ -229,7 +229,9 @@ def test_quickest_format_that_is_there_is_taken(prepared):
 
 
 def test_standard_input_is_read_once(project):
-    assert "it can be read only once" in ended_with(predict(project[0], "-", "-"), 2)
+    assert "expected - at most once, got it 2 times" in ended_with(
+        predict(project[0], "-", "-"), 2
+    )
 
 
 def test_picture_that_is_named_twice_is_answered_twice(project):
@@ -314,11 +316,11 @@ def test_format_is_taken_whose_runtime_is_there(project, monkeypatch):
     for package in ("onnxruntime", "ai_edge_litert"):
         monkeypatch.setitem(sys.modules, package, None)
     manifest = load_exported(None).manifest
-    assert quickest(manifest) == "numpy_predictor.py"
+    assert fastest_file(manifest) == "numpy_predictor.py"
 
 
 def test_options_are_read():
-    asked = parse(["a.png", "b.png", "--json", "--model", "m.onnx"])
+    asked = parse_arguments(["a.png", "b.png", "--json", "--model", "m.onnx"])
     assert (asked.pictures, str(asked.model), asked.json) == (
         ["a.png", "b.png"],
         "m.onnx",
@@ -326,7 +328,7 @@ def test_options_are_read():
     )
 
 
-# A picture as the network takes it.
+# Conversion of a picture to the input of a network.
 
 
 def grey(pixels):
@@ -352,7 +354,7 @@ def test_colours_become_grey_by_their_brightness():
     found = to_input(picture, SHAPE, background=128)
     expected = round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)  # ITU-R BT.601
     assert abs(int(found.image[0, 0, 0]) - expected) <= 1
-    assert found.changes == ["made grey"]
+    assert found.changes == ["converted to grey"]
 
 
 def test_grey_picture_becomes_three_channels_for_a_network_of_colours():
@@ -391,7 +393,7 @@ def test_larger_picture_is_averaged_not_sampled():
 
 @pytest.mark.parametrize("size", [(80, 80), (56, 56), (7, 7), (29, 31)])
 def test_size_is_changed_by_the_mean_of_each_area(size):
-    """Against means of a picture that is first made much larger."""
+    """Compared with the means of an enlarged copy of the picture."""
     height, width = size
     pixels = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
     large = pixels.repeat(28, 0).repeat(28, 1).astype(np.float64)
@@ -402,7 +404,7 @@ def test_size_is_changed_by_the_mean_of_each_area(size):
 
 def test_proportions_are_kept_and_the_rest_is_like_the_border():
     pixels = np.full((16, 32), 30)
-    pixels[:, 12:20] = 230  # a bar of the full height, a quarter of the width
+    pixels[:, 12:20] = 230  # a bar: full height, a quarter of the width
     found = to_input(grey(pixels), SHAPE, background=30).image[:, :, 0]
     edge = round(
         float(np.concatenate([pixels[0], pixels[-1], *pixels[:, [0, -1]].T]).mean())
@@ -420,7 +422,7 @@ def test_what_is_drawn_on_nothing_gets_paper_that_it_stands_out_from(ink, paper)
     found = to_input(picture, SHAPE, background=128)
     assert found.image[0, 0, 0] == paper
     assert found.image[3, 3, 0] == 255 - paper
-    assert found.changes[0].startswith("laid on ")
+    assert found.changes[0].startswith("transparent areas filled with ")
 
 
 def test_picture_that_lets_nothing_through_is_laid_on_nothing():
@@ -446,25 +448,25 @@ def test_sixteen_bits_become_eight():
     pixels = np.linspace(0, 65535, 64).reshape(8, 8).astype(np.uint16)
     found = to_input(Image.fromarray(pixels), SHAPE, background=128)
     assert np.array_equal(found.image[:, :, 0], pixels // 257)
-    assert found.changes == ["16 bits made 8"]
+    assert found.changes == ["converted from 16 to 8 bits"]
 
 
 def test_picture_is_turned_as_its_camera_says():
     image = patterned(1, seed=1).images[0, :, :, 0]
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be shown a quarter turn clockwise
+    exif[0x0112] = 6  # rotate by a quarter turn clockwise
     file = io.BytesIO()
     grey(image).save(file, "PNG", exif=exif)
     with Image.open(file) as picture:
         found = to_input(picture, SHAPE, background=20)
     assert np.array_equal(found.image[:, :, 0], np.rot90(image, -1))
-    assert found.changes == ["turned as its camera says"]
+    assert found.changes == ["rotated by its EXIF orientation"]
 
 
 def test_margin_that_training_images_lack_is_mentioned():
     pixels = np.zeros((100, 100), np.uint8)
     pixels[40:60, 45:55] = 255
-    advice = "little of it is not background: cut a square around the thing"
+    advice = "the object is small: crop a square around it"
     assert advice in to_input(grey(pixels), SHAPE, background=0).changes
     cut = pixels[38:62, 38:62]
     assert advice not in to_input(grey(cut), SHAPE, background=0).changes
@@ -474,7 +476,7 @@ def test_paper_in_the_shade_is_not_inverted_but_mentioned():
     pixels = np.full((100, 100), 150, np.uint8)
     pixels[5:95, 40:60] = 20
     found = to_input(grey(pixels), SHAPE, background=0)
-    assert "its border is neither dark nor bright: not inverted" in found.changes
+    assert "not inverted: its border is neither dark nor bright" in found.changes
     found = to_input(grey(pixels), SHAPE, background=128)
     assert len(found.changes) == 1
 

@@ -1,4 +1,4 @@
-"""The demo page in a real browser, against the network that it was made from."""
+"""The demo page in a real browser, compared with the network it was made from."""
 
 import base64
 import html
@@ -31,7 +31,7 @@ HOSTILE = [
     "<b>'\"&amp;</b>",
     "${1}\u2028{{",
 ]
-# What the scripts below have in common: hands, eyes and patience.
+# Helpers of the scripts below: input events, displayed values, waiting.
 TOOLS = """
 const byId = (id) => document.getElementById(id);
 const settled = () => new Promise((done) => setTimeout(done, 100));
@@ -52,7 +52,7 @@ const carrying = (base64, name) => {
   transfer.items.add(new File([bytes], name));
   return transfer;
 };
-// A timer would let the browser's virtual time run out while it decodes a picture.
+// Not a timer: virtual time would run out while the browser decodes a picture.
 const turn = () => new Promise((done) => {
   const {port1, port2} = new MessageChannel();
   port1.onmessage = done;
@@ -91,7 +91,7 @@ await settled();
 
 
 def network(name, shape, classes=10):
-    """A network with random weights, biases too, which its first ones lack."""
+    """A network with random weights and biases; initial biases would be zero."""
     architecture = Architecture(name, 16, 0.3, image_shape=shape, classes=classes)
     model = build_model(architecture, nnx.Rngs(params=0))
     rng = np.random.default_rng(1)
@@ -103,7 +103,7 @@ def network(name, shape, classes=10):
 
 
 def random_array(rng, shape):
-    """Neither so small that all classes are alike nor so large that one has all."""
+    """Scaled so that probabilities are neither uniform nor one-hot."""
     inputs = np.prod(shape[:-1])
     return rng.normal(0, 2 / np.sqrt(max(inputs, 100)), shape).astype(np.float32)
 
@@ -120,7 +120,7 @@ def write_page(folder, *, shape=(8, 8, 1), names=None, background=0.0, title="A 
 
 
 def digit_images(side):
-    """Digits of the embedded data set, and the same in blocks of 3x3 with a margin."""
+    """Embedded digits; for a side of 28, enlarged three times, with a margin."""
     images = load_digits(ROOT / "data/raw").test.images[:100]
     if side == 8:
         return images
@@ -141,7 +141,7 @@ def png(pixels, mode=None):
 
 
 def telling_apart(model, weights, images):
-    """The network with last weights such that its answers differ as a trained one's."""
+    """Scales the last layer so that logits vary as in a trained network."""
     logits = np.asarray(model(jnp.asarray(images)))
     scale = 2 / logits.std(0).mean()
     weights = {
@@ -162,7 +162,7 @@ def check_equal(model, weights, images, folder):
     expected = np.asarray(nnx.softmax(model(jnp.asarray(images))))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
     np.testing.assert_array_equal(found.argmax(1), expected.argmax(1))
-    assert len(set(expected.argmax(1))) > 3, "too much alike: proves little"
+    assert len(set(expected.argmax(1))) > 3, "predictions too uniform for a useful test"
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (13, 10, 3)])
@@ -221,7 +221,7 @@ def test_bars_follow_the_pen_and_clear_brings_them_back(tmp_path):
     return [...found, [bars(), byId("best").textContent]];
     """
     before, one, two, after = evaluate(write_page(tmp_path), script, tmp_path)
-    assert before == after == [[0] * 10, "Nothing yet"]
+    assert before == after == [[0] * 10, "Nothing drawn"]
     for shown, best, expected in (one, two):
         assert shown == pytest.approx(expected, abs=1e-5)
         assert best == str(np.argmax(expected))
@@ -270,7 +270,7 @@ def test_drawing_looks_like_the_data(tmp_path):
 
     dark, bright = drawn(0.0), drawn(255.0)
     np.testing.assert_allclose(dark, 255 - bright, atol=1)
-    # As in MNIST: nothing outside of the 20 x 20 pixels in the middle.
+    # As in MNIST: nothing outside the central 20 x 20 pixels.
     assert dark.max() == dark[4:24, 4:24].max() == 255
     assert dark.sum() == dark[4:24, 4:24].sum()
     assert drawn(40.0)[[1, 26], 14].min() > 200
@@ -287,7 +287,7 @@ def test_mass_of_a_drawing_is_in_the_middle_where_the_data_has_a_margin(tmp_path
     assert abs(columns.mean() + 0.5 - 14) > 1 or abs(rows.mean() + 0.5 - 14) > 1
 
 
-# Bright around: a network of colours inverts nothing.
+# Bright border: a network with three channels inverts nothing.
 @pytest.mark.parametrize(("shape", "edge"), [((8, 8, 1), 191), ((13, 10, 3), 255)])
 def test_picture_of_the_size_of_the_image_is_taken_as_it_is(tmp_path, shape, edge):
     pixels = np.random.default_rng(4).integers(0, 256, shape, dtype=np.uint8)
@@ -354,8 +354,8 @@ def test_picture_of_own_size_on_the_opposite_ground_is_inverted_and_says_so(
     page = write_page(tmp_path, background=background)
     seen, note = evaluate(page, script, tmp_path)
     assert seen == (255 - pixels).ravel().tolist()
-    data = "bright things on dark" if border else "dark things on bright"
-    assert note == f"Inverted: this network was trained on {data}."
+    data = "bright objects on dark" if border else "dark objects on bright"
+    assert note == f"Inverted: training images show {data}."
 
 
 def test_bars_beside_a_picture_have_the_mean_colour_of_its_border(tmp_path):
@@ -397,7 +397,7 @@ def test_transparent_picture_lies_on_what_its_ink_stands_out_from(
     expected = np.full((8, 8), 255 if ground == "white" else 0)
     expected[2:4] = ink
     np.testing.assert_array_equal(np.array(seen).reshape(8, 8), expected)
-    assert note == f"Transparent, so laid on {ground}."
+    assert note == f"Transparent areas filled with {ground}."
     assert corner == ([255] * 4 if ground == "white" else [0, 0, 0, 255])
 
 
@@ -409,7 +409,7 @@ def test_picture_that_is_transparent_throughout_is_laid_on_white(tmp_path):
     """
     seen, note = evaluate(write_page(tmp_path, background=255.0), script, tmp_path)
     assert set(seen) == {255}
-    assert "laid on white" in note
+    assert "filled with white" in note
 
 
 def test_black_ink_on_nothing_has_the_answer_of_the_same_ink_on_paper_inverted(
@@ -431,26 +431,26 @@ def test_black_ink_on_nothing_has_the_answer_of_the_same_ink_on_paper_inverted(
         write_page(tmp_path), script, tmp_path
     )
     assert transparent == pytest.approx(inverted, abs=0.02)
-    assert "laid on white" in note
+    assert "filled with white" in note
     assert "Inverted" in note
 
 
 def ink_png(opacity):
-    """Black ink on a transparent ground."""
+    """Black ink on a transparent background."""
     picture = np.zeros((*opacity.shape, 4))
     picture[:, :, 3] = opacity
     return png(picture)
 
 
 def bar(height, width, ground=0):
-    """A grey picture with an upright bar left of its middle."""
+    """A grey picture with a vertical bar left of the middle."""
     picture = np.full((height, width), ground, np.uint8)
     picture[:, width // 4 : width // 2] = 255 - ground
     return picture
 
 
 def coloured(height, width):
-    """A picture of two colours on black."""
+    """A picture with two colours on black."""
     picture = np.zeros((height, width, 3), np.uint8)
     picture[height // 4 : height // 2, 2:-2] = 250, 60, 30
     picture[height // 2 :, width // 2 : -2] = 20, 250, 90
@@ -458,14 +458,14 @@ def coloured(height, width):
 
 
 def inked(height, width):
-    """The same bar as black ink on nothing."""
+    """The same bar as black ink on a transparent background."""
     picture = np.zeros((height, width, 4), np.uint8)
     picture[2:-2, :, 3] = bar(height, width)[2:-2]
     return picture
 
 
-# Across their bars they shrink by whole numbers: of a pixel that is cut in two,
-# Pillow's BOX gives all to one side, the page to each its part.
+# Across the bars, sizes shrink by whole numbers: Pillow and the page divide a pixel
+# between two others differently.
 PICTURES = {
     "own size": bar(8, 8),
     "own size on the opposite ground": np.pad(bar(6, 6), 1, constant_values=255),
@@ -510,8 +510,8 @@ def test_file_that_is_no_picture_is_named_until_the_next(tmp_path):
     """
     assert evaluate(write_page(tmp_path), script, tmp_path) == [
         False,
-        "“<b>notes.txt” is not a picture that this browser can read. "
-        "Take a PNG, JPEG, WebP or GIF.",
+        "“<b>notes.txt” cannot be read as a picture. "
+        "Choose a PNG, JPEG, WebP or GIF file.",
         [0] * 10,
         True,
         True,
@@ -553,7 +553,7 @@ def test_page_asks_for_nothing(tmp_path):
 def test_page_is_no_wider_than_a_phone(tmp_path, count):
     names = [f"class{'_of_a_long_name' * 3} {index}" for index in range(count)]
     page = write_page(tmp_path, names=names, title="Unbroken" * 12)
-    # Chromium's own window would be 500 pixels wide at least.
+    # Chromium's window is at least 500 pixels wide.
     phone = tmp_path / "phone.html"
     content = html.escape(page.read_text())
     style = "width: 390px; height: 844px; border: 0"

@@ -1,4 +1,4 @@
-"""Exported files against the network that they came from."""
+"""Exported files, compared with the network that they were made from."""
 
 import ast
 import hashlib
@@ -22,7 +22,7 @@ from src import paths
 from src.data.examples import Examples, Source
 from src.data.prepared import load_manifest, load_split, save_prepared
 from src.errors import DataError, ParameterError
-from src.export import tflite_int8
+from src.export import to_tflite_int8
 from src.export.formats import (
     border_brightness,
     calibration_images,
@@ -31,9 +31,10 @@ from src.export.formats import (
     format_module,
     write_files,
 )
-from src.export.latency import table
+from src.export.latency import latency_table
 from src.export.shipped import run
 from src.export.verify import (
+    accuracy_differences,
     check_layers,
     compare,
     layers_agree,
@@ -50,7 +51,7 @@ from tests.helpers.formats import FORMATS, exported, probabilities, untrained
 from tests.helpers.imports import ROOT
 from tests.helpers.running import exit_code
 
-# Of TensorFlow's and jax2onnx's own code, not of ours.
+# From the code of TensorFlow and jax2onnx.
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning"
 )
@@ -62,7 +63,7 @@ SHIPPED = ROOT / "src/export/shipped"
 
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory):
-    """All formats of a small network, as they leave the pipeline."""
+    """A small network in all formats, as the pipeline writes them."""
     folder = tmp_path_factory.mktemp("export")
     trained = untrained("cnn")
     exported(folder, FORMATS, trained)
@@ -95,7 +96,7 @@ def test_exported_file_takes_images_of_any_shape(tmp_path, name, shape):
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_exported_file_runs_where_nothing_of_this_project_is(shipped, tmp_path, name):
-    """In a copy, elsewhere, by the file that is shipped, with its runtime alone."""
+    """In a copy of the folder, with only the shipped program and the runtime."""
     folder, trained = shipped
     shutil.copytree(folder, tmp_path / "device")
     images = patterned(70, seed=4).images
@@ -125,7 +126,7 @@ def test_exported_file_runs_where_nothing_of_this_project_is(shipped, tmp_path, 
     its_own |= {"saved_model": {"tensorflow"}, "tflite": {"ai_edge_litert"}}
     found = packages & runtimes
     if "tensorflow" in found:
-        found -= {"jax"}  # TensorFlow imports it where it is installed
+        found -= {"jax"}  # TensorFlow imports it if it is installed
     assert found == its_own[name.removesuffix("_int8")]
 
 
@@ -146,8 +147,8 @@ def test_numpy_predictor_is_imported_by_its_own_name(shipped):
     images = patterned(3, seed=4).images
     np.save(folder / "three.npy", images)
     code = (
-        "import numpy as np; from numpy_predictor import load; "
-        "print(load('.')(np.load('three.npy')).tolist())"
+        "import numpy as np; from numpy_predictor import load_predictor; "
+        "print(load_predictor('.')(np.load('three.npy')).tolist())"
     )
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     found = subprocess.check_output(
@@ -188,7 +189,7 @@ def test_calibration_images_come_evenly_from_all_of_train():
 def test_calibration_leaves_the_training_images_as_they_are():
     trained, images = untrained("mlp"), patterned(60, 1).images
     before = images.copy()
-    tflite_int8.convert(trained, images)
+    to_tflite_int8.convert(trained, images)
     assert np.array_equal(images, before)
 
 
@@ -230,7 +231,7 @@ def test_background_is_the_mean_of_the_outermost_pixels():
     images = np.zeros((2, 4, 4, 1), np.uint8)
     images[:, 1:3, 1:3] = 255
     assert border_brightness(images) == 0
-    images[:, 0] = 100  # one edge of four, and a corner of two others
+    images[:, 0] = 100  # one of four edges, and a corner of two others
     assert border_brightness(images) == pytest.approx((100 + 0 + 25 + 25) / 4)
 
 
@@ -274,7 +275,7 @@ def test_export_folder_holds_these_files_and_no_older_ones(prepared):
     assert (paths.EXPORT / "a.txt").read_bytes() == b"new"
 
 
-# What the proof lets pass, and what not.
+# What the proof accepts and refuses.
 
 EXPECTED = np.array([[0.7, 0.2, 0.1], [0.1, 0.45, 0.45], [0.2, 0.2, 0.6]])
 LABELS = np.array([0, 1, 2])
@@ -349,7 +350,7 @@ def test_list_of_layers_that_is_not_the_network_is_noticed(prepared, monkeypatch
 def test_wrong_list_of_layers_is_an_error_where_a_format_is_made_from_it():
     check_layers(["stablehlo"], agree=False)
     check_layers(FORMATS, agree=True)
-    with pytest.raises(DataError, match=r"src/models: layers: .* leave onnx out of"):
+    with pytest.raises(DataError, match=r"src/models: layers: .* or remove onnx from"):
         check_layers(["stablehlo", "onnx"], agree=False)
 
 
@@ -362,7 +363,7 @@ def test_wrong_list_of_layers_ends_up_in_no_file(
     wrong = [Layer("flatten"), Layer("dense", "output")]
     monkeypatch.setattr("src.models.mlp.MLP.layers", lambda self: wrong)
     assert exit_code("export", monkeypatch) == 0
-    assert "no demo.html: its list of layers is wrong" in capsys.readouterr().out
+    assert "No demo.html: the list of layers is wrong" in capsys.readouterr().out
     names = {path.name for path in paths.EXPORT.iterdir()}
     assert {"model.stablehlo", "MODEL_CARD.md"} <= names
     assert "demo.html" not in names
@@ -396,7 +397,7 @@ def test_missing_package_is_named_before_anything_is_converted(monkeypatch):
 
 
 def test_proof_is_run_on_every_test_image(prepared):
-    """Also on those of a last batch that is not full."""
+    """Including those of an incomplete last batch."""
     trained, test = untrained("mlp"), load_split("test", load_manifest())
     expected = probabilities(trained, test.images).copy()
     expected[-1] = expected[-1, ::-1]
@@ -417,7 +418,7 @@ def test_proof_is_run_on_a_test_split_in_several_files(prepared, monkeypatch):
     export = convert_all(["numpy"], trained, test.images, layers_agree=True)
     metrics, _ = prove_all(["numpy"], export, test, expected)["numpy"]
     assert metrics["accuracy"] == (expected.argmax(1) == test.labels).mean()
-    expected[-1] = expected[-1, ::-1]  # in the last file
+    expected[-1] = expected[-1, ::-1]  # in the last shard
     with pytest.raises(DataError, match="difference"):
         prove_all(["numpy"], export, test, expected)
 
@@ -427,12 +428,12 @@ def test_latency_table_has_the_fastest_first():
         batch = {"median_ms": milliseconds, "p99_ms": 2 * milliseconds}
         return {"batch_1": batch, "batch_64": batch, "peak_memory_mb": 40.0}
 
-    lines = table({"slow": row(2.0), "fast": row(0.5)}).splitlines()
+    lines = latency_table({"slow": row(2.0), "fast": row(0.5)}).splitlines()
     assert [line.split()[0] for line in lines[1:]] == ["fast", "slow"]
     assert lines[1].split() == ["fast", "0.500", "1.000", "0.500", "1.000", "40"]
 
 
-# run.py, the command.
+# The command run.py.
 
 
 def command(folder, *arguments):
@@ -512,7 +513,7 @@ def test_run_refuses_images_that_are_not_for_this_network(shipped, case):
     np.save(shipped[0] / "wrong.npy", WRONG_IMAGES[case])
     for options in ([], ["--latency"]):
         ended = command(shipped[0], "numpy_predictor.py", "wrong.npy", *options)
-        one_line_of(ended, 3, "wrong.npy: expected uint8 [n, 8, 8, 1], n above 0")
+        one_line_of(ended, 3, "wrong.npy: expected uint8 [n, 8, 8, 1], n >= 1")
 
 
 @pytest.mark.parametrize("case", ["floats", "another height", "colours"])
@@ -522,7 +523,7 @@ def test_numpy_predictor_refuses_images_that_are_not_for_this_network(shipped, c
         classify(WRONG_IMAGES[case])
 
 
-# A process in which only what `pip install` brings with these names can be imported.
+# A process that can import only what `pip install` of these names installs.
 ONLY = """
 import runpy, sys
 allowed, sys.argv = set(sys.argv[1].split(",")), ["run.py", *sys.argv[2:]]
@@ -531,7 +532,7 @@ class Only:
         self.finder = finder
     def find_spec(self, name, path=None, target=None):
         top = name.partition(".")[0]
-        ours = name.startswith("_sysconfigdata")  # the interpreter's own
+        ours = name.startswith("_sysconfigdata")  # part of the interpreter
         if ours or top in allowed or top in sys.stdlib_module_names:
             return self.finder.find_spec(name, path, target)
 sys.meta_path[:] = map(Only, sys.meta_path)
@@ -540,7 +541,7 @@ runpy.run_path("run.py", run_name="__main__")
 
 
 def brought_by(names):
-    """The modules of these distributions and of all that they require."""
+    """The modules of these distributions and of everything that they require."""
     todo, done = list(names), set()
     while todo:
         name = canonicalize_name(todo.pop())
@@ -596,7 +597,14 @@ def test_stage_tells_equal_files_from_those_of_integers(prepared):
     integers = {"largest_difference": 0.03, "changed": 2, "accuracy": 0.98}
     said = summary({"onnx": exact, "tflite_int8": integers}, 355)
     assert said == (
-        "onnx: equal to the trained network on 355 test images (largest difference "
-        "2.0e-07); tflite_int8: another answer on 2 of them, accuracy 0.9800"
+        "onnx: max difference 2.0e-07; 0 predictions changed on 355 test images. "
+        "tflite_int8: 2 predictions changed, accuracy 0.9800"
     )
-    assert "equal" not in summary({"tflite_int8": integers}, 355)
+    assert "max difference" not in summary({"tflite_int8": integers}, 355)
+
+
+def test_accuracy_is_a_headline_only_where_it_differs_from_the_network():
+    results = {"onnx": {"accuracy": 1.0}, "tflite_int8": {"accuracy": 2 / 3}}
+    found = accuracy_differences(results, EXPECTED, LABELS)
+    assert found == {"tflite_int8": {"accuracy": 2 / 3}}
+    assert accuracy_differences({"onnx": {"accuracy": 1.0}}, EXPECTED, LABELS) == {}

@@ -1,4 +1,4 @@
-"""MODEL_CARD.md: what it says, and whether its commands run."""
+"""MODEL_CARD.md: its content, and its commands."""
 
 import json
 import re
@@ -16,9 +16,10 @@ from PIL import Image
 from src import paths
 from src.errors import DataError
 from src.export.formats import convert_all
-from src.export.model_card import RunScores, ground, model_card, plain, read_scores
-from src.export.verify import lay_out
-from src.results.schema import PrepareMetrics, Scores, TrainMetrics
+from src.export.model_card import background_words, model_card, plain
+from src.export.verify import unpack_files
+from src.results.read import RunMetrics, read_run_metrics
+from src.results.schema import PrepareMetrics, ScoreDetails, Scores, TrainDetails
 from tests.helpers.examples import patterned
 from tests.helpers.formats import FORMATS, probabilities, untrained
 
@@ -74,20 +75,29 @@ def scores(names=NAMES):
         "loss": 0.123,
     }
     counts = {name: {"examples": 10} for name in ("train", "validation", "test")}
-    prepare = {**counts, "in_both": {"train_test": 0}}
-    train = {"best_epoch": 3, "epochs": 5, "steps": 100, "skipped": 0, "validation": {}}
-    return {"prepare": prepare, "train": train, "test": test}
+    training = {"epochs": 5, "steps": 100, "skipped": 0}
+    return {
+        "sizes": counts,
+        "in_both": {"train_test": 0},
+        "best_epoch": 3,
+        "training": training,
+        "test": test,
+    }
 
 
 def as_read(metrics):
-    kinds = {"prepare": PrepareMetrics, "train": TrainMetrics, "test": Scores}
-    return RunScores(
-        **{name: kind.model_validate(metrics[name]) for name, kind in kinds.items()}
+    return RunMetrics(
+        sizes=PrepareMetrics.model_validate(metrics["sizes"]),
+        in_both=metrics["in_both"],
+        best_epoch=metrics["best_epoch"],
+        training=TrainDetails.model_validate(metrics["training"]),
+        scores=Scores.model_validate(metrics["test"]),
+        details=ScoreDetails.model_validate(metrics["test"]),
     )
 
 
 def wilson(correct, count):
-    """Where the test of a share would just not be significant: two roots."""
+    """Wilson's interval as the two roots of its quadratic equation."""
     z2 = 1.959963984540054**2
     share = correct / count
     equation = [1 + z2 / count, -2 * share - z2 / count, share**2]
@@ -98,8 +108,8 @@ def card(names=("numpy",), metrics=None, **record):
     trained = trained_network(**record)
     export = convert_all(names, trained, patterned(9, 1).images, layers_agree=True)
     results = {name: RESULTS for name in names}
-    said = as_read(metrics or scores())
-    return model_card(trained, export.manifest, results, said).decode()
+    measured = as_read(metrics or scores())
+    return model_card(trained, export.manifest, results, measured).decode()
 
 
 def section(text, title):
@@ -107,7 +117,7 @@ def section(text, title):
 
 
 def table(text):
-    """The cells of the rows of the first table."""
+    """The cells of all table rows."""
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
 
@@ -132,7 +142,9 @@ def test_recall_of_each_class_has_its_interval():
 
 
 def test_weakest_class_is_named():
-    assert "Weakest at high: 0.5600 of 25 images" in section(card(), "Limits of use")
+    assert "Weakest class: high, recall 0.5600 on 25 images" in section(
+        card(), "Limits of use"
+    )
 
 
 def test_files_stand_in_a_table_with_what_was_measured():
@@ -145,7 +157,7 @@ def test_files_stand_in_a_table_with_what_was_measured():
 def test_digests_of_weights_data_and_files_are_given():
     trained = trained_network()
     export = convert_all(["numpy"], trained, patterned(9, 1).images, layers_agree=True)
-    text = section(card(), "Where it comes from")
+    text = section(card(), "Provenance")
     assert export.manifest["weights"]["sha256"] in text
     assert export.manifest["formats"]["numpy"]["sha256"] in text
     assert "a" * 64 in text
@@ -160,36 +172,42 @@ def test_class_without_test_images_is_not_the_weakest():
     none = {"examples": 0, "f1": 0.0, "precision": 0.0, "recall": 0.0}
     metrics["test"]["classes"]["ghost"] = none
     text = card(metrics=metrics)
-    assert "Weakest at high" in text
+    assert "Weakest class: high" in text
     assert "| ghost | 0 | 0.0000 | 0.0000 to 1.0000 |" in text
 
 
 @pytest.mark.parametrize(
     ("background", "words"),
-    [(3, "a dark ground"), (250, "a bright ground"), (128, "a ground like theirs")],
+    [
+        (3, "a dark background"),
+        (250, "a bright background"),
+        (128, "a similar background"),
+    ],
 )
 def test_card_says_what_a_picture_should_stand_on(background, words):
-    assert ground(background) == words
+    assert background_words(background) == words
 
 
 def test_images_that_stand_in_train_and_test_are_admitted():
     metrics = scores()
-    assert "training never saw" in card(metrics=metrics)
-    metrics["prepare"]["in_both"]["train_test"] = 3
+    assert "none of which is in the training split" in card(metrics=metrics)
+    metrics["in_both"]["train_test"] = 3
     text = card(metrics=metrics)
-    assert "3 images stand in both train and test" in text
-    assert "training never saw" not in text
+    assert "3 images are in both train and test" in text
+    assert "none of which is in the training split" not in text
 
 
 def test_averaged_weights_are_mentioned_where_there_are_any():
-    assert "averaged" not in card()
+    assert "moving average" not in card()
     parameters = {"top_k": 2, "seed": 7, "ema_decay": 0.99}
-    assert "the weights are the averaged ones" in card(parameters=parameters)
+    assert "the weights are the exponential moving average" in card(
+        parameters=parameters
+    )
 
 
 def test_licence_of_unknown_data_is_not_invented():
     assert "CC BY 4.0" in card()
-    assert "not known to this program" in plainer(card(dataset="folder"))
+    assert "unknown; ask the source" in plainer(card(dataset="folder"))
 
 
 def plainer(text):
@@ -221,24 +239,24 @@ def test_card_says_no_time_and_no_place():
 def test_metrics_of_another_shape_are_an_error_of_one_line(prepared):
     (paths.METRICS / "train.json").write_text('{"best_epoch": 0}')
     with pytest.raises(DataError, match=r"metrics/train\.json: best_epoch: expected"):
-        read_scores()
+        read_run_metrics()
 
 
 def test_missing_metrics_name_the_stage_that_makes_them(prepared):
     with pytest.raises(DataError, match=r"train\.json.*dvc repro train"):
-        read_scores()
+        read_run_metrics()
 
 
 @pytest.fixture(scope="module")
 def device(tmp_path_factory):
-    """Somebody's machine with the exported files and a picture."""
+    """A folder with the exported files and a picture, as on a device."""
     folder = tmp_path_factory.mktemp("device")
     trained = trained_network()
     export = convert_all(FORMATS, trained, patterned(60, 1).images, layers_agree=True)
     text = model_card(
         trained, export.manifest, dict.fromkeys(FORMATS, RESULTS), as_read(scores())
     )
-    lay_out({**export.files, "MODEL_CARD.md": text}, folder)
+    unpack_files({**export.files, "MODEL_CARD.md": text}, folder)
     image = patterned(1, seed=4).images[0]
     Image.fromarray(image[:, :, 0]).save(folder / "picture.png")
     return folder, probabilities(trained, image[None])[0]

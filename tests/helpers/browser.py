@@ -75,6 +75,13 @@ def evaluate(page: Path, script: str, folder: Path) -> Any:
     return result.get("value")
 
 
+def classify_in_page(page: Path, images: np.ndarray, folder: Path) -> np.ndarray:
+    """The probabilities that a demo page computes for each image."""
+    rows = images.reshape(len(images), -1).tolist()
+    script = f"return {json.dumps(rows)}.map((row) => classify(Uint8Array.from(row)))"
+    return np.array(evaluate(page, script, folder))
+
+
 def screenshot(page: Path, picture: Path, folder: Path, size: str = "1000,900") -> None:
     """A page as PNG in a window of `size`, width and height in pixels."""
     run(folder, f"--window-size={size}", f"--screenshot={picture}", page.as_uri())
@@ -83,10 +90,3 @@ def screenshot(page: Path, picture: Path, folder: Path, size: str = "1000,900") 
 def print_to_pdf(page: Path, file: Path, folder: Path) -> None:
     """A page as it comes out of a printer."""
     run(folder, f"--print-to-pdf={file}", page.as_uri())
-
-
-def classify_in_page(page, images, folder):
-    """What `classify` says of each image."""
-    rows = images.reshape(len(images), -1).tolist()
-    script = f"return {json.dumps(rows)}.map((row) => classify(Uint8Array.from(row)))"
-    return np.array(evaluate(page, script, folder))

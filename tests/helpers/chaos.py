@@ -25,6 +25,7 @@ OUTPUTS = (
     "models/model.safetensors",
     "models/model.json",
     "metrics/train.json",
+    "metrics/details/train.json",
     "metrics/plots/history.csv",
     "metrics/plots/steps.csv",
 )
@@ -97,7 +98,7 @@ def campaign(
     draw, report = random.Random(seed), Report()
     seconds = run_to_its_end(folder)
     expected = digests(folder)
-    trained = json.loads((folder / "metrics/train.json").read_text())
+    trained = json.loads((folder / "metrics/details/train.json").read_text())
     steps = trained["steps"] // trained["epochs"]
     done = 0  # steps that the last start was seen to have done
     while True:

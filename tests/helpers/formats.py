@@ -6,7 +6,7 @@ from flax import nnx
 
 from src.config.names import FormatName
 from src.export.formats import convert_all
-from src.export.verify import lay_out
+from src.export.verify import unpack_files
 from src.models.architecture import Architecture
 from src.models.build import build_model
 from src.models.checkpoint import ModelRecord, TrainedModel, weights_of
@@ -37,5 +37,5 @@ def exported(folder, names, trained, shape=(8, 8, 1)):
     export = convert_all(
         names, trained, patterned(60, 1, shape).images, layers_agree=True
     )
-    lay_out(export.files, folder)
+    unpack_files(export.files, folder)
     return export

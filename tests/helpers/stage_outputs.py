@@ -1,5 +1,6 @@
 """The files that each stage writes."""
 
+from src.results.read import TEST_PLOTS
 from tests.helpers.chaos import OUTPUTS
 
 STAGE_OUTPUTS = {
@@ -8,13 +9,14 @@ STAGE_OUTPUTS = {
         *(f"data/prepared/shards/train/0000{number}.npz" for number in (1, 2)),
         "data/prepared/manifest.json",
         "metrics/prepare.json",
+        "metrics/details/prepare.json",
     ],
     "train": list(OUTPUTS),
     "evaluate": [
         "metrics/test.json",
+        "metrics/details/test.json",
         "metrics/plots/predictions.csv",
-        *(f"metrics/plots/{name}.png" for name in ("learning_curves", "confusion")),
-        "metrics/plots/mistakes.png",
+        *(f"metrics/plots/{name}.png" for name in TEST_PLOTS),
     ],
     "export": [
         "models/export/model.stablehlo",
@@ -25,6 +27,7 @@ STAGE_OUTPUTS = {
         "models/export/demo.html",
         "models/export/latency.json",
         "metrics/export.json",
+        "metrics/details/export.json",
     ],
     "report": ["metrics/report.html"],
 }

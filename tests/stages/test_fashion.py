@@ -1,4 +1,4 @@
-"""Fashion-MNIST from its archives to the device: a trained network in every format."""
+"""Fashion-MNIST from its archives to every export format, with a trained network."""
 
 import json
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, has_archives]
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """The folder of an epoch of `cnn`, exported in all formats."""
+    """A project with `cnn` trained for one epoch and exported to all formats."""
     folder = tmp_path_factory.mktemp("fashion")
     text = (ROOT / "params.yaml").read_text()
     changes = {"dataset": "fashion_mnist", "model": "cnn", "epochs": 1}
@@ -34,13 +34,14 @@ def project(tmp_path_factory):
 
 @pytest.fixture
 def results(project):
-    return json.loads((project / "metrics/export.json").read_text())["export"]
+    return json.loads((project / "metrics/details/export.json").read_text())["export"]
 
 
 @pytest.mark.parametrize("name", [name for name in FORMATS if name != "tflite_int8"])
 def test_float_format_answers_as_the_network_on_all_test_images(project, results, name):
     scores = json.loads((project / "metrics/test.json").read_text())["test"]
-    assert scores["examples"] == 10_000
+    details = json.loads((project / "metrics/details/test.json").read_text())["test"]
+    assert details["examples"] == 10_000
     assert results[name]["largest_difference"] <= 1e-5
     assert results[name]["changed"] == 0
     assert results[name]["accuracy"] == scores["accuracy"]

@@ -7,9 +7,22 @@ import signal
 import pytest
 
 from src.config.load import load_params
+from src.results.read import TEST_PLOTS
 from tests.helpers.clone import Clone
 
 METRICS = ("prepare", "train", "test", "export")
+# The rows of `dvc metrics diff`; export.json adds one where a format differs.
+HEADLINES = {
+    "metrics/train.json": {
+        "best_epoch",
+        *("train.loss", "train.accuracy"),
+        *("validation.loss", "validation.accuracy", "validation.f1"),
+    },
+    "metrics/test.json": {
+        *("test.loss", "test.accuracy", "test.precision", "test.recall", "test.f1"),
+        "test.calibration_error",
+    },
+}
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +48,14 @@ def restore(clone):
 def test_pipeline_leaves_every_file_of_the_contract(clone):
     for name in METRICS:
         assert clone.metrics(name)
+        assert clone.metrics(f"details/{name}")
     for name in ("train.npz", "validation.npz", "test.npz", "manifest.json"):
         assert clone.bytes(f"data/prepared/{name}")
     for name in ("model.safetensors", "model.json", "export/manifest.json"):
         assert clone.bytes(f"models/{name}")
     for name in ("history", "steps", "predictions"):
         assert clone.bytes(f"metrics/plots/{name}.csv")
-    for name in ("learning_curves", "confusion", "mistakes"):
+    for name in TEST_PLOTS:
         assert clone.bytes(f"metrics/plots/{name}.png").startswith(b"\x89PNG")
     assert clone.bytes("metrics/report.html").startswith(b"<!DOCTYPE html>")
 
@@ -49,6 +63,34 @@ def test_pipeline_leaves_every_file_of_the_contract(clone):
 def test_test_metrics_have_the_names_of_the_contract(clone):
     scores = clone.metrics("test")["test"]
     assert {"loss", "accuracy", "precision", "recall", "f1"} <= scores.keys()
+
+
+def test_prepare_metrics_are_the_sizes_of_the_splits(clone):
+    sizes = {"train": 1299, "validation": 143, "test": 355}
+    expected = {name: {"examples": size} for name, size in sizes.items()}
+    assert clone.metrics("prepare") == expected
+
+
+def test_metrics_that_dvc_shows_are_the_headlines(clone):
+    files = json.loads(clone.run("dvc", "metrics", "show", "--json"))[""]["data"]
+    shown = {path: set(dotted(file["data"])) for path, file in files.items()}
+    assert shown == {**HEADLINES, "metrics/export.json": set()}
+    assert sum(map(len, shown.values())) <= 15
+
+
+def dotted(metrics, prefix=""):
+    for key, value in metrics.items():
+        if isinstance(value, dict):
+            yield from dotted(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def test_format_with_the_accuracy_of_the_network_is_no_headline(clone):
+    accuracy = clone.metrics("test")["test"]["accuracy"]
+    measured = clone.metrics("details/export")["export"]
+    assert {each["accuracy"] for each in measured.values()} == {accuracy}
+    assert clone.metrics("export") == {"export": {}}
 
 
 def test_every_test_image_has_its_prediction(clone):
@@ -95,6 +137,8 @@ def test_experiment_reruns_what_depends_on_its_parameter_and_shows_cause_and_cha
     assert changed["params.yaml"]["lr"]["new"] == 0.0003
     moved = json.loads(clone.run("dvc", "metrics", "diff", "--json"))
     assert moved["metrics/test.json"]["test.loss"]["diff"] != 0
+    for path, rows in moved.items():
+        assert set(rows) <= HEADLINES[path]
     assert "0.0003" in clone.run("dvc", "exp", "show", "--csv")
 
 

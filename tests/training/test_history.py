@@ -55,18 +55,14 @@ def test_tiny_learning_rate_is_not_rounded_away():
     assert files[paths.HISTORY].splitlines()[1] == row
     assert json.loads(files[paths.METRICS / "train.json"]) == {
         "best_epoch": 1,
+        "train": {"accuracy": 0.8, "loss": 0.4},
+        "validation": {"accuracy": 0.9, "f1": 0.65, "loss": 0.3},
+    }
+    assert json.loads((paths.DETAILS / "train.json").read_text()) == {
         "epochs": 1,
         "skipped": 2,
         "steps": 10,
-        "train": {"accuracy": 0.8, "loss": 0.4},
-        "validation": {
-            "accuracy": 0.9,
-            "f1": 0.65,
-            "loss": 0.3,
-            "precision": 0.7,
-            "recall": 0.6,
-            "top_k": 0.95,
-        },
+        "validation": {"precision": 0.7, "recall": 0.6, "top_k": 0.95},
     }
 
 

@@ -1,1 +1,1 @@
-"""What is copied into `models/export` as it is: these files import nothing of ours."""
+"""Programs that export copies into `models/export`. They import nothing of ours."""

@@ -1,10 +1,10 @@
-"""Plays an exported network with numpy alone; this file, two beside it, nothing else.
+"""Runs an exported network with NumPy alone.
 
-    from numpy_predictor import load
-    classify = load(".")           # the folder with manifest.json and weights.npz
+    from numpy_predictor import load_predictor
+    classify = load_predictor(".")  # the folder with manifest.json and weights.npz
     probabilities = classify(images)
 
-Convolutions are one matrix product of all 3x3 patches; sums are float32.
+A convolution is one matrix product over all patches, in float32.
 """
 
 import json
@@ -13,18 +13,18 @@ from pathlib import Path
 
 import numpy as np
 
-BATCH = 64  # images at a time: memory, not results
+SLICE = 64  # images per pass
 
 
-def load(folder: str | Path) -> Callable[[np.ndarray], np.ndarray]:
-    """The network as a function.
+def load_predictor(folder: str | Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Loads the network as a function.
 
     Args:
-        folder: where manifest.json and weights.npz lie.
+        folder: contains manifest.json and weights.npz.
 
     Returns:
-        Uint8 `[n, height, width, channels]` to float32 probabilities `[n, classes]`;
-        it raises ValueError for other images.
+        Uint8 `[n, height, width, channels]` to float32 probabilities `[n, classes]`.
+        It raises ValueError for other images.
     """
     manifest = json.loads(Path(folder, "manifest.json").read_text("utf-8"))
     layers, expected = manifest["layers"], manifest["input"]["shape"][1:]
@@ -37,50 +37,49 @@ def load(folder: str | Path) -> Callable[[np.ndarray], np.ndarray]:
                 f"expected images of uint8 {expected}, found {images.dtype} "
                 f"{list(images.shape[1:])}"
             )
-        parts = [
-            images[start : start + BATCH] for start in range(0, len(images), BATCH)
-        ]
-        return np.concatenate([probabilities(layers, weights, part) for part in parts])
+        starts = range(0, len(images), SLICE)
+        slices = [images[start : start + SLICE] for start in starts]
+        return np.concatenate([forward_pass(layers, weights, each) for each in slices])
 
     return classify
 
 
-def probabilities(
+def forward_pass(
     layers: list[dict[str, str]], weights: dict[str, np.ndarray], images: np.ndarray
 ) -> np.ndarray:
-    """Float32 `[n, classes]` of uint8 images."""
+    """Float32 probabilities `[n, classes]` of uint8 images."""
     hidden = images.astype(np.float32) / np.float32(255)
     for layer in layers:
         match layer["kind"]:
             case "convolve":
-                hidden = convolve(hidden, *of_layer(weights, layer))
+                hidden = conv2d(hidden, *of_layer(weights, layer))
             case "dense":
                 kernel, bias = of_layer(weights, layer)
                 hidden = hidden @ kernel + bias
             case "relu":
                 hidden = np.maximum(hidden, 0)
             case "average_pool":
-                hidden = blocks(hidden).mean((2, 4))
+                hidden = pool_windows(hidden).mean((2, 4))
             case "max_pool":
-                hidden = blocks(hidden).max((2, 4))
+                hidden = pool_windows(hidden).max((2, 4))
             case "flatten":
                 hidden = hidden.reshape(len(hidden), -1)
             case kind:
-                raise ValueError(f"{kind}: no layer that is known here")
-    shares = np.exp(hidden - hidden.max(1, keepdims=True))
-    return shares / shares.sum(1, keepdims=True)
+                raise ValueError(f"{kind}: unknown kind of layer")
+    powers = np.exp(hidden - hidden.max(1, keepdims=True))
+    return powers / powers.sum(1, keepdims=True)
 
 
 def of_layer(
     weights: dict[str, np.ndarray], layer: dict[str, str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A layer's kernel and bias."""
+    """Kernel and bias of one layer."""
     name = layer["weights"]
     return weights[f"{name}.kernel"], weights[f"{name}.bias"]
 
 
-def convolve(images: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """Stride 1, padded with zeros to the same size."""
+def conv2d(images: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """Convolution with stride 1 and zero padding to the same size."""
     batch, height, width, channels = images.shape
     rows, columns, _, filters = kernel.shape
     pads = [((size - 1) // 2, size // 2) for size in (rows, columns)]
@@ -93,8 +92,8 @@ def convolve(images: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.nda
     return outputs.reshape(batch, height, width, filters)
 
 
-def blocks(images: np.ndarray) -> np.ndarray:
-    """`[n, height / 2, 2, width / 2, 2, channels]`: an odd edge is lost."""
+def pool_windows(images: np.ndarray) -> np.ndarray:
+    """`[n, height / 2, 2, width / 2, 2, channels]`; an odd edge is dropped."""
     batch, height, width, channels = images.shape
     rows, columns = height // 2, width // 2
     even = images[:, : 2 * rows, : 2 * columns]

@@ -1,11 +1,11 @@
-"""Runs an exported network, and measures it on the machine that it is to run on.
+"""Runs an exported network and measures its latency on this machine.
 
-    python run.py model.onnx IMAGES             # a line per image
-    python run.py model.onnx IMAGES --latency   # milliseconds and memory here
+    python run.py model.onnx IMAGES             # one line per image
+    python run.py model.onnx IMAGES --latency   # milliseconds and memory
 
-FILE is any of the formats in this folder; IMAGES a .npy of uint8
-`[n, height, width, channels]`, or an .npz with such `images`. Needs numpy, the format's
-own runtime and manifest.json beside the file, and nothing of the project that made it.
+The first argument is any exported file of this folder. IMAGES is a .npy file of uint8
+`[n, height, width, channels]`, or an .npz file with such `images`. Requirements: NumPy,
+the runtime of the format, and manifest.json in the folder of the exported file.
 From Python:
 
     from run import load
@@ -26,23 +26,23 @@ import numpy as np
 
 Classify = Callable[[np.ndarray], np.ndarray]
 
-BATCH = 64  # images at a time: memory, not results
-CALLS, SECONDS = 200, 2.0  # a latency is the median of so many, or of so long
+BATCH_SIZE = 64  # images per call; limits memory, does not change results
+MAX_CALLS, MAX_SECONDS = 200, 2.0  # of a latency measurement, whichever ends first
 
 
 class UnusableError(ValueError):
-    """What the command was given cannot be used; the message says why."""
+    """An input of the command cannot be used; the message says why."""
 
 
 def load(file: str | Path) -> Classify:
-    """The network in a file of any of the formats.
+    """Loads an exported network of any format.
 
     Returns:
         Uint8 `[n, height, width, channels]` to float32 probabilities `[n, classes]`.
 
     Raises:
-        UnusableError: the file's name is that of no format.
-        ModuleNotFoundError: the format's runtime is not installed.
+        UnusableError: the name of the file matches no format.
+        ModuleNotFoundError: the runtime of the format is not installed.
     """
     path = Path(file)
     match path.suffix:
@@ -63,7 +63,7 @@ def load(file: str | Path) -> Classify:
 
 
 def load_stablehlo(path: Path) -> Classify:
-    """With jax."""
+    """Runs StableHLO with jax."""
     from jax import export
 
     exported = export.deserialize(bytearray(path.read_bytes()))
@@ -71,11 +71,11 @@ def load_stablehlo(path: Path) -> Classify:
 
 
 def load_onnx(path: Path) -> Classify:
-    """With onnxruntime."""
+    """Runs ONNX with onnxruntime."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors: it warns of machines without a GPU
+    options.log_severity_level = 3  # errors only: it warns if there is no GPU
     session = onnxruntime.InferenceSession(
         path.read_bytes(), options, providers=["CPUExecutionProvider"]
     )
@@ -84,7 +84,7 @@ def load_onnx(path: Path) -> Classify:
 
 
 def load_saved_model(path: Path) -> Classify:
-    """With tensorflow."""
+    """Runs a SavedModel with tensorflow."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow
 
@@ -96,47 +96,50 @@ def load_saved_model(path: Path) -> Classify:
 
 
 def load_tflite(path: Path) -> Classify:
-    """With ai-edge-litert, an image at a time; full-integer answers become shares."""
+    """Runs TensorFlow Lite with ai-edge-litert, one image per call."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(path), num_threads=os.cpu_count())
     interpreter.allocate_tensors()
     (given,) = interpreter.get_input_details()
     (answer,) = interpreter.get_output_details()
-    scale, zero = answer["quantization"]  # 0.0, 0 where the file computes in floats
+    scale, zero = answer["quantization"]  # (0.0, 0) if the output is float
 
     def classify_one(image: np.ndarray) -> np.ndarray:
         interpreter.set_tensor(given["index"], image[None])
         interpreter.invoke()
-        shares = interpreter.get_tensor(answer["index"])[0].astype(np.float32)
-        return (shares - zero) * np.float32(scale) if scale else shares
+        output = interpreter.get_tensor(answer["index"])[0].astype(np.float32)
+        return (output - zero) * np.float32(scale) if scale else output
 
     return lambda images: np.stack([classify_one(image) for image in images])
 
 
 def load_numpy(path: Path) -> Classify:
-    """With numpy alone."""
+    """Runs numpy_predictor.py."""
     spec = importlib.util.spec_from_file_location("numpy_predictor", path)
     if spec is None or spec.loader is None:
         raise ValueError(f"{path}: expected a Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    classify: Classify = module.load(path.parent)
+    classify: Classify = module.load_predictor(path.parent)
     return classify
 
 
 def classify_all(classify: Classify, images: np.ndarray) -> np.ndarray:
-    """Every image's probabilities, a batch at a time."""
-    parts = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
-    return np.concatenate([classify(part) for part in parts])
+    """The probabilities of all images, computed in batches."""
+    starts = range(0, len(images), BATCH_SIZE)
+    batches = [images[start : start + BATCH_SIZE] for start in starts]
+    return np.concatenate([classify(batch) for batch in batches])
 
 
 def latency(classify: Classify, images: np.ndarray) -> dict[str, float]:
     """Milliseconds per call with all of `images`: median and 99th percentile."""
-    classify(images)  # compiled, and in the caches
+    classify(images)  # warm-up: compilation and caches
     calls: list[float] = []
     began = time.perf_counter()
-    while len(calls) < CALLS and (not calls or time.perf_counter() - began < SECONDS):
+    while len(calls) < MAX_CALLS and (
+        not calls or time.perf_counter() - began < MAX_SECONDS
+    ):
         start = time.perf_counter()
         classify(images)
         calls.append(1000 * (time.perf_counter() - start))
@@ -147,33 +150,33 @@ def latency(classify: Classify, images: np.ndarray) -> dict[str, float]:
 
 
 def peak_memory() -> float:
-    """The most that this process has had in memory so far, in megabytes."""
-    try:  # not `getrusage`: it counts what the process that started this one had
+    """The peak resident memory of this process in MiB."""
+    try:  # not `getrusage`: on Linux it includes the parent process before exec
         lines = Path("/proc/self/status").read_text().splitlines()
         (peak,) = (line.split()[1] for line in lines if line.startswith("VmHWM"))
         return int(peak) / 1024
     except (OSError, ValueError):
-        import resource  # which Windows lacks
+        import resource  # not available on Windows
 
         unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
-def measure(classify: Classify, images: np.ndarray) -> dict[str, object]:
-    """Latencies of one image and of a batch, repeated to fill it; then the memory."""
-    rows = np.arange(BATCH) % len(images)
+def measure_latency(classify: Classify, images: np.ndarray) -> dict[str, object]:
+    """Latency of one image and of a full batch, then the peak memory."""
+    rows = np.arange(BATCH_SIZE) % len(images)
     return {
         "batch_1": latency(classify, images[:1]),
-        f"batch_{BATCH}": latency(classify, images[rows]),
+        f"batch_{BATCH_SIZE}": latency(classify, images[rows]),
         "peak_memory_mb": peak_memory(),
     }
 
 
-def read_images(path: Path, expected: list[int]) -> np.ndarray:
-    """The images in a .npy, or the `images` in an .npz.
+def load_images(path: Path, expected: list[int]) -> np.ndarray:
+    """Loads a .npy file, or `images` of an .npz file.
 
     Raises:
-        UnusableError: they are no images for this network, or there is none.
+        UnusableError: the file has no images, or images of another shape or type.
     """
     if not path.is_file():
         raise UnusableError(f"{path}: expected a file, found none")
@@ -184,29 +187,29 @@ def read_images(path: Path, expected: list[int]) -> np.ndarray:
         raise UnusableError(
             f"{path}: expected a .npy, or an .npz with images"
         ) from None
-    found = images.dtype == np.uint8 and images.ndim == 4 and len(images) > 0
-    if not found or list(images.shape[1:]) != expected:
+    usable = images.dtype == np.uint8 and images.ndim == 4 and len(images) > 0
+    if not usable or list(images.shape[1:]) != expected:
         raise UnusableError(
-            f"{path}: expected uint8 [n, {', '.join(map(str, expected))}], n above 0, "
+            f"{path}: expected uint8 [n, {', '.join(map(str, expected))}], n >= 1, "
             f"found {images.dtype} {list(images.shape)}"
         )
     return images
 
 
 def execute(options: argparse.Namespace) -> None:
-    """What the command's options ask for."""
-    manifest = options.file.parent / "manifest.json"
+    """Runs the command with its parsed options."""
+    path = options.file.parent / "manifest.json"
     if not options.file.exists():
         raise UnusableError(f"{options.file}: expected a file, found none")
-    if not manifest.is_file():
+    if not path.is_file():
         raise UnusableError(
-            f"{manifest}: expected it beside the network, found none: copy it"
+            f"{path}: expected the manifest of the network, found none: copy it here"
         )
-    said = json.loads(manifest.read_text("utf-8"))
-    images = read_images(options.images, said["input"]["shape"][1:])
+    manifest = json.loads(path.read_text("utf-8"))
+    images = load_images(options.images, manifest["input"]["shape"][1:])
     classify = load(options.file)
     if options.latency:
-        print(json.dumps(measure(classify, images)))
+        print(json.dumps(measure_latency(classify, images)))
     if options.latency and not options.output:
         return
     rows = classify_all(classify, images)
@@ -214,36 +217,35 @@ def execute(options: argparse.Namespace) -> None:
         np.savez(options.output, probabilities=rows)
     else:
         for row in rows:
-            print(f"{said['class_names'][row.argmax()]}\t{row.max():.4f}")
+            print(f"{manifest['class_names'][row.argmax()]}\t{row.max():.4f}")
 
 
 def main() -> None:
-    """The command; see the top of this file.
+    """Runs the command line of the module docstring.
 
-    Exits with 2 where a package is missing, 3 where a file is wrong, 5 where one cannot
-    be written.
+    Exit codes: 2 a package is missing, 3 a file is wrong, 5 a file cannot be written.
     """
     parser = argparse.ArgumentParser(description="Runs an exported network.")
-    parser.add_argument("file", type=Path, help="model.onnx or another of this folder")
+    parser.add_argument("file", type=Path, help="exported file, such as model.onnx")
     parser.add_argument(
         "images",
         type=Path,
-        help="a .npy of uint8 [n, height, width, channels], or .npz",
+        help="a .npy file of uint8 [n, height, width, channels], or an .npz file",
     )
     parser.add_argument("--output", type=Path, help="an .npz for all probabilities")
-    parser.add_argument("--latency", action="store_true", help="measure, as JSON")
+    parser.add_argument("--latency", action="store_true", help="print latency as JSON")
     options = parser.parse_args()
     try:
         execute(options)
     except ImportError as error:
         end(2, f"{options.file}: needs {error.name or error}, which is not installed")
-    except BrokenPipeError:  # whoever read this has read enough
+    except BrokenPipeError:  # the reader of stdout stopped reading
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     except UnusableError as error:
         end(3, str(error))
     except OSError as error:
         end(5, str(error))
-    except Exception as error:  # noqa: BLE001 - each runtime raises errors of its own
+    except Exception as error:  # noqa: BLE001 - each runtime has its own exceptions
         end(3, f"{options.file}: {type(error).__name__}: {error}")
 
 

@@ -1,4 +1,4 @@
-"""Numpy alone: the weights, which lie there anyway, and one file that plays them."""
+"""NumPy alone: the weights, and one Python file that computes the network."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ EXACT = True
 
 
 def convert(trained: TrainedModel, calibration: np.ndarray) -> dict[str, bytes]:
-    """The file and the weights; the list of layers is in manifest.json."""
+    """The predictor and the weights; the layers are in manifest.json."""
     return {
         FILE: Path(numpy_predictor.__file__).read_bytes(),
         "weights.npz": bytes(pack_arrays(trained.weights)),

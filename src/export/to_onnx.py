@@ -1,4 +1,4 @@
-"""ONNX, any batch size, for onnxruntime and what else reads it."""
+"""ONNX with any batch size, for onnxruntime and other runtimes."""
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +11,11 @@ FILE = "model.onnx"
 RUNTIME: str | None = "onnxruntime"
 PACKAGES: tuple[str, ...] = ("onnx", "jax2onnx", "onnxruntime")
 EXACT = True
-OPSET = 17  # of 2022: runtimes on devices are not the newest
+OPSET = 17  # of 2022: runtimes on devices are often old
 
 
 def convert(trained: TrainedModel, calibration: np.ndarray) -> dict[str, bytes]:
-    """The file, after onnx's own checker has passed it."""
+    """The ONNX file, checked by ONNX's own checker."""
     import onnx
     from jax2onnx import to_onnx
 

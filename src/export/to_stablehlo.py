@@ -1,7 +1,7 @@
-"""StableHLO, for CPU, CUDA and TPU, read with `jax.export.deserialize`.
+"""StableHLO for CPU, CUDA and TPU, any batch size; `jax.export.deserialize` reads it.
 
-Any batch size. Readable by JAX releases of the next six months; `weights.npz` lies
-beside it for the time after.
+JAX guarantees that releases of the next six months can read the file. After that, use
+`weights.npz` in the same folder.
 """
 
 import jax
@@ -20,7 +20,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def convert(trained: TrainedModel, calibration: np.ndarray) -> dict[str, bytes]:
-    """The file: the network itself, in the form that it was trained in."""
+    """The trained network itself, not its list of layers."""
 
     def probabilities(images: jax.Array) -> jax.Array:
         return nnx.softmax(trained.model(images))

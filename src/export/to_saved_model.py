@@ -1,4 +1,4 @@
-"""TensorFlow's SavedModel, any batch size, with `serving_default` from `images`."""
+"""TensorFlow SavedModel with any batch size; `serving_default` takes `images`."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,11 +12,11 @@ FILE = "saved_model"
 RUNTIME: str | None = "tensorflow"
 PACKAGES: tuple[str, ...] = ("tensorflow",)
 EXACT = True
-RANDOM = "fingerprint.pb"  # another each time, and missed by nobody
+FINGERPRINT = "fingerprint.pb"  # optional, and different after each conversion
 
 
 def convert(trained: TrainedModel, calibration: np.ndarray) -> dict[str, bytes]:
-    """The folder's files by name."""
+    """The files of the SavedModel folder, except its fingerprint."""
     import tensorflow as tf
 
     function = tensorflow_function(trained, batch=None, of_bytes=True)
@@ -26,5 +26,5 @@ def convert(trained: TrainedModel, calibration: np.ndarray) -> dict[str, bytes]:
         return {
             f"{FILE}/{path.relative_to(folder)}": path.read_bytes()
             for path in sorted(Path(folder).rglob("*"))
-            if path.is_file() and path.name != RANDOM
+            if path.is_file() and path.name != FINGERPRINT
         }

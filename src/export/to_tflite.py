@@ -1,4 +1,4 @@
-"""TensorFlow Lite in float32, one image a call: for phones, and small Linux boards."""
+"""TensorFlow Lite in float32, one image per call: for phones and small Linux boards."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ EXACT = True
 
 
 def convert(trained: TrainedModel, calibration: np.ndarray) -> dict[str, bytes]:
-    """The file, of TensorFlow Lite's built-in operations only."""
+    """The file; it uses only built-in operations of TensorFlow Lite."""
     import tensorflow as tf
 
     function = tensorflow_function(trained, batch=1, of_bytes=True)

@@ -1,7 +1,7 @@
-"""TensorFlow Lite in 8-bit integers throughout: for microcontrollers and their like.
+"""TensorFlow Lite with full 8-bit integer quantization, for microcontrollers.
 
-A quarter of the size, a little more where a network is small. Each layer's range is
-taken from training images; what is lost is measured on the test split.
+The file is about a quarter of the float32 file. Activation ranges are calibrated on
+training images; the loss of accuracy is measured on the test split.
 """
 
 from collections.abc import Iterator
@@ -18,11 +18,11 @@ EXACT = False
 
 
 def convert(trained: TrainedModel, calibration: np.ndarray) -> dict[str, bytes]:
-    """The file; uint8 goes in and comes out, probabilities in 256ths."""
+    """The file; it takes uint8 and returns probabilities in 256ths, as uint8."""
     import tensorflow as tf
 
     images = calibration.astype(np.float32)
-    # Both ends must be seen once: then a byte stands for itself, 0 to 255.
+    # Calibration must see 0 and 255: then the input scale is 1 and the zero point 0.
     images[0].flat[0], images[0].flat[-1] = 0, 255
 
     def representative() -> Iterator[list[np.ndarray]]:
