@@ -101,7 +101,7 @@ def draw_lr_range(
 
 
 def draw_confusion(confusion: np.ndarray, class_names: Sequence[str]) -> bytes:
-    """A PNG of the confusion matrix: a row per actual class, a column per prediction."""
+    """A PNG of the confusion matrix: a row per class, a column per prediction."""
     classes = len(class_names)
     side = 2.5 + 0.42 * min(classes, 40)
     figure = Figure(figsize=(side, side), layout="constrained")
