@@ -8,7 +8,7 @@ from scipy import stats
 
 from src.experiments.seeds import summarize
 from tests.helpers.imports import ROOT
-from tests.helpers.running import run_stage
+from tests.helpers.running import exit_code, run_stage
 
 
 @pytest.mark.parametrize("count", [2, 5, 30])
@@ -21,14 +21,17 @@ def test_interval_is_that_of_scipys_t_test(count):
     assert found.standard_deviation == pytest.approx(values.std(ddof=1))
 
 
-def test_repeat_trains_each_seed_elsewhere_and_reports_all(write_params, tmp_path):
-    changes = {"model": "mlp", "epochs": 2, "data_path": ROOT / "data/raw"}
+def test_repeat_trains_each_seed_elsewhere_and_reports_all(
+    write_params, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    changes = {"model": "mlp", "epochs": 1, "data_path": ROOT / "data/raw"}
     write_params(seed=3, **changes)
     alone = {}
     for seed in (3, 4):
         write_params(seed=seed, **changes)
         for stage in ("prepare", "train", "evaluate"):
-            assert run_stage(stage, tmp_path).returncode == 0
+            assert exit_code(stage, monkeypatch) == 0
         scores = json.loads((tmp_path / "metrics/test.json").read_text())["test"]
         alone[seed] = scores["accuracy"]
     write_params(seed=3, **changes)
