@@ -32,7 +32,7 @@ OUTPUTS = (
 )
 LOG = "train.log"
 PATIENCE = 900  # seconds to wait for what must happen on any machine
-TRAIN = (sys.executable, "-u", "-m", "stages.train")
+TRAIN = ("-m", "stages.train")
 ROOT = Path(__file__).parents[2]
 
 
@@ -49,11 +49,11 @@ class Report:
     codes: set[int] = field(default_factory=set)  # how killed processes ended
 
 
-def start(folder: Path) -> subprocess.Popen[str]:
-    """The train stage of these sources, in a session of its own; it prints to LOG."""
+def start(folder: Path, command: Sequence[str]) -> subprocess.Popen[str]:
+    """Starts Python with these sources, in a session of its own; it prints to LOG."""
     with (folder / LOG).open("w") as log:
         return subprocess.Popen(
-            TRAIN,
+            (sys.executable, "-u", *command),
             cwd=folder,
             env={
                 **os.environ,
@@ -79,10 +79,10 @@ def digests(folder: Path) -> list[str]:
     ]
 
 
-def run_to_its_end(folder: Path) -> float:
+def run_to_its_end(folder: Path, command: Sequence[str]) -> float:
     """Trains undisturbed; how many seconds it took."""
     began = time.monotonic()
-    process = start(folder)
+    process = start(folder, command)
     if process.wait(PATIENCE):
         output = (folder / LOG).read_text()
         sys.exit(
@@ -113,7 +113,11 @@ def wait_for_save(folder: Path, process: subprocess.Popen[str]) -> None:
 
 
 def campaign(
-    folder: Path, kills: int, seed: int, signals: Sequence[signal.Signals]
+    folder: Path,
+    kills: int,
+    seed: int,
+    signals: Sequence[signal.Signals],
+    command: Sequence[str] = TRAIN,
 ) -> Report:
     """Kills until it is enough, then lets the last run end.
 
@@ -122,9 +126,10 @@ def campaign(
         kills: how many.
         seed: of the moments.
         signals: one is drawn for each kill.
+        command: trains; arguments of Python.
     """
     draw, report = random.Random(seed), Report()
-    seconds = run_to_its_end(folder)
+    seconds = run_to_its_end(folder, command)
     expected = digests(folder)
     trained = json.loads((folder / "metrics/train.json").read_text())
     steps = trained["steps"] // trained["epochs"]
@@ -132,7 +137,7 @@ def campaign(
     while True:
         for name in OUTPUTS:
             (folder / name).unlink(missing_ok=True)
-        process = start(folder)
+        process = start(folder, command)
         report.starts += 1
         sent, left = None, kills - report.kills
         try:

@@ -32,7 +32,7 @@ from src.training.events import (
 )
 from src.training.loop import fit
 from src.training.state import build_state
-from tests.helpers.chaos import campaign, outputs
+from tests.helpers.chaos import TRAIN, campaign, outputs
 from tests.helpers.imports import ROOT
 from tests.helpers.running import exit_code
 from tests.helpers.training import TINY, data
@@ -54,18 +54,28 @@ LONG = {
 }
 
 
+# The train stage with a save after every epoch.
+SAVES_OFTEN = """
+import runpy
+import src.resume.resume as resume
+resume.SECONDS, resume.SHARE = -1.0, 0
+runpy.run_module("stages.train", run_name="__main__")
+"""
+
+
 @pytest.mark.parametrize(
-    "kills",
+    ("kills", "epochs", "command"),
     [
-        pytest.param(2, id="two kills"),
-        pytest.param(7, id="seven kills", marks=pytest.mark.slow),
+        pytest.param(2, 60, ("-c", SAVES_OFTEN), id="two kills"),
+        pytest.param(7, 600, TRAIN, id="seven kills", marks=pytest.mark.slow),
     ],
 )
 def test_killed_run_ends_with_the_bits_of_an_undisturbed_one(
-    prepared, write_params, kills
+    prepared, write_params, kills, epochs, command
 ):
-    write_params(**LONG)
-    report = campaign(prepared, kills, seed=kills, signals=[signal.SIGKILL])
+    write_params(**{**LONG, "epochs": epochs})
+    signals = [signal.SIGKILL]
+    report = campaign(prepared, kills, kills, signals, command)
     assert (report.kills, report.different) == (kills, 0)
     assert report.resumes, "no start went on from a saved state"
     assert not [path for path in (prepared / ".resume").iterdir() if path.is_dir()]
