@@ -1,12 +1,14 @@
-"""`make chaos N=200`: kills a real run again and again and compares what comes out.
+"""`make chaos N=200`: kills a real run again and again and compares its outputs.
 
-The run is that of params.yaml, in a temporary clone. It is killed at moments drawn
-evenly over the length of an undisturbed run and started again, until it ends by itself;
-then the next run begins, until there were N kills. Every run that ended must have left
-the very bytes of the undisturbed one.
+The run is that of params.yaml, in a temporary clone. Every second kill comes as soon as
+the run has saved its state. The others come at moments drawn evenly over the length of
+an uninterrupted run. Each killed run is started again until it ends. Then the next run
+begins, until there were N kills. Each run must leave the same bytes as an uninterrupted
+one.
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -29,7 +31,9 @@ OUTPUTS = (
     "metrics/plots/history.csv",
     "metrics/plots/steps.csv",
 )
-TRAIN = (sys.executable, "-u", "-m", "stages.train")
+LOG = "train.log"
+PATIENCE = 900  # seconds to wait for what must happen on any machine
+TRAIN = ("-m", "stages.train")
 ROOT = Path(__file__).parents[2]
 
 
@@ -43,21 +47,25 @@ class Report:
     ended: int = 0  # runs that left all outputs, some killed just after
     different: int = 0  # of these: with another byte in an output
     lost: list[int] = field(default_factory=list)  # steps done again, at least, by kill
-    slowest: float = 0.0  # seconds from a signal to the end
     codes: set[int] = field(default_factory=set)  # how killed processes ended
 
 
-def start(folder: Path, output: int = subprocess.PIPE) -> subprocess.Popen[str]:
-    """The train stage of these sources, in a session of its own."""
-    return subprocess.Popen(
-        TRAIN,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "FOURBEAT_RESUME_DIR": ".resume"},
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+def start(folder: Path, command: Sequence[str]) -> subprocess.Popen[str]:
+    """Starts Python with these sources, in a session of its own; it prints to LOG."""
+    with (folder / LOG).open("w") as log:
+        return subprocess.Popen(
+            (sys.executable, "-u", *command),
+            cwd=folder,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "FOURBEAT_RESUME_DIR": ".resume",
+            },
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
 
 
 def outputs(folder: Path) -> dict[str, bytes]:
@@ -72,20 +80,45 @@ def digests(folder: Path) -> list[str]:
     ]
 
 
-def run_to_its_end(folder: Path) -> float:
+def run_to_its_end(folder: Path, command: Sequence[str]) -> float:
     """Trains undisturbed; how many seconds it took."""
     began = time.monotonic()
-    process = start(folder)
-    output, _ = process.communicate(timeout=900)
-    if process.returncode:
+    process = start(folder, command)
+    if process.wait(PATIENCE):
+        output = (folder / LOG).read_text()
         sys.exit(
             f"chaos: the undisturbed run ended with {process.returncode}: {output}"
         )
     return time.monotonic() - began
 
 
+def saved_states(folder: Path) -> set[tuple[str, int]]:
+    """The saved states, by name and time."""
+    found = (folder / ".resume").glob("*/state-*")
+    whole = [path for path in found if path.suffix != ".tmp"]
+    return {(path.name, path.stat().st_mtime_ns) for path in whole}
+
+
+def wait_for_save(folder: Path, process: subprocess.Popen[str]) -> None:
+    """Waits until the process has saved another state, or has ended."""
+    end = time.monotonic() + PATIENCE
+    before = saved_states(folder)
+    while process.poll() is None:
+        # A state that is replaced during the look is another one too.
+        with contextlib.suppress(FileNotFoundError):
+            if saved_states(folder) - before:
+                return
+        if time.monotonic() > end:
+            sys.exit("chaos: expected a saved state, found none.")
+        time.sleep(0.01)
+
+
 def campaign(
-    folder: Path, kills: int, seed: int, signals: Sequence[signal.Signals]
+    folder: Path,
+    kills: int,
+    seed: int,
+    signals: Sequence[signal.Signals],
+    command: Sequence[str] = TRAIN,
 ) -> Report:
     """Kills until it is enough, then lets the last run end.
 
@@ -94,9 +127,10 @@ def campaign(
         kills: how many.
         seed: of the moments.
         signals: one is drawn for each kill.
+        command: trains; arguments of Python.
     """
     draw, report = random.Random(seed), Report()
-    seconds = run_to_its_end(folder)
+    seconds = run_to_its_end(folder, command)
     expected = digests(folder)
     trained = json.loads((folder / "metrics/details/train.json").read_text())
     steps = trained["steps"] // trained["epochs"]
@@ -104,19 +138,21 @@ def campaign(
     while True:
         for name in OUTPUTS:
             (folder / name).unlink(missing_ok=True)
-        process = start(folder)
+        process = start(folder, command)
         report.starts += 1
-        sent = None
+        sent, left = None, kills - report.kills
         try:
-            wait = draw.uniform(0, seconds) if report.kills < kills else 900
-            output, _ = process.communicate(timeout=wait)
+            if left % 2:  # the last one too: its run is then resumed to the end
+                wait_for_save(folder, process)
+                process.wait(0)
+            process.wait(draw.uniform(0, seconds) if left else PATIENCE)
         except subprocess.TimeoutExpired:
-            sent, began = draw.choice(signals), time.monotonic()
+            sent = draw.choice(signals)
             process.send_signal(sent)
-            output, _ = process.communicate(timeout=60)
-            report.slowest = max(report.slowest, time.monotonic() - began)
+            process.wait(PATIENCE)
         finally:
             process.kill()
+        output = (folder / LOG).read_text()
         begin = 0
         if found := re.search(r"resuming in epoch (\d+)(?:, after (\d+) of)?", output):
             report.resumes += 1

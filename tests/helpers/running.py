@@ -1,8 +1,11 @@
 """Ways to run a stage: in a process of its own, or in this one."""
 
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -33,6 +36,18 @@ def run_python(
         timeout=300,
         check=False,
     )
+
+
+def wait_for_handlers(process: subprocess.Popen) -> None:
+    """Waits until the process handles SIGTERM itself; where /proc tells."""
+    status = Path(f"/proc/{process.pid}/status")
+    end = time.monotonic() + 300
+    while status.exists() and process.poll() is None:
+        caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status.read_text(), re.MULTILINE)
+        if caught and int(caught[1], 16) >> (signal.SIGTERM - 1) & 1:
+            return
+        assert time.monotonic() < end, "SIGTERM is not handled"
+        time.sleep(0.01)
 
 
 # Prepare, and how much memory it needs beyond what its libraries do.

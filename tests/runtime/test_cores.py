@@ -7,9 +7,11 @@ import sys
 
 import pytest
 
-from src.data.prepared import load_manifest
+from src.data.examples import Source
+from src.data.prepared import load_manifest, save_prepared
 from src.resume.fingerprint import fingerprint
 from src.runtime.cores import share, threads
+from tests.helpers.examples import patterned
 from tests.helpers.imports import ROOT
 from tests.helpers.running import run_stage
 
@@ -19,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {0}
 two_cores = pytest.mark.skipif(len(CORES) < 2, reason="needs two cores")
 # A network whose weights differ with the number of threads: see the test of that.
-LARGE = {"model": "mlp", "hidden": 256, "batch_size": 512, "epochs": 20}
+LARGE = {"model": "mlp", "hidden": 256, "batch_size": 512, "epochs": 5}
 
 JOB = """
 import json, os, subprocess, sys
@@ -179,21 +181,36 @@ def test_threads_are_part_of_the_fingerprint_and_the_share_is_not(
     assert (other.run, other.machine != alone.machine) == (alone.run, True)
 
 
-@two_cores
-def test_share_changes_no_bit_and_the_number_of_threads_does(write_params, tmp_path):
-    write_params(data_path=ROOT / "data/raw", **LARGE)
-    assert run_stage("prepare", tmp_path).returncode == 0
+@pytest.fixture
+def weights(write_params, tmp_path, monkeypatch):
+    """Trains a network on 600 images in a new process; its weights."""
+    monkeypatch.chdir(tmp_path)
+    write_params(**LARGE)
+    splits = {name: patterned(600, seed=3) for name in ("train", "validation", "test")}
+    source = Source("stripes", "1", list("abc"), splits["train"], None, None)
+    save_prepared(source, splits)
 
-    def weights(**environment):
+    def train(**environment):
         result = run_stage("train", tmp_path, TMPDIR=str(tmp_path), **environment)
         assert result.returncode == 0, result.stderr
         return (tmp_path / "models/model.safetensors").read_bytes()
 
+    return train
+
+
+@two_cores
+def test_share_changes_no_bit_and_the_number_of_threads_does(weights):
     # Two threads, however many cores there are: one is the negative control.
     alone = weights(NPROC="2")
     assert weights(NPROC="2", FOURBEAT_JOBS="2") == alone
-    one = weights(NPROC="1")
-    assert one != alone
+    assert weights(NPROC="1") != alone
+
+
+@pytest.mark.slow
+@two_cores
+def test_xla_counts_threads_as_we_do(weights):
+    one, default = weights(NPROC="1"), weights()
+    assert one != default
     assert weights(NPROC="2", PJRT_NPROC="1") == one
-    assert weights(NPROC="many", PJRT_NPROC="many") == weights()
-    assert weights(FOURBEAT_JOBS="2") == weights()
+    assert weights(NPROC="many", PJRT_NPROC="many") == default
+    assert weights(FOURBEAT_JOBS="2") == default

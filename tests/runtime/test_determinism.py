@@ -11,7 +11,7 @@ from src.errors import ParameterError
 from src.runtime.determinism import PINNED, pin_arithmetic
 from tests.helpers.chaos import OUTPUTS
 from tests.helpers.imports import ROOT
-from tests.helpers.running import run_stage
+from tests.helpers.running import exit_code, run_stage
 
 
 @pytest.mark.parametrize(
@@ -115,10 +115,11 @@ def test_damaged_compilation_cache_changes_no_bit(prepared, write_params):
     assert trained(prepared, **with_cache)[0] == expected
 
 
-def test_nothing_of_this_machine_is_in_the_outputs(prepared, write_params):
+def test_nothing_of_this_machine_is_in_the_outputs(prepared, write_params, monkeypatch):
     write_params(model="mlp", hidden=4, epochs=1)
+    monkeypatch.setenv("USER", "secret-user")
     for stage in ("train", "evaluate", "export"):
-        assert run_stage(stage, prepared, USER="secret-user").returncode == 0
+        assert exit_code(stage, monkeypatch) == 0
     host = platform.node()
     secrets = [str(prepared), str(ROOT), "secret-user"]
     secrets += [host] * (len(host) > 5)  # a shorter one is in any picture by chance

@@ -16,7 +16,7 @@ from src.evaluation.predict import predict
 from src.models.checkpoint import load_trained
 from tests.helpers.examples import patterned
 from tests.helpers.imports import ROOT
-from tests.helpers.running import run_python, run_stage
+from tests.helpers.running import exit_code, run_python, run_stage, wait_for_handlers
 
 RUNNER = """
 import sys
@@ -104,7 +104,7 @@ def test_stopped_training_says_so_and_writes_nothing(
         while "epoch" not in process.stdout.readline():
             assert process.poll() is None, process.stderr.read()
         process.send_signal(number)
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == code
@@ -118,8 +118,8 @@ def test_stopped_training_says_so_and_writes_nothing(
 @pytest.mark.parametrize(
     ("delay", "number"),
     [
-        *((seconds, signal.SIGTERM) for seconds in (1.0, 2.0, 3.0, 4.0, 5.0)),
-        *((seconds, signal.SIGINT) for seconds in (1.5, 2.5, 3.5)),
+        *((seconds, signal.SIGTERM) for seconds in (0.0, 1.0, 3.0)),
+        *((seconds, signal.SIGINT) for seconds in (0.0, 2.0)),
     ],
 )
 def test_signal_at_any_moment_of_the_start_ends_with_its_code(
@@ -128,10 +128,11 @@ def test_signal_at_any_moment_of_the_start_ends_with_its_code(
     write_params(model="cnn_max", epochs=100000)
     process = start_training()
     try:
+        wait_for_handlers(process)
         with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(delay)
+            process.wait(delay)  # any moment will do
         process.send_signal(number)
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 128 + number, stderr
@@ -141,20 +142,24 @@ def test_signal_at_any_moment_of_the_start_ends_with_its_code(
     assert not (prepared / "models").exists()
 
 
-def test_diverged_training_is_code_four_with_the_step_named(prepared, write_params):
+def test_diverged_training_is_code_four_with_the_step_named(
+    prepared, write_params, monkeypatch, capsys
+):
     write_params(model="mlp", optimizer="sgd", schedule="constant", lr="1e30")
-    result = run_stage("train", prepared)
-    assert result.returncode == 4
-    assert "train: step " in result.stderr
-    assert "gradient norm" in result.stderr
-    assert result.stderr.count("\n") == 1
+    assert exit_code("train", monkeypatch) == 4
+    error = capsys.readouterr().err
+    assert "train: step " in error
+    assert "gradient norm" in error
+    assert error.count("\n") == 1
     assert not (prepared / "models").exists()
 
 
-def test_stage_without_its_input_says_which_stage_makes_it(write_params):
-    result = run_stage("train", write_params().parent)
-    assert result.returncode == 3
-    assert result.stderr == (
+def test_stage_without_its_input_says_which_stage_makes_it(
+    write_params, monkeypatch, capsys
+):
+    monkeypatch.chdir(write_params().parent)
+    assert exit_code("train", monkeypatch) == 3
+    assert capsys.readouterr().err == (
         "train: data/prepared/manifest.json: expected a file, found none. "
         "Prepare it again: dvc repro prepare\n"
     )
@@ -169,39 +174,30 @@ def history(folder):
         return [float(row["validation_loss"]) for row in csv.DictReader(file)]
 
 
-def test_epoch_that_the_monitor_likes_best_is_the_one_kept(prepared, write_params):
+def numpy_loss(weights, images, labels):
+    """The mean loss of the saved network, by hand."""
+    weights = {name: array.astype(np.float64) for name, array in weights.items()}
+    hidden = images.reshape(len(images), -1) / 255 @ weights["dense.kernel"]
+    hidden = np.maximum(hidden + weights["dense.bias"], 0)
+    logits = hidden @ weights["output.kernel"] + weights["output.bias"]
+    losses = np.log(np.exp(logits).sum(1)) - logits[np.arange(len(labels)), labels]
+    return losses.mean()
+
+
+def test_epoch_that_the_monitor_likes_best_is_kept_and_scores_as_the_history_says(
+    prepared, write_params, monkeypatch
+):
     found = {}
     for mode, choose in (("min", min), ("max", max)):
         write_params(model="mlp", hidden=8, epochs=5, lr=0.02, monitor_mode=mode)
-        assert run_stage("train", prepared).returncode == 0
+        assert exit_code("train", monkeypatch) == 0
         losses = history(prepared)
         best = losses.index(choose(losses)) + 1
         assert metrics(prepared, "train")["best_epoch"] == best
-        write_params(model="mlp", hidden=8, epochs=5, lr=0.02, monitor_mode=mode)
-        found[mode] = (prepared / "models/model.safetensors").read_bytes()
-        assert run_stage("evaluate", prepared).returncode == 0
+        weights = load_file(prepared / "models/model.safetensors")
+        found[mode] = numpy_loss(weights, *patterned(30, seed=2))
+        assert found[mode] == pytest.approx(choose(losses), abs=1e-5)
     assert found["min"] != found["max"]
-
-
-def test_weights_kept_score_as_the_history_says(prepared, write_params):
-    write_params(model="mlp", hidden=8, epochs=4, lr=0.02, monitor_mode="max")
-    assert run_stage("train", prepared).returncode == 0
-    images, labels = patterned(30, seed=2)
-    arrays = load_file(prepared / "models/model.safetensors")
-    weights = {name: array.astype(np.float64) for name, array in arrays.items()}
-    hidden = images.reshape(30, -1) / 255 @ weights["dense.kernel"]
-    hidden = np.maximum(hidden + weights["dense.bias"], 0)
-    logits = hidden @ weights["output.kernel"] + weights["output.bias"]
-    losses = np.log(np.exp(logits).sum(1)) - logits[np.arange(30), labels]
-    assert losses.mean() == pytest.approx(max(history(prepared)), abs=1e-5)
-
-
-def test_training_without_improvement_stops_after_its_patience(prepared, write_params):
-    # A minimum change of a million nats: only the first epoch is an improvement.
-    write_params(model="mlp", hidden=8, epochs=50, patience=3, min_delta=1e6)
-    assert run_stage("train", prepared).returncode == 0
-    assert metrics(prepared, "train")["epochs"] == 4
-    assert metrics(prepared, "train")["best_epoch"] == 1
 
 
 def test_all_stages_agree_on_what_the_network_says(prepared, write_params):
@@ -211,7 +207,7 @@ def test_all_stages_agree_on_what_the_network_says(prepared, write_params):
         assert result.returncode == 0, result.stderr
         assert result.stderr == ""
     accuracy = metrics(prepared, "test")["test"]["accuracy"]
-    assert metrics(prepared, "export")["export"]["stablehlo"]["accuracy"] == accuracy
+    assert metrics(prepared, "details/export")["export"]["stablehlo"]["accuracy"] == accuracy
     with (prepared / "metrics/plots/predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     right = [row["actual"] == row["predicted"] for row in rows]
@@ -221,17 +217,21 @@ def test_all_stages_agree_on_what_the_network_says(prepared, write_params):
         assert all(float(row["lr"]) > 0 for row in csv.DictReader(file))
 
 
-def test_classes_too_small_to_be_cut_are_refused_by_prepare(tmp_path, write_params):
+def test_classes_too_small_to_be_cut_are_refused_by_prepare(
+    tmp_path, write_params, monkeypatch, capsys
+):
     images = np.zeros((2, 4, 4, 1), np.uint8)
     np.savez(tmp_path / "train.npz", images=images, labels=np.array([0, 1]))
     write_params(dataset="npz", data_path=tmp_path)
-    result = run_stage("prepare", tmp_path)
-    assert result.returncode == 3
-    assert "Add more images" in result.stderr
+    monkeypatch.chdir(tmp_path)
+    assert exit_code("prepare", monkeypatch) == 3
+    assert "Add more images" in capsys.readouterr().err
     assert not (tmp_path / "data").exists()
 
 
-def test_five_skipped_steps_in_a_row_are_code_four(prepared, write_params):
+def test_five_skipped_steps_in_a_row_are_code_four(
+    prepared, write_params, monkeypatch, capsys
+):
     write_params(
         model="mlp",
         batch_size=8,
@@ -240,15 +240,15 @@ def test_five_skipped_steps_in_a_row_are_code_four(prepared, write_params):
         lr="1e38",
         on_nan="skip",
     )
-    result = run_stage("train", prepared)
-    assert result.returncode == 4
-    assert "(epoch " in result.stderr
-    assert "after 4 skipped" in result.stderr
+    assert exit_code("train", monkeypatch) == 4
+    error = capsys.readouterr().err
+    assert "(epoch " in error
+    assert "after 4 skipped" in error
     assert not (prepared / "models").exists()
 
 
 def test_stopped_run_records_why_and_average_and_precision_reach_the_file(
-    prepared, write_params
+    prepared, write_params, monkeypatch, capsys
 ):
     write_params(
         model="cnn",
@@ -259,9 +259,10 @@ def test_stopped_run_records_why_and_average_and_precision_reach_the_file(
         precision="bfloat16",
         ema_decay=0.9,
     )
-    result = run_stage("train", prepared)
-    assert result.returncode == 0, result.stderr
-    assert "stopped by patience: 1 epochs without" in result.stdout
+    assert exit_code("train", monkeypatch) == 0
+    assert "stopped by patience: 1 epochs without" in capsys.readouterr().out
+    found = metrics(prepared, "train")
+    assert (found["epochs"], found["best_epoch"]) == (2, 1)
     record = json.loads((prepared / "models/model.json").read_text())
     assert record["stopped"].startswith("patience: 1 epochs")
     assert record["epoch"] == 1
@@ -274,11 +275,4 @@ def test_stopped_run_records_why_and_average_and_precision_reach_the_file(
     scores = predict(saved.model, images)
     loss = -float(scores[np.arange(len(labels)), labels].mean())
     assert loss == pytest.approx(validation["loss"], abs=2e-6)
-    assert run_stage("evaluate", prepared).returncode == 0
-
-
-def test_monitor_that_says_nothing_is_code_two(prepared, write_params):
-    write_params(model="mlp", monitor="validation_top_k")  # three classes, top_k 3
-    result = run_stage("train", prepared)
-    assert result.returncode == 2
-    assert "top_k: expected less than the 3 classes" in result.stderr
+    assert exit_code("evaluate", monkeypatch) == 0

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +19,6 @@ from tests.helpers.files import write_record
 from tests.helpers.imports import ROOT
 from tests.helpers.running import exit_code, run_python, run_stage
 
-# Each case is answered soon: training before it takes the most of this.
-pytestmark = pytest.mark.timeout(30)
 PARAMS = (ROOT / "params.yaml").read_text()
 
 
@@ -487,12 +486,32 @@ WRONG_ARTIFACTS = {  # stage, code, what is done, what stands in the message
 }
 
 
+@pytest.fixture(scope="module")
+def artifacts():
+    """What a run of train has written, by path; each case gets its own copy."""
+    found: dict[Path, bytes] = {}
+
+    def copy(monkeypatch):
+        if not found:
+            assert exit_code("train", monkeypatch) == 0
+            for folder in (paths.MODEL.parent, paths.METRICS):
+                files = [path for path in folder.rglob("*") if path.is_file()]
+                found.update({path: path.read_bytes() for path in files})
+        for path, content in found.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+    return copy
+
+
 @pytest.mark.parametrize("name", WRONG_ARTIFACTS)
-def test_wrong_artifact_has_its_code(prepared, write_params, monkeypatch, capsys, name):
+def test_wrong_artifact_has_its_code(
+    prepared, write_params, monkeypatch, capsys, artifacts, name
+):
     stage, expected, spoil, message = WRONG_ARTIFACTS[name]
     write_params(model="mlp", hidden=8, epochs=1)
     if stage != "train":
-        assert exit_code("train", monkeypatch) == 0
+        artifacts(monkeypatch)
     capsys.readouterr()
     spoil()
     code, error = refused(stage, prepared, monkeypatch, capsys)
