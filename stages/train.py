@@ -65,8 +65,8 @@ def train(params: Params, context: StageContext) -> str:
     context.check_inputs()  # the fingerprint names the sources that were imported
     with Resume(name, params.save_minutes) as resume:
         new = TrainingProgress(build_early_stopping(params))
-        snapshot = resume.load(state)
-        state, run, weights = snapshot or (broadcast_arrays(state), new, {})
+        found = resume.load(state)
+        state, run, weights = found or (broadcast_arrays(state), new, {})
         with ProgressBar(params.epochs, steps_per_epoch) as bar:
             for event in fit(state, graphdef, data, params, run.position):
                 signals.defer()
@@ -76,8 +76,7 @@ def train(params: Params, context: StageContext) -> str:
                 bar.show(event)
                 run.history.add(event)
                 if isinstance(event, EpochEnd):
-                    last = event.result
-                    run.record(last)
+                    run.record(last := event.result)
                     if run.best is last:
                         weights = weights_of(event.model)
                     if stopped := run.monitor.reason or event.stopped or "":

@@ -84,7 +84,7 @@ class StreamedBatches:
         mesh = get_mesh()
 
         def read(start: int) -> Examples:
-            with on_mesh(mesh):  # a thread has no mesh of its own
+            with on_mesh(mesh):  # the mesh is set per thread
                 return self.read(order, start, size)
 
         starts = range(first // size * size, batches, size)

@@ -23,7 +23,7 @@ from src.training.losses import cross_entropy
 from src.training.state import TrainGraph, TrainState
 from src.training.step import step_batch, train_step
 
-PACKAGE = Path(__file__).parents[1]
+SRC_FOLDER = Path(__file__).parents[1]
 
 
 def run_chunk_watched(
@@ -150,8 +150,8 @@ def check_operations(
         # For an operation of the backward pass JAX names the forward one as its cause.
         origin = error.__cause__ or error
         frames = traceback.extract_tb(origin.__traceback__)
-        own = [frame for frame in frames if PACKAGE in Path(frame.filename).parents]
-        place = Path(own[-1].filename).relative_to(PACKAGE.parent)
+        own = [frame for frame in frames if SRC_FOLDER in Path(frame.filename).parents]
+        place = Path(own[-1].filename).relative_to(SRC_FOLDER.parent)
         where = f"{place}, line {own[-1].lineno}, in {own[-1].name}: {own[-1].line}"
         raise DivergedError(
             f"step {number}: expected finite numbers, found the first NaN in {where}: "

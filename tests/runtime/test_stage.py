@@ -207,7 +207,10 @@ def test_all_stages_agree_on_what_the_network_says(prepared, write_params):
         assert result.returncode == 0, result.stderr
         assert result.stderr == ""
     accuracy = metrics(prepared, "test")["test"]["accuracy"]
-    assert metrics(prepared, "details/export")["export"]["stablehlo"]["accuracy"] == accuracy
+    assert (
+        metrics(prepared, "details/export")["export"]["stablehlo"]["accuracy"]
+        == accuracy
+    )
     with (prepared / "metrics/plots/predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     right = [row["actual"] == row["predicted"] for row in rows]
