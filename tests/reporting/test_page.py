@@ -2,34 +2,19 @@
 
 import base64
 import html
-import io
-import json
 import re
 import subprocess
 import sys
 from collections import Counter
 from html.parser import HTMLParser
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from src import paths
 from src.config.params import Params
-from src.data.examples import Examples, Source
-from src.data.prepared import save_prepared
-from src.evaluation.metrics import test_metrics as all_metrics
 from src.results.read import TEST_PLOTS
-from stages.evaluate import TEST_DETAILS
 from tests.helpers.browser import evaluate, print_to_pdf
-from tests.helpers.files import (
-    committed,
-    write_csv,
-    write_file,
-    write_json,
-    write_metrics,
-    write_record,
-)
+from tests.helpers.finished_run import FinishedRun
 from tests.helpers.imports import ROOT
 from tests.helpers.running import exit_code, run_stage
 
@@ -40,81 +25,6 @@ HOSTILE = [
     "unbroken" * 12,
 ]
 SECTIONS = ("curves", "confusion", "classes", "calibration", "mistakes", "exports")
-EXPORT = {
-    "onnx": {"accuracy": 0.875, "bytes": 215156, "changed": 2, "mean_difference": 1e-9},
-    "stablehlo": {"accuracy": 0.75, "bytes": 7, "largest_difference": 6e-07},
-}
-
-
-class Run:
-    """A fictional finished run: the files that its stages would have written."""
-
-    def __init__(self, names, shape=(4, 6, 1), wrong=5, count=40):
-        rng = np.random.default_rng(0)
-        self.names = names
-        self.labels = np.arange(count, dtype=np.int32) % len(names)
-        self.images = rng.integers(0, 256, (count, *shape), dtype=np.uint8)
-        self.predicted = self.labels.copy()
-        self.predicted[:wrong] = (self.labels[:wrong] + 1) % len(names)
-        self.confidence = np.round(rng.uniform(0.5, 1.0, count), 6)
-        test = Examples(self.images, self.labels)
-        splits = {"train": test, "validation": test, "test": test}
-        source = Source("made up", "1.2", names, test, None, None)
-        self.manifest = committed(save_prepared, source, splits)
-        self.write_training()
-        self.write_scores()
-        self.write_plots()
-        self.write_export()
-        paths.LOCK.write_text("jax==1\n")
-
-    def write_training(self):
-        write_metrics(paths.METRICS / "train.json", {"best_epoch": 2})
-        details = {"epochs": 3, "steps": 1234, "skipped": 0}
-        write_metrics(paths.DETAILS / "train.json", details)
-        sizes = {key: {"examples": 40} for key in ("train", "validation", "test")}
-        write_metrics(paths.METRICS / "prepare.json", sizes)
-        details = {"in_both": {"train_test": 6789}}
-        write_metrics(paths.DETAILS / "prepare.json", details)
-        record = {
-            "architecture": {"model": "cnn_max"},
-            "class_names": self.names,
-            "data_sha256": {"train": self.manifest["sha256"]["train"]},
-            "epoch": 2,
-            "stopped": "patience",
-            "versions": {"jax": "9.8.7"},
-            "sha256": "d" * 64,
-        }
-        write_record(paths.MODEL, record)
-
-    def write_scores(self):
-        count, classes = len(self.labels), len(self.names)
-        rest = (1 - self.confidence) / classes
-        probabilities = np.repeat(rest[:, None], classes, 1)
-        probabilities[np.arange(count), self.predicted] = self.confidence
-        self.scores = all_metrics(np.log(probabilities), self.labels, self.names, 1)
-        details = {name: self.scores[name] for name in TEST_DETAILS}
-        write_metrics(paths.METRICS / "test.json", {"test": self.scores})
-        write_metrics(paths.DETAILS / "test.json", {"test": details})
-        named = [[self.names[i] for i in of] for of in (self.labels, self.predicted)]
-        rows = zip(range(count), *named, self.confidence.tolist(), strict=True)
-        header = ("index", "actual", "predicted", "confidence")
-        write_csv(paths.PREDICTIONS, header, rows)
-
-    def write_plots(self):
-        self.plots = {}
-        for index, name in enumerate(TEST_PLOTS):
-            file = io.BytesIO()
-            Image.new("L", (600 + index, 300)).save(file, "PNG")
-            self.plots[name] = file.getvalue()
-            write_file(paths.PLOTS / f"{name}.png", self.plots[name])
-
-    def write_export(self):
-        write_json(paths.DETAILS / "export.json", {"export": EXPORT})
-        files = {
-            name: {"file": f"model.{name}", "sha256": name[0] * 64} for name in EXPORT
-        }
-        manifest = {"formats": files, "model": {"sha256": "d" * 64}}
-        write_record(paths.EXPORT / "manifest.json", manifest)
 
 
 @pytest.fixture
@@ -124,7 +34,7 @@ def make_page(tmp_path, write_params, monkeypatch):
 
     def make(names=("cat", "dog", "emu"), params=None, **options):
         write_params(**(params or {}))
-        run = Run(list(names), **options)
+        run = FinishedRun(list(names), **options)
         assert exit_code("report", monkeypatch) == 0
         return run, paths.REPORT.read_text()
 
@@ -317,54 +227,6 @@ def test_missing_or_damaged_input_is_code_three_and_leaves_the_old_page(
     assert error.startswith(f"report: {name}: ")
     assert error.count("\n") == 1
     assert paths.REPORT.read_text() == "old"
-
-
-@pytest.mark.parametrize(
-    ("path", "change"),
-    [
-        (paths.DETAILS / "test.json", lambda c: c["test"].update(correct=34)),
-        (paths.DETAILS / "test.json", lambda c: c["test"]["classes"].pop("cat")),
-        (paths.METRICS / "test.json", lambda c: c["test"].update(accuracy=1e999)),
-        (
-            paths.DETAILS / "test.json",
-            lambda c: c["test"]["classes"]["cat"].update(examples=10**400),
-        ),
-        (paths.METRICS / "train.json", lambda c: c.update(best_epoch=3)),
-        (
-            paths.EXPORT / "manifest.json",
-            lambda c: c["model"].update(sha256="e" * 64),
-        ),
-    ],
-    ids=["answers", "classes", "infinity", "size", "epoch", "weights"],
-)
-def test_file_of_another_run_is_refused(make_page, monkeypatch, capsys, path, change):
-    make_page()
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
-    assert exit_code("report", monkeypatch) == 3
-    assert capsys.readouterr().err.startswith(f"report: {path}: ")
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        (",dog,", ",cat,"),
-        (",dog,", ",elk,"),
-        ("0,cat,dog,", "0,cat,dog,1."),
-        ("0,cat,dog,0", "0,cat,dog,-1"),
-        ("0,cat,dog,0", "0,cat,dog,nan"),
-    ],
-    ids=["classes", "name", "above 1", "below 0", "nan"],
-)
-def test_predictions_of_another_test_split_are_refused(
-    make_page, monkeypatch, capsys, old, new
-):
-    make_page()
-    paths.PREDICTIONS.write_text(paths.PREDICTIONS.read_text().replace(old, new))
-    assert exit_code("report", monkeypatch) == 3
-    error = capsys.readouterr().err
-    assert error.startswith(f"report: {paths.PREDICTIONS}: ")
 
 
 def framed(page, folder):
