@@ -1,8 +1,8 @@
 """Convolution, relu and 2x2 pooling fused: faster for images of few channels.
 
-Such a layer is limited by memory traffic: it does 9 multiplications a channel. On CPU
-one 4x4 patch therefore gives the four pixels of a pooling window side by side. They are
-pooled from there, and no image-shaped array is written in between.
+Such a layer is limited by memory traffic, not by arithmetic. On CPU one 4x4 patch
+therefore gives the four pixels of a pooling window side by side. They are pooled from
+there, and no image-shaped array is written in between.
 """
 
 import jax

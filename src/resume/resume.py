@@ -140,17 +140,18 @@ class Resume:
         pause = EPOCH_PAUSE if point.ends_epoch else self.pause
         pause = max(pause, COST_FACTOR * self.save_seconds)
         late = is_main_process() and began - self.last_save > pause
-        due, number = all_max(late, pending_signal() or 0)
-        if number:
-            record(number)
-        if due or number:
+        due, signal_number = all_max(late, pending_signal() or 0)
+        if signal_number:
+            record(signal_number)
+        if due or signal_number:
             progress = replace(progress, position=point.position)
             self.save(gather(point.state), progress, best)
             # Barrier: otherwise a launcher may end process 0 while it still writes.
             all_max(0)
             self.last_save = time.monotonic()
             self.save_seconds = self.last_save - began
-        if number:  # not a signal that came since: other processes do not know of it
+        # Only a signal that all processes know of: not one that came since.
+        if signal_number:
             raise Stopped
 
     def save(self, state: nnx.State, progress: TrainingProgress, best: Weights) -> None:
