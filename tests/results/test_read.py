@@ -7,7 +7,8 @@ import pytest
 from src import paths
 from src.errors import DataError
 from src.results.read import load_results
-from src.storage.json_files import SEAL, write_record
+from src.storage.json_files import SEAL
+from tests.helpers.files import write_record
 from tests.helpers.finished_run import FinishedRun
 
 
