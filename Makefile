@@ -19,7 +19,7 @@ unexport PYTHONHOME PYTHONPATH
 export VIRTUAL_ENV := $(VENV)
 
 .PHONY: help setup setup-dev setup-gpu repro test lint format check ci verify chaos audit
-.PHONY: docs restore debug bench bench-data bench-accuracy bench-scaling lock clean
+.PHONY: docs restore experiments debug bench bench-data bench-accuracy bench-scaling lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
@@ -95,6 +95,11 @@ restore: setup  ## restore params.yaml, metrics/ and models/ as committed; keeps
 	  case "$$errors" in *"cache up to date"*) errors="restore: expected the committed\
 	 results in DVC's cache, found some missing. Run: make repro" ;; esac; \
 	  echo "$$errors" >&2; exit 1; }
+
+# Without --drop, DVC's table has a column per headline and per changed source.
+experiments: setup  ## compare all experiments in a table of 120 columns
+	dvc exp show --no-pager --only-changed \
+	  --drop 'Created|train|.*(f1|precision|recall|error)|test.loss|.*/'
 
 debug: setup  ## train in a temporary copy with debug=true: prints every layer, finds the first NaN
 	dvc exp run --temp -S debug=true train
