@@ -11,7 +11,7 @@ def main() -> None:
     import json
     import sys
 
-    from src.errors import printable
+    from src.errors import escape_unprintable
     from src.export.classify import answers, line, parse, read_inputs
     from src.export.load import load_exported
 
@@ -22,7 +22,7 @@ def main() -> None:
     for each in said:
         if each["changes"]:
             changes = "; ".join(each["changes"])
-            note = printable(f"predict: {each['picture']}: {changes}")
+            note = escape_unprintable(f"predict: {each['picture']}: {changes}")
             print(note, file=sys.stderr)  # noqa: T201
     if asked.json:
         print(json.dumps(said, indent=2))  # noqa: T201

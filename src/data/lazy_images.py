@@ -4,7 +4,7 @@ Rows are read as they are asked for, through the kernel's cache of files. They a
 memory-mapped. Measured with 4.7 GB of images of 784 bytes: 2,048 random rows of a
 mapping made 2.5 GB resident, for the kernel maps all of a large page; with the pages
 given back after each such batch a row costs 2 to 3 microseconds, to read it 1. And a
-file that is cut short meanwhile is an error here, not a signal that kills the process.
+file that is truncated meanwhile is an error here, not a signal that kills the process.
 """
 
 import math
@@ -17,7 +17,7 @@ import numpy as np
 
 from src import paths
 from src.storage.atomic import make_folder, storage_errors
-from src.storage.lazy_npz import LazyArray, Opened
+from src.storage.lazy_npz import LazyArray, OpenFile
 
 REPAIR = "Run it again."
 PIECE = 1 << 24  # bytes of pixels that are read or looked at in one go
@@ -171,5 +171,5 @@ class ImageWriter:
             return self.array[: self.count]
         shape = self.count, *self.shape[1:]
         with self.file as file:
-            opened = Opened(paths.PREPARED, REPAIR, file)
+            opened = OpenFile(paths.PREPARED, REPAIR, file)
         return LazyImages([LazyArray(opened, 0, np.dtype(np.uint8), shape)])

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from src.errors import DataError, ParameterError, printable
+from src.errors import DataError, ParameterError, escape_unprintable
 from src.export.fit_picture import Input, to_input
 from src.export.load import Exported, ExportManifest
 from src.export.shipped.run import classify_all
@@ -128,4 +128,4 @@ def answers(
 def line(said: dict[str, Any]) -> str:
     """An answer for a person."""
     shares = (f"{each['class']} {each['probability']:.1%}" for each in said["classes"])
-    return printable(f"{said['picture']}: {', '.join(shares)}")
+    return escape_unprintable(f"{said['picture']}: {', '.join(shares)}")

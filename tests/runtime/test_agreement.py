@@ -16,7 +16,7 @@ from tests.runtime.test_processes import SHORT, Group, patched
 @pytest.fixture
 def second_of_two(monkeypatch):
     """This process is number 1; what process 0 says is what the test has it say."""
-    monkeypatch.setattr(processes, "GROUP", ProcessGroup(1, 2))
+    monkeypatch.setattr(processes, "PROCESS_GROUP", ProcessGroup(1, 2))
     said = {}
     monkeypatch.setattr(
         "jax.experimental.multihost_utils.process_allgather",
@@ -37,7 +37,7 @@ def test_shared_content_is_that_of_process_0(second_of_two, content):
 
 
 def test_size_of_what_is_shared_may_be_more_than_a_message_can_say(monkeypatch):
-    monkeypatch.setattr(processes, "GROUP", ProcessGroup(0, 2))
+    monkeypatch.setattr(processes, "PROCESS_GROUP", ProcessGroup(0, 2))
     sizes = []
 
     def all_max(*numbers):
@@ -101,7 +101,7 @@ class JaxRuntimeError(RuntimeError):
     ],
 )
 def test_message_that_was_lost_is_said_in_one_line(monkeypatch, error):
-    monkeypatch.setattr(processes, "GROUP", ProcessGroup(1, 2))
+    monkeypatch.setattr(processes, "PROCESS_GROUP", ProcessGroup(1, 2))
     with pytest.raises(StorageError, match="found one lost"), peer_errors():
         raise error
 
@@ -115,7 +115,7 @@ def test_message_that_was_lost_is_said_in_one_line(monkeypatch, error):
     ],
 )
 def test_other_faults_are_not_called_a_lost_process(monkeypatch, error):
-    monkeypatch.setattr(processes, "GROUP", ProcessGroup(1, 2))
+    monkeypatch.setattr(processes, "PROCESS_GROUP", ProcessGroup(1, 2))
     with pytest.raises(type(error)), peer_errors():
         raise error
 

@@ -102,7 +102,7 @@ def test_file_that_is_cut_short_reaches_the_caller_from_the_thread(
     blocks = StreamedBatches(stored).blocks(np.arange(56, dtype=np.int32).reshape(7, 8))
     next(blocks)
     os.truncate(tmp_path / "split.npz", 1000)
-    with pytest.raises(DataError, match=r"cut short meanwhile. Mend it\."):
+    with pytest.raises(DataError, match=r"truncated while it was read. Mend it\."):
         list(blocks)
 
 
@@ -128,7 +128,7 @@ def test_split_lies_on_the_device_where_it_fits(
 
 
 def test_split_stays_on_disk_where_another_process_needs_its_share(params, monkeypatch):
-    monkeypatch.setattr("src.runtime.processes.GROUP", ProcessGroup(0, 2))
+    monkeypatch.setattr("src.runtime.processes.PROCESS_GROUP", ProcessGroup(0, 2))
     assert type(build_batches(SPLIT, params)) is StreamedBatches
 
 
