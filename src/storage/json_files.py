@@ -126,10 +126,9 @@ def checked(
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"]))
-        expected = fault["msg"].removeprefix("Input should be ")
-        found = shortened(fault["input"])
+        found = f"{shortened(fault['input'])} ({fault['msg']})"
         if fault["type"] == "missing":
-            expected, found = "a value", "no such key"
+            found = "no such key"
         raise DataError(
-            f"{path}: {where}: expected {expected}, found {found}. {repair}"
+            f"{path}: {where}: expected a valid value, found {found}. {repair}"
         ) from None
