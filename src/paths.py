@@ -1,4 +1,4 @@
-"""Where everything lies, relative to the repository's root."""
+"""The project's paths, relative to the repository's root."""
 
 from pathlib import Path
 

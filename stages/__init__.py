@@ -1,4 +1,4 @@
-"""What DVC runs: wiring only."""
+"""The scripts that DVC runs; they only connect the rooms of `src`."""
 
 from contextlib import suppress
 from importlib.util import cache_from_source
@@ -6,11 +6,11 @@ from pathlib import Path
 
 
 def remove_stale_bytecode(root: Path) -> None:
-    """Removes compiled sources that are older than the last change of their source.
+    """Removes bytecode that is older than its source.
 
-    Python itself compares size and time of modification, in whole seconds: after an
-    edit of equal size within a second, or a copy that keeps times, it would run the old
-    code, and DVC record the new one as the cause. The time of change cannot be set.
+    Python compares the size and the modification time in seconds. After an edit of
+    equal size within a second, or a copy that keeps times, it would run the old code,
+    and DVC would record the new code. The ctime compared here cannot be set.
     """
     for folder in ("src", "stages"):
         for source in (root / folder).rglob("*.py"):
@@ -20,5 +20,7 @@ def remove_stale_bytecode(root: Path) -> None:
                     compiled.unlink()
 
 
-with suppress(OSError):  # a folder of somebody else's
+# At import, because every module that is imported earlier would run its old bytecode.
+# An OSError means that the project is read-only.
+with suppress(OSError):
     remove_stale_bytecode(Path(__file__).parents[1])

@@ -1,7 +1,7 @@
-"""Checks params.yaml, all of it.
+"""Checks all of params.yaml.
 
-The other stages run only when a parameter that they read has changed; a misspelt key is
-read by none of them and would go unnoticed.
+DVC runs the other stages only when a parameter that they read has changed. No stage
+reads a misspelt key, so without this stage nobody would notice it.
 """
 
 from pathlib import Path
@@ -12,15 +12,15 @@ from src.runtime.stage import StageContext, run_stage
 
 
 def main(params: Params, context: StageContext) -> str:
-    """Says how many parameters there are: they were checked before this was called.
+    """Checks `data_path`; `run_stage` has checked the rest.
 
     Raises:
-        ParameterError: `data_path` is no folder; DVC would say so in its own words.
+        ParameterError: `data_path` is not a folder.
     """
     if not Path(params.data_path).is_dir():
         raise ParameterError(
             f"params.yaml: data_path: expected a folder, found none at "
-            f"'{params.data_path}'. The embedded data lies in data/raw."
+            f"'{params.data_path}'. Create it, or use data/raw, the embedded digits."
         )
     return f"params.yaml: {len(type(params).model_fields)} parameters, all in range."
 

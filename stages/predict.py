@@ -11,7 +11,7 @@ def main() -> None:
     import json
     import sys
 
-    from src.errors import printable
+    from src.errors import escape_unprintable
     from src.export.classify import (
         answer_line,
         classify_pictures,
@@ -27,7 +27,7 @@ def main() -> None:
     for each in answers:
         if each["changes"]:
             changes = "; ".join(each["changes"])
-            note = printable(f"predict: {each['picture']}: {changes}")
+            note = escape_unprintable(f"predict: {each['picture']}: {changes}")
             print(note, file=sys.stderr)  # noqa: T201
     if arguments.json:
         print(json.dumps(answers, indent=2))  # noqa: T201

@@ -81,6 +81,8 @@ def become_process(monkeypatch):
     """Makes this process believe that it is one of several."""
 
     def become(number: int, count: int) -> None:
-        monkeypatch.setattr(processes, "GROUP", processes.ProcessGroup(number, count))
+        monkeypatch.setattr(
+            processes, "PROCESS_GROUP", processes.ProcessGroup(number, count)
+        )
 
     return become

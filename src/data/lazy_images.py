@@ -17,7 +17,7 @@ import numpy as np
 
 from src import paths
 from src.storage.atomic import make_folder, storage_errors
-from src.storage.lazy_npz import LazyArray, Opened
+from src.storage.lazy_npz import LazyArray, OpenFile
 
 RUN_AGAIN = "Run the stage again."
 PIECE_BYTES = 1 << 24  # pixels that are read at a time
@@ -180,5 +180,5 @@ class ImageWriter:
             return self.array[: self.count]
         shape = self.count, *self.shape[1:]
         with self.file as file:
-            opened = Opened(paths.PREPARED, RUN_AGAIN, file)
+            opened = OpenFile(paths.PREPARED, RUN_AGAIN, file)
         return LazyImages([LazyArray(opened, 0, np.dtype(np.uint8), shape)])

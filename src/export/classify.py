@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from src.data.pictures import SUFFIXES, open_image
-from src.errors import DataError, ParameterError, printable
+from src.errors import DataError, ParameterError, escape_unprintable
 from src.export.fit_picture import Input, to_input
 from src.export.load import Exported, ExportManifest
 from src.export.shipped.run import classify_all
@@ -133,4 +133,4 @@ def answer_line(answer: dict[str, Any]) -> str:
     classes = (
         f"{each['class']} {each['probability']:.1%}" for each in answer["classes"]
     )
-    return printable(f"{answer['picture']}: {', '.join(classes)}")
+    return escape_unprintable(f"{answer['picture']}: {', '.join(classes)}")

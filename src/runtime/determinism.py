@@ -1,8 +1,8 @@
-"""The same run, the same bits: what is set for that, and what must not be.
+"""The XLA flags that make a run bit-reproducible; flags that prevent it are errors.
 
-On CPU nothing needs to be set: XLA adds in one order for a given number of threads. On
-GPU, sums by atomic operations and kernels chosen by timing differ from run to run.
-Random numbers are threefry's everywhere, `src.state` says so itself.
+A CPU needs no flags: XLA adds in a fixed order for a given number of threads. On a GPU,
+atomic additions and kernels chosen by timing differ from run to run. Random numbers are
+threefry's on every device; see `src/training/state.py`.
 """
 
 import os
@@ -14,7 +14,7 @@ from src.config.params import Params
 from src.errors import ParameterError
 
 PINNED = {"xla_gpu_deterministic_ops": "true", "xla_gpu_autotune_level": "0"}
-# What makes a difference from run to run, or from one compilation to the next.
+# Values that make results differ between runs or between compilations.
 FORBIDDEN = {
     "xla_gpu_exclude_nondeterministic_ops": "false",
     "xla_cpu_enable_fast_math": "true",
@@ -24,10 +24,10 @@ FORBIDDEN = {
 
 
 def pin_arithmetic(params: Params) -> None:
-    """Adds `PINNED` to `XLA_FLAGS` where `deterministic` is true.
+    """Adds `PINNED` to `XLA_FLAGS` if `deterministic` is true.
 
     Raises:
-        ParameterError: `XLA_FLAGS` say the contrary, or JAX has read them already.
+        ParameterError: `XLA_FLAGS` contradicts `PINNED`, or JAX has already read it.
     """
     if not params.deterministic:
         return
@@ -36,7 +36,7 @@ def pin_arithmetic(params: Params) -> None:
     for name, found in flags.items():
         if found == FORBIDDEN.get(name) or found != PINNED.get(name, found):
             raise ParameterError(
-                f"XLA_FLAGS: expected nothing against deterministic: true, found "
+                f"XLA_FLAGS: expected no flag against deterministic: true, found "
                 f"--{name}={found}. Remove it from XLA_FLAGS, or set deterministic: "
                 f"false in {paths.PARAMS}."
             )
@@ -44,16 +44,16 @@ def pin_arithmetic(params: Params) -> None:
     if missing and "jax" in sys.modules:
         raise ParameterError(
             f"XLA_FLAGS: expected {' '.join(missing)} before JAX is imported, found "
-            "JAX imported. Set XLA_FLAGS so, or deterministic: false."
+            "JAX imported. Set these XLA_FLAGS, or deterministic: false."
         )
     os.environ["XLA_FLAGS"] = " ".join(filter(None, [given, *missing]))
 
 
 def read_flags(text: str) -> dict[str, str]:
-    """The flags in `XLA_FLAGS`; one without a value is true.
+    """The flags in `XLA_FLAGS`; a flag without a value is true.
 
     Raises:
-        ParameterError: it names a file, which XLA would read.
+        ParameterError: it names a file, from which XLA would read the flags.
     """
     try:
         words = shlex.split(text)
@@ -62,11 +62,13 @@ def read_flags(text: str) -> dict[str, str]:
     if any(not word.startswith("--") for word in words):
         raise ParameterError(
             f"XLA_FLAGS: expected --flag=value, found {text[:60]!r}. Write the flags "
-            "themselves there, or set deterministic: false."
+            "themselves into XLA_FLAGS, or set deterministic: false."
         )
     pairs = (word.removeprefix("--").partition("=") for word in words)
     flags = {name: value if sign else "true" for name, sign, value in pairs}
-    for name in {*PINNED, *FORBIDDEN} - {"xla_gpu_autotune_level"}:  # it is a number
+    for name in {*PINNED, *FORBIDDEN} - {
+        "xla_gpu_autotune_level"
+    }:  # its value is a number
         if name in flags:
             value = flags[name].lower()
             flags[name] = {"1": "true", "0": "false"}.get(value, value)

@@ -34,7 +34,7 @@ PEER_LOST = re.compile(
 
 @dataclass
 class ProcessGroup:
-    """This process among those that train together."""
+    """The position of this process among all that train one network."""
 
     index: int = 0
     count: int = 1
@@ -43,7 +43,7 @@ class ProcessGroup:
 # A process joins JAX's runtime once and for good, so there is one group. JAX itself
 # cannot be asked: `jax.process_index()` imports JAX and starts its backends, even in
 # the error path of a process that could not join.
-GROUP = ProcessGroup()
+PROCESS_GROUP = ProcessGroup()
 
 
 def init_distributed() -> None:
@@ -77,7 +77,10 @@ def init_distributed() -> None:
             initialization_timeout=JOIN_SECONDS,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
-        GROUP.index, GROUP.count = jax.process_index(), jax.process_count()
+        PROCESS_GROUP.index, PROCESS_GROUP.count = (
+            jax.process_index(),
+            jax.process_count(),
+        )
     except (RuntimeError, ValueError) as error:
         words = " ".join(str(error).split())[:200]
         raise StorageError(
@@ -106,17 +109,17 @@ def check_same(fingerprint: str) -> None:
 
 def is_main_process() -> bool:
     """Whether this is process 0, which alone reads and writes checkpoints."""
-    return GROUP.index == 0
+    return PROCESS_GROUP.index == 0
 
 
 def is_single_process() -> bool:
     """Whether there is no other process."""
-    return GROUP.count == 1
+    return PROCESS_GROUP.count == 1
 
 
 def process_name() -> str:
     """`process 1 of 2`, counted from 0."""
-    return f"process {GROUP.index} of {GROUP.count}"
+    return f"process {PROCESS_GROUP.index} of {PROCESS_GROUP.count}"
 
 
 def all_max(*numbers: int) -> list[int]:

@@ -16,7 +16,7 @@ from typing import NoReturn
 from src import paths, signals
 from src.config.load import load_params
 from src.config.params import Params
-from src.errors import FourbeatError, ParameterError, StorageError, printable
+from src.errors import FourbeatError, ParameterError, StorageError, escape_unprintable
 from src.runtime import processes
 from src.runtime.cores import available_cores, share_cores
 from src.storage.atomic import AtomicCommit, atomic_commit
@@ -134,7 +134,7 @@ def explain_error(error: Exception) -> tuple[str, int] | None:
 def print_error(name: str, message: str) -> None:
     """Prints on stderr, in one line, why the stage ends."""
     line = " ".join(message.split())
-    print(f"{prefix(name)}: {printable(line)}", file=sys.stderr, flush=True)  # noqa: T201
+    print(f"{prefix(name)}: {escape_unprintable(line)}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def prefix(name: str) -> str:

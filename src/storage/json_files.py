@@ -1,16 +1,22 @@
-"""Carried out of today's src/files.py."""
+"""JSON files: sorted keys, finite numbers, and a digest where they cross stages.
+
+The same content gives the same bytes, which is what DVC compares.
+"""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from src.errors import DataError
-from src.storage.reading import DECIMALS, MAX_JSON, Record, digest, read_bytes
+from src.errors import DataError, shortened
+from src.storage.reading import MAX_JSON_BYTES, digest, read_bytes
+
+Schema = TypeVar("Schema", bound=BaseModel)
 
 SEAL = "sha256_of_the_rest"
+DECIMALS = 6  # of every number in metrics/; smaller changes are rounding noise
 
 
 def json_bytes(content: Mapping[str, Any]) -> bytes:
@@ -36,7 +42,7 @@ def metrics_bytes(metrics: Mapping[str, Any]) -> bytes:
 
 
 def rounded(value: Any) -> Any:  # noqa: ANN401 - JSON has no narrower type
-    """`value` with every float in it rounded to `DECIMALS`."""
+    """`value` with all its floats rounded to `DECIMALS`."""
     if isinstance(value, float):
         return round(value, DECIMALS)
     if isinstance(value, Mapping):
@@ -54,7 +60,7 @@ def record_bytes(content: Mapping[str, Any]) -> bytes:
 
 
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
-    """`content` with its own digest."""
+    """`content` and its SHA-256."""
     return {**content, SEAL: digest(json_bytes(content))}
 
 
@@ -62,64 +68,67 @@ def read_json(path: Path, repair: str) -> dict[str, Any]:
     """Reads a JSON object.
 
     Raises:
-        DataError: there is no such file, or it holds something else.
+        DataError: there is no such file, or it is not a JSON object.
     """
-    return parse_json(path, read_bytes(path, repair, MAX_JSON), repair)
+    return parse_json(path, read_bytes(path, repair, MAX_JSON_BYTES), repair)
 
 
 def parse_json(path: Path, text: bytes, repair: str) -> dict[str, Any]:
-    """The JSON object in a file that was read already.
+    """Parses a JSON object.
 
     Raises:
-        DataError: it is something else.
+        DataError: the text is not a JSON object.
     """
     try:
         content = json.loads(text)
-    except (ValueError, RecursionError) as error:  # also what is not UTF-8
+    except (ValueError, RecursionError) as error:  # ValueError also for invalid UTF-8
         raise DataError(f"{path}: expected JSON, found {error}. {repair}") from None
     if not isinstance(content, dict):
-        raise DataError(
-            f"{path}: expected a JSON object, found another value. {repair}"
-        )
+        found = type(content).__name__
+        raise DataError(f"{path}: expected a JSON object, found a {found}. {repair}")
     return content
 
 
-def read_record(path: Path, kind: type[Record], repair: str) -> Record:
-    """Reads what `write_record` wrote as the pydantic model `kind`.
+def read_record(path: Path, kind: type[Schema], repair: str) -> Schema:
+    """Reads a file of `record_bytes` as the pydantic model `kind`.
 
     Raises:
-        DataError: there is no such file, it was changed, or a key is missing or of
-            another type.
+        DataError: there is no such file, it was changed, a key is missing, or a value
+            has the wrong type.
     """
-    text = read_bytes(path, repair, MAX_JSON)
+    text = read_bytes(path, repair, MAX_JSON_BYTES)
     content = parse_json(path, text, repair)
-    content.pop(SEAL, None)
+    recorded = f"{str(content.pop(SEAL, None))[:12]}..."
     try:
-        expected = json_bytes(sealed(content))
-    except (ValueError, RecursionError):  # not finite, or not to be encoded
-        expected = b""
-    if text != expected:
-        raise DataError(
-            f"{path}: expected the content that its {SEAL} was taken of, found another:"
-            f" the file was changed or damaged. {repair}"
-        )
-    return checked(path, content, kind, repair)
+        found = f"{digest(json_bytes(content))[:12]}..."
+        if text == record_bytes(content):
+            return checked(path, content, kind, repair)
+    except (ValueError, RecursionError):
+        found = "a number that is not finite, or invalid text"
+    if found == recorded:
+        found = "another layout of the same keys"
+    raise DataError(
+        f"{path}: expected {SEAL} {recorded}, found {found}: the file was changed or "
+        f"damaged. {repair}"
+    )
 
 
 def checked(
-    path: Path, content: Mapping[str, Any], kind: type[Record], repair: str
-) -> Record:
-    """The content of a JSON file as the pydantic model `kind`.
+    path: Path, content: Mapping[str, Any], kind: type[Schema], repair: str
+) -> Schema:
+    """Validates the content of a JSON file as the pydantic model `kind`.
 
     Raises:
-        DataError: a key is missing or of another type.
+        DataError: a key is missing, or a value has the wrong type.
     """
     try:
         return kind.model_validate(content)
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"]))
+        found = f"{shortened(fault['input'])} ({fault['msg']})"
+        if fault["type"] == "missing":
+            found = "no such key"
         raise DataError(
-            f"{path}: {where}: expected another content, found: {fault['msg']}. "
-            f"{repair}"
+            f"{path}: {where}: expected a valid value, found {found}. {repair}"
         ) from None

@@ -1,6 +1,6 @@
-"""Arrays that are left in their npz files: found with as much care as `src.npz` reads.
+"""Arrays that stay in their npz files, which may be larger than memory.
 
-A file may be larger than memory. What lies in it row by row is read when it is needed.
+Each file is checked as in `src.storage.npz`. Rows are read when they are needed.
 """
 
 import io
@@ -18,46 +18,47 @@ from src.errors import DataError
 from src.storage.npz import (
     MAX_HEADER,
     NOT_NPZ,
-    Frugal,
+    LimitedFile,
     check_directory,
     not_npz,
     parse_header,
     parse_npy,
 )
-from src.storage.reading import check_file_digest, opened
+from src.storage.reading import check_file_digest, open_regular
 
-LOCAL = struct.Struct("<4s22xHH")  # before a member: its magic, sizes of name and extra
-CHUNK = 1 << 20  # bytes of a member that are checked in one go
+# A zip member's local header: magic, length of the name, length of the extra field.
+LOCAL_HEADER = struct.Struct("<4s22xHH")
+CHUNK_BYTES = 1 << 20  # read at a time to compute a checksum
 
 
-class Opened:
-    """A file that stays open until nobody has this any more."""
+class OpenFile:
+    """A file that stays open as long as this object exists."""
 
     def __init__(self, path: Path, repair: str, file: BinaryIO) -> None:
-        """Needs `file` no longer.
+        """Duplicates the descriptor, so `file` may be closed afterwards.
 
         Args:
             path: of the file, for messages.
-            repair: what its reader should do when it is not what it was, a sentence.
-            file: the file, open.
+            repair: advice for the error message, a sentence.
+            file: the open file.
         """
         self.path, self.repair = path, repair
         self.descriptor = os.dup(file.fileno())
         weakref.finalize(self, os.close, self.descriptor)
 
     def cut_short(self) -> DataError:
-        """What to tell who reads beyond the end."""
+        """The error for a file that is shorter than when it was opened."""
         return DataError(
             f"{self.path}: expected as many bytes as before, found fewer: the file was "
-            f"cut short meanwhile. {self.repair}"
+            f"truncated while it was read. {self.repair}"
         )
 
 
 @dataclass(frozen=True, eq=False)
 class LazyArray:
-    """An array that lies in a file, row by row, and is not in memory."""
+    """An array in a file, in row-major order, not in memory."""
 
-    file: Opened
+    file: OpenFile
     offset: int  # bytes before the first number
     dtype: np.dtype
     shape: tuple[int, ...]
@@ -89,39 +90,38 @@ class LazyArray:
 def locate_arrays(
     path: Path, repair: str, sha256: str | None = None
 ) -> dict[str, LazyArray | np.ndarray]:
-    """As `read_arrays`, but leaves in the file what lies there row by row.
+    """Like `read_arrays`, but leaves arrays in the file where that is possible.
 
-    However long the file, little of it is in memory at once. What is compressed, or
-    lies column by column, is read.
+    Compressed and column-major arrays are read into memory.
 
     Args:
-        path: the file; it stays open until the last `Stored` of it is gone.
-        repair: what its reader should do when it is missing or broken, a sentence.
-        sha256: the digest that was recorded when the file was written, if one was;
-            without it, the checksums in the zip are compared.
+        path: the file; it stays open until its last `LazyArray` is gone.
+        repair: advice for the error message, a sentence.
+        sha256: the recorded digest; without one, the checksums in the zip are compared.
 
     Raises:
-        DataError: no file, another digest, or anything but an npz of plain arrays.
+        DataError: there is no such file, it was changed, or it is not an npz of plain
+            arrays.
     """
-    with opened(path, repair) as file:
+    with open_regular(path, repair) as file:
         check_file_digest(path, file, repair, sha256)
         size = file.seek(0, io.SEEK_END)
-        frugal, left = Frugal(file), Opened(path, repair, file)
+        limited, opened = LimitedFile(file), OpenFile(path, repair, file)
         try:
-            with ZipFile(frugal) as archive:
+            with ZipFile(limited) as archive:
                 check_directory(archive.infolist(), size)
-                frugal.limit = size
+                limited.limit = size
                 found: dict[str, LazyArray | np.ndarray] = {}
                 for member in archive.infolist():
                     check_place(member, size)
                     name = member.filename.removesuffix(".npy")
-                    stored = locate(archive, member, left)
+                    stored = locate(archive, member, opened)
                     if stored is None:
                         content = archive.read(member)
                         found[name] = parse_npy(member.filename, content)
                         continue
                     if sha256 is None:
-                        check_sum(archive, member)
+                        check_checksum(archive, member)
                     found[name] = stored
                 return found
         except NOT_NPZ as error:
@@ -129,27 +129,29 @@ def locate_arrays(
 
 
 def check_place(member: ZipInfo, size: int) -> None:
-    """Raises ValueError where a member lies outside of a file of `size` bytes."""
-    if not 0 <= member.header_offset <= size - LOCAL.size:
+    """Raises ValueError if a member is outside of a file of `size` bytes."""
+    if not 0 <= member.header_offset <= size - LOCAL_HEADER.size:
         raise ValueError(f"{member.filename[:60]!r} outside of the file")
 
 
-def locate(archive: ZipFile, member: ZipInfo, file: Opened) -> LazyArray | None:
-    """Where a member's numbers lie; None where they are compressed or by column.
+def locate(archive: ZipFile, member: ZipInfo, file: OpenFile) -> LazyArray | None:
+    """A member as a lazy array; None if it is compressed or column-major.
 
     Raises:
-        ValueError: it is no array of numbers, or does not end in the file; others of
-            `NOT_NPZ` where its two headers in the zip differ.
+        ValueError: it is not an array of numbers, or exceeds the file; other errors of
+            `NOT_NPZ` if its two headers in the zip differ.
     """
     if member.compress_type != ZIP_STORED:
         return None
-    with archive.open(member) as content:  # compares the headers
+    with archive.open(member) as content:  # also compares the two headers
         header = parse_header(
             member.filename, content.read(MAX_HEADER), member.file_size
         )
     at = member.header_offset
-    magic, name, extra = LOCAL.unpack(os.pread(file.descriptor, LOCAL.size, at))
-    begin = at + LOCAL.size + name + extra
+    magic, name, extra = LOCAL_HEADER.unpack(
+        os.pread(file.descriptor, LOCAL_HEADER.size, at)
+    )
+    begin = at + LOCAL_HEADER.size + name + extra
     size = os.fstat(file.descriptor).st_size
     if magic != b"PK\3\4" or begin + member.file_size > size:
         raise ValueError(f"{member.filename[:60]!r} beyond the end of the file")
@@ -160,8 +162,8 @@ def locate(archive: ZipFile, member: ZipInfo, file: Opened) -> LazyArray | None:
     return LazyArray(file, begin + header.end, header.dtype, header.shape)
 
 
-def check_sum(archive: ZipFile, member: ZipInfo) -> None:
-    """Raises BadZipFile where a member has another checksum than the directory says."""
+def check_checksum(archive: ZipFile, member: ZipInfo) -> None:
+    """Raises BadZipFile if a member does not have its recorded checksum."""
     with archive.open(member) as content:
-        while content.read(CHUNK):
+        while content.read(CHUNK_BYTES):
             pass

@@ -1,9 +1,9 @@
-"""Arrays in npz files: written as numpy does, read as if a stranger had written them.
+"""Arrays in npz files: written as numpy does, read without trusting the file.
 
-An npz is a zip of npy files. Each may lie: its directory about sizes, a header about a
-shape, and either may ask for a pickle to be run. So nothing is read before the zip's
-directory was found small and true to the file's size, and no array is made that is
-larger than the bytes that are there. `numpy.load` is not used: it believes headers.
+An npz is a zip of npy files. In a hostile file the zip's directory may state wrong
+sizes, a header may state a wrong shape, and an array may contain a pickle. So the
+directory must be small and agree with the file's size before anything is read. No array
+is larger than the bytes of its member. `numpy.load` is not used: it trusts headers.
 """
 
 import io
@@ -18,16 +18,16 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 import numpy as np
 
 from src.errors import DataError, one_line
-from src.storage.reading import check_digest, opened
+from src.storage.reading import check_digest, open_regular
 
 MAX_MEMBERS = 10_000
-MAX_DIRECTORY = 4 << 20  # bytes of a zip's directory: as many members with long names
+MAX_DIRECTORY = 4 << 20  # bytes of a zip's directory: `MAX_MEMBERS` with long names
 MAGIC = b"\x93NUMPY\1\0"
-MAX_HEADER = 1_000  # bytes until an npy file's numbers begin: enough for any shape
-MAX_RATIO = 100  # unpacked bytes per packed byte; labels in a row reach 1,000, so
-FREE = 32 << 20  # as many bytes may come from next to nothing
-# As numpy writes it. Booleans, integers and floats: nothing is run to read them.
-HEADER = re.compile(
+MAX_HEADER = 1_000  # bytes of an npy file's header: enough for any shape
+MAX_RATIO = 100  # unpacked bytes per packed byte
+FREE_BYTES = 32 << 20  # exempt from the ratio: sorted labels are packed 1,000 to 1
+# The header as numpy writes it; only booleans, integers and floats.
+NPY_HEADER = re.compile(
     rb"\{'descr': ?'([|<>=](?:b1|[iu][1248]|f[248]))', ?"
     rb"'fortran_order': ?(True|False), ?'shape': ?\(([0-9, ]*)\),? ?\}\s*"
 )
@@ -43,12 +43,12 @@ NOT_NPZ = (
 
 
 class Header(NamedTuple):
-    """What an npy file says of its array."""
+    """The header of an npy file."""
 
     dtype: np.dtype
     order: Literal["C", "F"]
     shape: tuple[int, ...]
-    end: int  # bytes of the header, where the numbers begin
+    end: int  # length of the header in bytes; the numbers follow
 
 
 def pack_arrays(arrays: Mapping[str, np.ndarray]) -> memoryview:
@@ -57,7 +57,7 @@ def pack_arrays(arrays: Mapping[str, np.ndarray]) -> memoryview:
     It is not compressed, so `lazy_npz` can read single rows.
     """
     buffer = io.BytesIO()
-    # Not `ascontiguousarray`, which makes a number a list of one.
+    # Not `ascontiguousarray`, which turns a scalar into an array of one element.
     contiguous = {name: np.asarray(arrays[name], order="C") for name in arrays}
     np.savez(buffer, allow_pickle=False, **contiguous)
     return buffer.getbuffer()
@@ -66,15 +66,16 @@ def pack_arrays(arrays: Mapping[str, np.ndarray]) -> memoryview:
 def read_arrays(
     path: Path, repair: str, sha256: str | None = None
 ) -> dict[str, np.ndarray]:
-    """Reads every array of an npz; they cannot be written to.
+    """Reads all arrays of an npz file; they are read-only.
 
     Args:
         path: the file.
-        repair: what its reader should do when it is missing or broken, a sentence.
-        sha256: the digest that was recorded when the file was written, if one was.
+        repair: advice for the error message, a sentence.
+        sha256: the recorded digest, if there is one.
 
     Raises:
-        DataError: no file, another digest, or anything but an npz of plain arrays.
+        DataError: there is no such file, it was changed, or it is not an npz of plain
+            arrays.
     """
     content = read_packed(path, repair)
     check_digest(path, content, repair, sha256)
@@ -82,14 +83,14 @@ def read_arrays(
 
 
 def read_packed(path: Path, repair: str) -> bytes:
-    """The bytes of a file that ends in an npz, once its directory was found true.
+    """Reads a file that ends in an npz, after checking the zip's directory.
 
     Raises:
-        DataError: no file, or what it ends in is not an npz.
+        DataError: there is no such file, or it does not end in an npz.
     """
-    with opened(path, repair) as file:
+    with open_regular(path, repair) as file:
         try:
-            with ZipFile(Frugal(file)) as archive:
+            with ZipFile(LimitedFile(file)) as archive:
                 check_directory(archive.infolist(), file.seek(0, io.SEEK_END))
         except NOT_NPZ as error:
             raise not_npz(path, error, repair) from None
@@ -98,13 +99,13 @@ def read_packed(path: Path, repair: str) -> bytes:
 
 
 def unpack_arrays(path: Path, content: bytes, repair: str) -> dict[str, np.ndarray]:
-    """Every array of an npz that was read already.
+    """All arrays of an npz in memory.
 
     Raises:
-        DataError: anything but an npz of plain arrays.
+        DataError: it is not an npz of plain arrays.
     """
     try:
-        file = Frugal(io.BytesIO(content))
+        file = LimitedFile(io.BytesIO(content))
         with ZipFile(file) as archive:
             members = archive.infolist()
             check_directory(members, len(content))
@@ -120,14 +121,17 @@ def unpack_arrays(path: Path, content: bytes, repair: str) -> dict[str, np.ndarr
 
 
 def not_npz(path: Path, error: Exception, repair: str) -> DataError:
-    """What to tell the file's reader."""
+    """The error for a file that is not an npz."""
     return DataError(
         f"{path}: expected an npz of plain arrays, found {one_line(error)}. {repair}"
     )
 
 
-class Frugal:
-    """A file that refuses to give a zip's whole directory when that is huge."""
+class LimitedFile:
+    """A file that refuses to read more than `limit` bytes at once.
+
+    `ZipFile` reads the whole directory of a zip at once, however large it claims to be.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
@@ -135,10 +139,10 @@ class Frugal:
         self.limit = MAX_DIRECTORY
 
     def read(self, size: int = -1) -> bytes:
-        """Reads as the file does.
+        """Reads like the file.
 
         Raises:
-            ValueError: more than `limit` bytes at once.
+            ValueError: there are more than `limit` bytes to read.
         """
         most = self.limit + 1
         content = self.file.read(min(size, most) if size >= 0 else most)
@@ -148,12 +152,12 @@ class Frugal:
 
 
 def check_directory(members: list[ZipInfo], size: int) -> None:
-    """Raises ValueError where a zip of `size` bytes cannot hold what it lists."""
+    """Raises ValueError if a zip of `size` bytes cannot have this directory."""
     if len(members) > MAX_MEMBERS:
-        raise ValueError(f"{len(members)} files in one")
+        raise ValueError(f"{len(members)} members")
     names = [member.filename for member in members]
     if len(set(names)) < len(names):
-        raise ValueError("two arrays of one name")
+        raise ValueError("two arrays of the same name")
     for member in members:
         steps = member.filename.removesuffix(".npy").split("/")
         if not member.filename.endswith(".npy") or {"", ".", ".."} & set(steps):
@@ -165,10 +169,10 @@ def check_directory(members: list[ZipInfo], size: int) -> None:
     packed = sum(member.compress_size for member in members)
     unpacked = sum(member.file_size for member in members)
     if not packed <= size <= packed + MAX_DIRECTORY:
-        raise ValueError(f"{size} bytes that should be {packed} and a directory")
-    if unpacked > FREE + MAX_RATIO * packed:
+        raise ValueError(f"{size} bytes instead of {packed} and a directory")
+    if unpacked > FREE_BYTES + MAX_RATIO * packed:
         raise ValueError(
-            f"{packed} bytes that claim to hold {unpacked}, which is taken only "
+            f"{packed} bytes that claim to hold {unpacked}; so much is read only "
             "uncompressed, from numpy.savez"
         )
 
@@ -177,7 +181,7 @@ def parse_npy(name: str, content: bytes) -> np.ndarray:
     """The array in an npy file, without a copy.
 
     Raises:
-        ValueError: as `parse_header`.
+        ValueError: see `parse_header`.
     """
     header = parse_header(name, content[:MAX_HEADER], len(content))
     flat = np.frombuffer(content, header.dtype, offset=header.end)
@@ -185,25 +189,25 @@ def parse_npy(name: str, content: bytes) -> np.ndarray:
 
 
 def parse_header(name: str, content: bytes, size: int) -> Header:
-    """What an npy file says of itself.
+    """Parses the header of an npy file.
 
     Args:
         name: of the file, for messages.
-        content: its first `MAX_HEADER` bytes, or all where there are fewer.
-        size: bytes of all of it.
+        content: the first `MAX_HEADER` bytes of the file, or all of a shorter one.
+        size: of the whole file, in bytes.
 
     Source: numpy's NEP 1, "A Simple File Format for NumPy Arrays", version 1.0.
 
     Raises:
-        ValueError: another format, a type that is no number, a shape that does not
-            fit the bytes; others of `NOT_NPZ` from a shape that no array can have.
+        ValueError: the format is unknown, the type is not a number, or the shape does
+            not fit the size. An impossible shape raises other errors of `NOT_NPZ`.
     """
     begin = len(MAGIC) + 2
     end = begin + int.from_bytes(content[len(MAGIC) : begin], "little")
-    # Later versions are for headers that plain arrays do not need.
+    # Later versions only serve headers of structured arrays.
     if not content.startswith(MAGIC) or end > len(content):
         raise ValueError(f"{name[:60]!r} not in npy format 1.0")
-    header = HEADER.fullmatch(content[begin:end])
+    header = NPY_HEADER.fullmatch(content[begin:end])
     if header is None:
         written = content[begin:end].decode("latin1")[:70]
         raise ValueError(f"{name[:60]!r} with {written!r}, not an array of numbers")
@@ -213,6 +217,6 @@ def parse_header(name: str, content: bytes, size: int) -> Header:
     if size - end != math.prod(shape) * dtype.itemsize:
         said = f"the shape {str(list(shape))[:60]} of {name[:60]!r}"
         raise ValueError(f"{size - end} bytes for {said}")
-    # Too many dimensions, or no number and a huge one.
+    # Raises for too many dimensions, and for a huge dimension next to one of 0.
     np.broadcast_to(dtype.type(), shape)
     return Header(dtype, "F" if fortran == "True" else "C", shape, end)

@@ -1,8 +1,4 @@
-"""Files of JSON and tables, written one way and read whole, with their digests.
-
-JSON has sorted keys and finite numbers only: the same content gives the same bytes,
-which is what DVC compares. What crosses from one stage to the next is checked.
-"""
+"""Reads whole files with a size limit and compares their SHA-256."""
 
 import hashlib
 import io
@@ -10,34 +6,22 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import TypeVar
-
-from pydantic import BaseModel
 
 from src.errors import DataError
 
-Record = TypeVar("Record", bound=BaseModel)
-
-
-DECIMALS = 6  # of every number in metrics/: less is rounding noise, not a change
-
-
-# A file in a cache of DVC, which may lie anywhere and be linked to.
+# A file in a DVC cache: DVC may place links to it in the data folder.
 CACHED = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
 
-
-MAX_JSON = 4 << 20  # bytes: ten thousand classes need one million
-
-
-MAX_TABLE = 1 << 28  # bytes: a million epochs, or some million images
+MAX_JSON_BYTES = 4 << 20  # ten thousand classes need one million
+MAX_CSV_BYTES = 1 << 28  # a million epochs, or some million images
 
 
-def opened(path: Path, repair: str) -> io.BufferedReader:
-    """Opens a regular file for reading; a pipe or a device would be waited for.
+def open_regular(path: Path, repair: str) -> io.BufferedReader:
+    """Opens a regular file for reading; reading a pipe or a device could block.
 
     Args:
         path: the file.
-        repair: what its reader should do when there is none, a sentence.
+        repair: advice for the error message, a sentence.
 
     Raises:
         DataError: there is no such file.
@@ -54,7 +38,7 @@ def opened(path: Path, repair: str) -> io.BufferedReader:
 
 
 def check_inside(path: Path, *folders: Path) -> None:
-    """Raises DataError where a link leads out of these folders and of this project."""
+    """Raises DataError if a link leads out of these folders and the project."""
     real = path.resolve()
     if CACHED.search(str(real)):
         return
@@ -70,14 +54,14 @@ def read_bytes(path: Path, repair: str, limit: int, sha256: str | None = None) -
 
     Args:
         path: the file.
-        repair: what its reader should do when there is none, a sentence.
-        limit: bytes that are enough for any file of its kind.
-        sha256: the digest that was recorded when the file was written, if one was.
+        repair: advice for the error message, a sentence.
+        limit: maximum size in bytes.
+        sha256: the recorded digest, if there is one.
 
     Raises:
-        DataError: there is no such file, it is longer, or its digest is another.
+        DataError: there is no such file, it is too large, or its digest differs.
     """
-    with opened(path, repair) as file:
+    with open_regular(path, repair) as file:
         content = file.read(limit + 1)
     if len(content) > limit:
         raise DataError(f"{path}: expected at most {limit} bytes, found more. {repair}")
@@ -86,7 +70,7 @@ def read_bytes(path: Path, repair: str, limit: int, sha256: str | None = None) -
 
 
 def check_digest(path: Path, content: bytes, repair: str, sha256: str | None) -> None:
-    """Raises DataError where a digest was recorded and the content has another."""
+    """Raises DataError if the content does not have the recorded digest."""
     if sha256 is not None:
         compare_digests(path, digest(content), repair, sha256)
 
@@ -94,14 +78,14 @@ def check_digest(path: Path, content: bytes, repair: str, sha256: str | None) ->
 def check_file_digest(
     path: Path, file: io.BufferedReader, repair: str, sha256: str | None
 ) -> None:
-    """As `check_digest`, of an open file from where it stands, not read as a whole."""
+    """Like `check_digest`, but reads an open file in pieces."""
     if sha256 is not None:
         found = hashlib.file_digest(file, "sha256").hexdigest()
         compare_digests(path, found, repair, sha256)
 
 
 def compare_digests(path: Path, found: str, repair: str, sha256: str) -> None:
-    """Raises DataError where the digest that was found is not the recorded one."""
+    """Raises DataError if a digest is not the recorded one."""
     if found != sha256:
         raise DataError(
             f"{path}: expected SHA-256 {sha256[:12]}..., found {found[:12]}...: "

@@ -1,4 +1,4 @@
-"""Carried out of today's src/files.py."""
+"""CSV files."""
 
 import csv
 import io
@@ -8,7 +8,7 @@ from typing import Any
 
 from src.errors import DataError, one_line
 from src.storage.json_files import rounded
-from src.storage.reading import MAX_TABLE, read_bytes
+from src.storage.reading import MAX_CSV_BYTES, read_bytes
 
 
 def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
@@ -26,18 +26,18 @@ def read_columns(
     kinds: Mapping[str, Callable[[str], Any]],
     sha256: str | None = None,
 ) -> dict[str, list[Any]]:
-    """Columns of a table.
+    """Reads columns of a CSV file.
 
     Args:
-        path: a CSV file.
-        repair: what its reader should do when it is missing or broken, a sentence.
-        kinds: what makes a value of a cell, by column.
-        sha256: the digest that was recorded when the file was written, if one was.
+        path: the file.
+        repair: advice for the error message, a sentence.
+        kinds: by column, the function that parses a cell.
+        sha256: the recorded digest, if there is one.
 
     Raises:
-        DataError: it is missing, has another digest, or lacks a column or a row.
+        DataError: the file is missing, was changed, or lacks a column or a row.
     """
-    content = read_bytes(path, repair, MAX_TABLE, sha256)
+    content = read_bytes(path, repair, MAX_CSV_BYTES, sha256)
     try:
         rows = list(csv.DictReader(io.StringIO(content.decode(), newline="")))
         if not rows:

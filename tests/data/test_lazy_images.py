@@ -105,9 +105,13 @@ def test_threads_read_their_own_rows(stored):
 def test_file_that_is_truncated_while_open_is_named(stored, tmp_path):
     os.truncate(tmp_path / "3.npz", 900)
     np.testing.assert_array_equal(stored[:50], IMAGES[:50])
-    with pytest.raises(DataError, match=r"3\.npz: .* cut short meanwhile. Mend it\."):
+    with pytest.raises(
+        DataError, match=r"3\.npz: .* truncated while it was read. Mend it\."
+    ):
         stored[50:]
-    with pytest.raises(DataError, match=r"3\.npz: .* cut short meanwhile. Mend it\."):
+    with pytest.raises(
+        DataError, match=r"3\.npz: .* truncated while it was read. Mend it\."
+    ):
         stored.parts[3].read()
 
 

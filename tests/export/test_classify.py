@@ -305,7 +305,9 @@ def test_manifest_that_cannot_be_is_refused(project, monkeypatch, case):
     del content["sha256_of_the_rest"]
     write_record(path, {**content, key: value})
     try:
-        with pytest.raises(DataError, match=r"manifest\.json: .*expected another"):
+        with pytest.raises(
+            DataError, match=r"manifest\.json: .*expected a valid value"
+        ):
             load_exported(None)
     finally:
         path.write_bytes(before)

@@ -67,7 +67,7 @@ def test_stage_refuses_such_flags_with_code_two_before_it_imports_jax(
     for stage in ("train", "evaluate", "export"):
         result = run_stage(stage, prepared, XLA_FLAGS="--xla_cpu_enable_fast_math=true")
         assert result.returncode == 2
-        assert result.stderr.startswith(f"{stage}: XLA_FLAGS: expected nothing against")
+        assert result.stderr.startswith(f"{stage}: XLA_FLAGS: expected no flag against")
         assert result.stderr.count("\n") == 1
 
 

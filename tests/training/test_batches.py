@@ -101,7 +101,7 @@ def test_file_that_is_cut_short_reaches_the_caller_from_the_thread(
     blocks = StreamedBatches(stored).blocks(np.arange(56, dtype=np.int32).reshape(7, 8))
     next(blocks)
     os.truncate(tmp_path / "split.npz", 1000)
-    with pytest.raises(DataError, match=r"cut short meanwhile. Mend it\."):
+    with pytest.raises(DataError, match=r"truncated while it was read. Mend it\."):
         list(blocks)
 
 
