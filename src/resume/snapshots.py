@@ -19,7 +19,7 @@ from src.errors import DataError
 from src.models.checkpoint import with_arrays
 from src.models.layer_list import Weights
 from src.storage.atomic import remove_path, replace_file
-from src.storage.reading import check_digest, digest, opened
+from src.storage.reading import check_digest, digest, open_regular
 from src.storage.tensors import pack_tensors, unpack_tensors
 from src.training.early_stopping import EarlyStopping
 from src.training.events import EpochResult, LoopPosition
@@ -153,7 +153,7 @@ def read_snapshot(path: Path) -> bytes:
     """
     if path.is_symlink():
         raise DataError(f"{path}: expected a file, found a link. {FALL_BACK}")
-    with opened(path, FALL_BACK) as file:
+    with open_regular(path, FALL_BACK) as file:
         header, _, content = file.read().partition(b"\n")
     if not re.fullmatch(rb"[0-9a-f]{64}", header):
         raise DataError(

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from src.errors import DataError, one_line
-from src.storage.reading import check_digest, opened
+from src.storage.reading import check_digest, open_regular
 
 
 def pack_tensors(arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -52,7 +52,7 @@ def read_tensors(path: Path, repair: str, sha256: str) -> dict[str, np.ndarray]:
     Raises:
         DataError: the file is missing, was changed, or is not a safetensors file.
     """
-    with opened(path, repair) as file:
+    with open_regular(path, repair) as file:
         content = file.read()
     check_digest(path, content, repair, sha256)
     return unpack_tensors(path, content, repair)
