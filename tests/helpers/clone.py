@@ -24,7 +24,7 @@ class Clone:
             if (ROOT / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, folder / name)
-        self.set(epochs=2, model="mlp", export_formats="[stablehlo, onnx]")
+        self.set(epochs=2, model="mlp", export_formats="[stablehlo]")
         self.run("git", "init", "--quiet", "--initial-branch=main")
         self.commit("Start")
 
