@@ -60,7 +60,6 @@ from tests.helpers.running import exit_code
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning"
 )
-MODELS = ["mlp", "cnn", "cnn_max"]
 SPLITS = ["train", "validation", "test"]
 EXACT = [name for name in FORMATS if name != "tflite_int8"]
 SHIPPED = ROOT / "src/export/shipped"
@@ -75,7 +74,7 @@ def shipped(tmp_path_factory):
     return folder, trained
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", ["mlp", "cnn_max"])  # cnn: by the program, below
 @pytest.mark.parametrize("name", EXACT)
 def test_exported_file_gives_the_probabilities_of_the_network(tmp_path, model, name):
     trained = untrained(model)
@@ -89,7 +88,9 @@ def test_exported_file_gives_the_probabilities_of_the_network(tmp_path, model, n
         np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
 
 
-@pytest.mark.parametrize("shape", [(13, 10, 3), (28, 28, 1)])
+@pytest.mark.parametrize(
+    "shape", [(13, 10, 3), pytest.param((28, 28, 1), marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("name", EXACT)
 def test_exported_file_takes_images_of_any_shape(tmp_path, name, shape):
     trained = untrained("cnn_max", shape)

@@ -46,7 +46,7 @@ class Clone:
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=900,
         )
         assert result.returncode == code, result.stdout + result.stderr
         return result.stdout + result.stderr
