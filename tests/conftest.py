@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import jax
@@ -14,6 +15,7 @@ from src.config.params import Params
 from src.data.examples import Source
 from src.data.prepared import save_prepared
 from src.runtime import processes
+from src.training import state
 from tests.helpers.examples import patterned
 from tests.helpers.files import committed, write_metrics
 from tests.helpers.imports import ROOT
@@ -22,6 +24,18 @@ from tests.helpers.running import run_python
 os.environ.pop("FOURBEAT_RESUME_DIR", None)  # no save of the caller's may help
 # A shape that does not fit is an error, not a silent broadcast.
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _share_compiled_functions():
+    """Lets runs with equal parameters share what JAX compiled for the first of them.
+
+    A new optimizer consists of new functions, which JAX tells from the old ones.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        shared = cache(state.build_optimizer)
+        patch.setattr("src.training.state.build_optimizer", shared)
+        yield
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from src.export.verify import unpack_files
 from src.results.read import RunMetrics, read_run_metrics
 from src.results.schema import PrepareMetrics, ScoreDetails, Scores, TrainDetails
 from tests.helpers.examples import patterned
-from tests.helpers.formats import FORMATS, probabilities, untrained
+from tests.helpers.formats import FORMATS, all_formats, probabilities, trained_network
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning"
@@ -34,20 +34,6 @@ RESULTS = {
     "mean_difference": 1e-9,
 }
 NAMES = ["low", "middle", "high"]
-
-
-def trained_network(**record):
-    trained = untrained("cnn")
-    said = {
-        "dataset": "digits",
-        "dataset_version": "1.0.0",
-        "parameters": {"top_k": 2, "seed": 7, "ema_decay": 0.0, "lr": 0.002},
-        "data_sha256": {"train": "a" * 64},
-        "versions": {"jax": "0.10.2"},
-        **record,
-    }
-    record = trained.record.model_copy(update=said)
-    return type(trained)(trained.model, trained.weights, record)
 
 
 def scores(names=NAMES):
@@ -252,7 +238,7 @@ def device(tmp_path_factory):
     """A folder with the exported files and a picture, as on a device."""
     folder = tmp_path_factory.mktemp("device")
     trained = trained_network()
-    export = convert_all(FORMATS, trained, patterned(60, 1).images, layers_agree=True)
+    _, export = all_formats()
     text = model_card(
         trained, export.manifest, dict.fromkeys(FORMATS, RESULTS), as_read(scores())
     )
@@ -266,7 +252,12 @@ def commands(text):
     return [line.strip() for line in text.splitlines() if line.startswith("    ")]
 
 
-def test_every_command_of_the_card_runs_and_gives_the_networks_answer(device):
+# What each format says of a picture, and its speed, test_formats and the stage ask too.
+QUICK = "numpy_predictor.py", "model.onnx", "model_int8.tflite"
+
+
+@pytest.mark.parametrize("quick", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_every_command_of_the_card_runs_and_gives_the_networks_answer(device, quick):
     folder, expected = device
     said = [
         line
@@ -274,10 +265,13 @@ def test_every_command_of_the_card_runs_and_gives_the_networks_answer(device):
         if line.startswith("python ")
     ]
     assert len(said) == 1 + 2 * len(FORMATS)
-    for line in said:
+    first, *others = said  # makes pictures.npy
+    chosen = [line for line in others if any(file in line for file in QUICK) == quick]
+    assert 0 < len(chosen) < len(others)
+    for line in (first, *chosen):
         words = [sys.executable, *shlex.split(line)[1:]]
         output = subprocess.run(
-            words, cwd=folder, check=True, capture_output=True, text=True, timeout=120
+            words, cwd=folder, check=True, capture_output=True, text=True, timeout=300
         ).stdout
         if line.endswith("--latency"):
             assert json.loads(output)["batch_1"]["median_ms"] > 0

@@ -24,7 +24,7 @@ class Clone:
             if (ROOT / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, folder / name)
-        self.set(epochs=2, model="mlp", export_formats="[stablehlo, onnx]")
+        self.set(epochs=2, model="mlp", export_formats="[stablehlo]")
         self.run("git", "init", "--quiet", "--initial-branch=main")
         self.commit("Start")
 
@@ -46,7 +46,7 @@ class Clone:
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=900,
         )
         assert result.returncode == code, result.stdout + result.stderr
         return result.stdout + result.stderr

@@ -1,5 +1,7 @@
 """Small networks in the formats of the export."""
 
+from functools import cache
+
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -39,3 +41,26 @@ def exported(folder, names, trained, shape=(8, 8, 1)):
     )
     unpack_files(export.files, folder)
     return export
+
+
+def trained_network(**record):
+    """A small network with a record as training writes it."""
+    trained = untrained("cnn")
+    said = {
+        "dataset": "digits",
+        "dataset_version": "1.0.0",
+        "parameters": {"top_k": 2, "seed": 7, "ema_decay": 0.0, "lr": 0.002},
+        "data_sha256": {"train": "a" * 64},
+        "versions": {"jax": "0.10.2"},
+        **record,
+    }
+    record = trained.record.model_copy(update=said)
+    return type(trained)(trained.model, trained.weights, record)
+
+
+@cache
+def all_formats():
+    """A small network and its export in all formats; converted once."""
+    trained = trained_network()
+    images = patterned(60, 1).images
+    return trained, convert_all(FORMATS, trained, images, layers_agree=True)

@@ -68,7 +68,7 @@ class Group:
         for file in (file for files in self.files for file in files):
             file.close()
 
-    def wait(self, seconds=120):
+    def wait(self, seconds=300):
         """The exit codes, once all have ended."""
         end = time.monotonic() + seconds
         return [member.wait(max(end - time.monotonic(), 0)) for member in self.members]
@@ -88,7 +88,15 @@ class Group:
         """How many epochs process 0 has printed."""
         return sum(line.startswith("epoch") for line in self.out(0))
 
-    def until(self, epochs, seconds=60):
+    def until_saved(self, seconds=300):
+        """Waits until there is a saved state."""
+        end = time.monotonic() + seconds
+        while not list((self.folder / ".resume").glob("*/state-*")):
+            assert time.monotonic() < end, self.err(0) + self.err(1)
+            assert self.members[0].poll() is None, self.err(0)
+            time.sleep(0.02)
+
+    def until(self, epochs, seconds=300):
         """Waits until process 0 has printed so many epochs."""
         end = time.monotonic() + seconds
         while self.epochs() < epochs:
@@ -97,7 +105,7 @@ class Group:
             time.sleep(0.02)
 
 
-def trained(folder, count=2, commands=None, seconds=120, **environment):
+def trained(folder, count=2, commands=None, seconds=300, **environment):
     """A group's run to its end: the group, all of whose members ended with 0."""
     with Group(folder, commands or (STAGE,) * count, **environment) as group:
         codes = group.wait(seconds)

@@ -82,7 +82,7 @@ def test_process_with_other_parameters_ends_all_and_writes_nothing(
         "c.load_params = lambda p: m(p).model_copy(update={'lr': 0.5})"
     )
     with Group(prepared, patched(line)) as group:
-        codes = group.wait(60)
+        codes = group.wait()
         assert codes[1] == 2, group.err(1)
         assert codes[0] != 0
         assert "expected the run of process 0" in group.err(1)

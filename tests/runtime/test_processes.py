@@ -31,8 +31,8 @@ from tests.helpers.groups import (
 from tests.helpers.imports import ROOT
 from tests.helpers.running import run_stage
 
-# What jax's heartbeat (10 s) and an ordinary end leave time for.
-GIVEN_UP = 15
+# Seconds to wait for an end; JAX's heartbeat takes 10.
+GIVEN_UP = 120
 
 
 def digests(folder):
@@ -107,7 +107,7 @@ def test_processes_that_mpirun_starts_learn_as_one(prepared, write_params):
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
     assert result.returncode == 0, result.stderr
@@ -150,18 +150,20 @@ def test_survivor_of_a_killed_process_ends_and_writes_nothing(
 
 
 @pytest.mark.slow
-def test_processes_killed_ten_times_end_with_the_bits_of_undisturbed_ones(
+def test_processes_killed_four_times_end_with_the_bits_of_undisturbed_ones(
     prepared, write_params
 ):
     write_params(**LONG)
     trained(prepared)
     expected, draw, went_on = digests(prepared), random.Random(10), 0
     remove_outputs(prepared)
-    for kill in range(10):
+    for kill in range(4):
         saved = bool(states(prepared))
         with Group(prepared, (STAGE, STAGE)) as group:
             group.until(epochs=draw.randrange(1, 20))
-            time.sleep(draw.uniform(0, 0.2))
+            if kill < 2:
+                group.until_saved()
+            time.sleep(draw.uniform(0, 0.2))  # any moment will do
             group.members[kill % 2].kill()
             codes = group.wait(GIVEN_UP)
         assert 0 not in codes
@@ -201,7 +203,7 @@ def test_wrong_parameter_ends_both_before_jax_is_there(prepared, write_params):
     write_params(batch_size=-1)
     without = patched("sys.modules['jax'] = None", process="01")
     with Group(prepared, without) as group:
-        assert group.wait(30) == [2, 2], group.err(0)
+        assert group.wait() == [2, 2], group.err(0)
     for number in (0, 1):
         (line,) = group.err(number).splitlines()
         assert line.startswith("train: params.yaml: batch_size: ")
@@ -212,7 +214,7 @@ def test_output_that_cannot_be_written_fails_every_process(prepared, write_param
     write_params(**{**SHORT, "epochs": 2})
     (prepared / "models").write_text("in the way")
     with Group(prepared, (STAGE, STAGE)) as group:
-        codes = group.wait(60)
+        codes = group.wait()
     assert codes[0] == 5, group.err(0)
     assert codes[1] in {5, -signal.SIGABRT}, group.err(1)
 
@@ -251,7 +253,7 @@ def test_bug_in_one_process_keeps_its_traceback_and_ends_the_other(
     write_params(**SHORT)
     line = "import src.training.loop as loop; loop.check_validation = lambda *_: 1 / 0"
     with Group(prepared, patched(line)) as group:
-        codes = group.wait(60)
+        codes = group.wait()
     assert codes[1] == 1
     assert "Traceback" in group.err(1)
     assert "ZeroDivisionError" in group.err(1)

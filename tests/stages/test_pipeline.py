@@ -37,7 +37,8 @@ def clone(tmp_path_factory):
 def as_committed(clone):
     """Each test finds, and the next one gets, the committed run."""
     yield
-    restore(clone)
+    if clone.run("git", "status", "--porcelain"):
+        restore(clone)
 
 
 def restore(clone):
@@ -118,6 +119,7 @@ def test_nothing_runs_when_nothing_changed(clone):
     assert clone.run("git", "status", "--porcelain") == ""
 
 
+@pytest.mark.slow
 def test_run_forced_again_gives_the_same_bytes(clone):
     before = clone.bytes("models/model.safetensors"), clone.bytes("dvc.lock")
     clone.run("dvc", "repro", "--force")
@@ -129,7 +131,7 @@ def test_run_forced_again_gives_the_same_bytes(clone):
 def test_experiment_reruns_what_depends_on_its_parameter_and_shows_cause_and_change(
     clone,
 ):
-    output = clone.run("dvc", "exp", "run", "-S", "lr=3e-4")
+    output = clone.run("dvc", "exp", "run", "-S", "lr=3e-4", "evaluate")
     assert "Stage 'prepare' didn't change, skipping" in output
     assert "Running stage 'train'" in output
     changed = json.loads(clone.run("dvc", "params", "diff", "--json"))
@@ -142,26 +144,25 @@ def test_experiment_reruns_what_depends_on_its_parameter_and_shows_cause_and_cha
     assert "0.0003" in clone.run("dvc", "exp", "show", "--csv")
 
 
-@pytest.mark.parametrize("written", ["1e-5", "1"])
-def test_number_written_by_dvc_is_read_as_a_float(clone, written):
-    clone.run("dvc", "exp", "run", "-S", f"lr={written}", "check")
-    lr = load_params(clone.folder / "params.yaml").lr
-    assert lr == float(written)
-    assert isinstance(lr, float)
+def test_numbers_written_by_dvc_are_read_as_floats(clone):
+    clone.run("dvc", "exp", "run", "-S", "lr=1e-5", "-S", "weight_decay=1", "check")
+    params = load_params(clone.folder / "params.yaml")
+    assert (params.lr, params.weight_decay) == (1e-5, 1.0)
+    assert isinstance(params.lr, float)
+    assert isinstance(params.weight_decay, float)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("lr=-1", "check: params.yaml: lr: expected a number > 0, got -1."),
         ("+lrr=1", "check: params.yaml: lrr: unknown key. Did you mean 'lr'?"),
         ("lr=", "check: params.yaml: lr: expected a number > 0, got ''."),
-        ("optimizer=adan", "got 'adan'. Did you mean 'adam'?"),
     ],
 )
 def test_wrong_parameter_stops_the_experiment_before_anything_ran(
     clone, change, message
 ):
+    """What only DVC writes; test_bad_input has other values."""
     output = clone.run("dvc", "exp", "run", "-S", change, code=255)
     assert message in output
     assert "Running stage 'train'" not in output
@@ -277,7 +278,7 @@ def test_interrupted_repro_goes_on_when_it_is_started_again(
         os.killpg(process.pid, number)
     else:
         process.send_signal(number)
-    output, _ = process.communicate(timeout=60)  # until the stage has ended too
+    output, _ = process.communicate(timeout=300)  # until the stage has ended too
     assert "epoch 1200/1200" not in output
     output = clone.run("dvc", "repro", "train")
     assert "resuming in epoch" in output
@@ -312,7 +313,7 @@ def test_source_edited_while_it_trains_is_not_recorded_as_the_cause(clone):
     source = clone.folder / "src/training/losses.py"
     before, lock = source.read_text(), clone.bytes("dvc.lock")
     source.write_text(before + "# edited\n")
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=300)
     assert (
         "src/training/losses.py: expected the content that the stage began with"
         in output

@@ -12,11 +12,11 @@ import pytest
 from src.runtime.cores import threads
 from tests.helpers.clone import Clone
 
-CHANGES = ("-S", "lr=1e-3,3e-3,1e-2", "-S", "seed=0,1")
-PAIRS = {(lr, seed) for lr in (1e-3, 3e-3, 1e-2) for seed in (0, 1)}
+CHANGES = ("-S", "lr=1e-3,1e-2", "-S", "seed=0,1")
+PAIRS = {(lr, seed) for lr in (1e-3, 1e-2) for seed in (0, 1)}
 # Its bits differ with the number of threads: tests/runtime/test_cores.py shows that.
 SMALL = {"hidden": 256, "batch_size": 512, "epochs": 5}
-SECONDS = 240  # for six experiments of ten
+SECONDS = 900  # for four experiments of ten
 
 
 def processes_in(folder):
@@ -87,7 +87,7 @@ def results(clone):
 
 
 @pytest.mark.slow
-def test_six_queued_experiments_two_at_a_time_give_the_bits_of_six_one_by_one(
+def test_four_queued_experiments_two_at_a_time_give_the_bits_of_four_one_by_one(
     queued, tmp_path, monkeypatch
 ):
     resume = tmp_path / "resume"
@@ -98,9 +98,9 @@ def test_six_queued_experiments_two_at_a_time_give_the_bits_of_six_one_by_one(
         queued.run("dvc", "exp", "run", "--queue", *CHANGES, "evaluate")
         queued.run("dvc", "queue", "start", "--jobs", "2")
         status = wait_for_queue(queued)
-    assert status.count("Success") == 6, status
+    assert status.count("Success") == len(PAIRS), status
     # Each had a folder of its own there, and left none behind.
-    assert len(list(resume.glob("*.lock"))) == 6
+    assert len(list(resume.glob("*.lock"))) == len(PAIRS)
     assert not [path for path in resume.iterdir() if path.is_dir()]
 
     alone = make_clone(tmp_path / "alone")
@@ -111,7 +111,7 @@ def test_six_queued_experiments_two_at_a_time_give_the_bits_of_six_one_by_one(
     assert expected.keys() == PAIRS
     assert "models/model.safetensors" in expected[1e-3, 0][1]
     weights = {digests["models/model.safetensors"] for _, digests in expected.values()}
-    assert len(weights) == 6
+    assert len(weights) == len(PAIRS)
     assert results(queued) == expected
 
     told = queued.run("python", "-m", "stages.sweep").splitlines()
@@ -120,7 +120,7 @@ def test_six_queued_experiments_two_at_a_time_give_the_bits_of_six_one_by_one(
         metrics["metrics/train.json"]["data"]["validation"]["loss"]
         for metrics, _ in expected.values()
     )
-    assert [float(row.split()[-1]) for row in told[1:7]] == pytest.approx(
-        losses, rel=1e-5
-    )
+    assert [
+        float(row.split()[-1]) for row in told[1 : 1 + len(PAIRS)]
+    ] == pytest.approx(losses, rel=1e-5)
     assert queued.bytes("metrics/plots/sweep.png").startswith(b"\x89PNG")
