@@ -40,6 +40,7 @@ from src.export.verify import (
     layers_agree,
     prove_all,
     summary,
+    unpack_files,
 )
 from src.models.architecture import Architecture
 from src.models.build import build_model
