@@ -23,12 +23,17 @@ def some(*shape):
 def value_and_gradients(function, layer, images):
     """The value, and the gradients to the layer's parameters and to the images."""
     graph, weights = nnx.split(layer)
-    values, backward = jax.vjp(
-        lambda weights, images: function(nnx.merge(graph, weights), images),
-        weights,
-        images,
-    )
-    return jax.tree.leaves((values, backward(some(*values.shape))))
+
+    @jax.jit
+    def compiled(weights, images):
+        values, backward = jax.vjp(
+            lambda weights, images: function(nnx.merge(graph, weights), images),
+            weights,
+            images,
+        )
+        return values, backward(some(*values.shape))
+
+    return jax.tree.leaves(compiled(weights, images))
 
 
 @pytest.mark.parametrize("pool", LAX_POOL)
