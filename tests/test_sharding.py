@@ -1,7 +1,7 @@
-"""Several devices: the numbers of one, a part of the work each.
+"""Data parallelism: several devices give the numbers of one.
 
-The devices are parts of the processor, in a process of their own for each number of
-them. Bits differ between numbers of devices, for sums are split elsewhere.
+JAX splits the CPU into devices; each device count needs its own process. Bits differ
+between device counts, because sums are split differently.
 """
 
 import json
@@ -23,14 +23,14 @@ from tests.helpers.running import run_stage
 
 
 def shown(devices: int) -> dict[str, str]:
-    """The environment in which JAX sees so many devices."""
+    """The environment in which JAX sees `devices` devices."""
     flags = os.environ.get("XLA_FLAGS", "")
     return {"XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count={devices}"}
 
 
 @cache
 def found(devices: int, *names: str, again: int = 0):
-    """What `tests.helpers.device_runs` finds; `again` tells repetitions apart."""
+    """The output of `tests.helpers.device_runs`; `again` distinguishes repetitions."""
     result = subprocess.run(
         [sys.executable, "-m", "tests.helpers.device_runs", *names],
         cwd=ROOT,
@@ -49,7 +49,7 @@ def found(devices: int, *names: str, again: int = 0):
 @pytest.mark.parametrize(
     "devices", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 4, 8))]
 )
-def test_loss_curve_is_that_of_one_device(devices):
+def test_loss_curve_matches_one_device(devices):
     one, several = (found(count, "mlp")["mlp"] for count in (1, devices))
     assert len(one["losses"]) == 200
     for name in ("losses", "validation"):
@@ -59,15 +59,15 @@ def test_loss_curve_is_that_of_one_device(devices):
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [2, 3])
 @pytest.mark.parametrize("name", sorted(RUNS.keys() - {"mlp"}))
-def test_loss_curve_is_that_of_one_device_with(devices, name):
+def test_loss_curve_matches_one_device_with(devices, name):
     """Of the CNN, its first 20 steps.
 
-    Later a rectifier whose input is 0 up to rounding may decide otherwise, and the
-    curves part: on a single device too, when its sums are split anew.
+    Later, a relu whose input is 0 up to rounding may flip, and the curves diverge. The
+    same happens on one device when its sums are split differently.
     """
     others = sorted(RUNS.keys() - {"mlp"})
     one, several = (found(count, *others)[name] for count in (1, devices))
-    tolerance = 1e-3 if name == "bfloat16" else 1e-5  # of 8 bits, and of 24
+    tolerance = 1e-3 if name == "bfloat16" else 1e-5  # 8 and 24 bits of mantissa
     assert len(one["losses"]) >= 20
     for column in ("losses", "validation"):
         np.testing.assert_allclose(several[column], one[column], rtol=tolerance)
@@ -77,7 +77,7 @@ def test_loss_curve_is_that_of_one_device_with(devices, name):
     "devices", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 8))]
 )
 def test_validation_counts_each_example_once(devices):
-    """300 of them, in batches of 256, or of 258 for three devices."""
+    """300 examples, in batches of 256, or of 258 on three devices."""
     loss, confusion, top_k = found(devices, "mlp")["mlp"]["first"]
     _, validation = splits()
     np.testing.assert_array_equal(
@@ -89,12 +89,12 @@ def test_validation_counts_each_example_once(devices):
 
 
 @pytest.mark.slow
-def test_two_runs_on_two_devices_give_the_same_bits():
+def test_two_runs_on_two_devices_are_bit_identical():
     assert found(2, "mlp") == found(2, "mlp", again=1)
 
 
 @pytest.mark.slow
-def test_few_batches_are_learned_by_heart_as_on_one_device(prepared, write_params):
+def test_overfitting_on_two_devices_matches_one(prepared, write_params):
     write_params(model="mlp", overfit_batches=2, batch_size=16, epochs=20, log_every=1)
     tables = []
     for devices in (1, 2):
@@ -108,10 +108,8 @@ def test_few_batches_are_learned_by_heart_as_on_one_device(prepared, write_param
 
 
 @pytest.mark.slow
-def test_default_run_on_two_devices_has_the_loss_curve_of_one(
-    write_params, monkeypatch
-):
-    """Past its steepest part: rounding, taken for a gradient, led away by step 44."""
+def test_default_run_on_two_devices_matches_one(write_params, monkeypatch):
+    """60 steps: once, rounding in the gradient made the curves diverge by step 44."""
     folder = write_params(data_path=ROOT / "data/raw", log_every=1, max_steps=60).parent
     monkeypatch.chdir(folder)
     assert run_stage("prepare", folder).returncode == 0
@@ -126,16 +124,14 @@ def test_default_run_on_two_devices_has_the_loss_curve_of_one(
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
 
 
-# ---- Which batches can be divided ----
+# ---- Divisible batch sizes ----
 
 
 @pytest.mark.parametrize(
     ("devices", "accumulate", "size"),
     [(1, 1, 7), (2, 1, 32), (3, 1, 48), (8, 1, 8), (2, 4, 32), (1, 4, 32)],
 )
-def test_batch_with_an_equal_part_for_each_device_is_taken(
-    params, devices, accumulate, size
-):
+def test_divisible_batch_size_is_accepted(params, devices, accumulate, size):
     changes = {"batch_size": size, "accumulate": accumulate}
     check_batch(params.model_copy(update=changes), devices)
 
@@ -154,7 +150,7 @@ def test_batch_with_an_equal_part_for_each_device_is_taken(
         pytest.param(8, 8, 32, 64, id="slices, none below"),
     ],
 )
-def test_batch_that_cannot_be_divided_is_told_the_nearest_that_can(
+def test_indivisible_batch_size_is_refused_and_names_the_nearest(
     params, devices, accumulate, size, nearest
 ):
     changes = {"batch_size": size, "accumulate": accumulate}
@@ -182,7 +178,7 @@ def test_batch_that_cannot_be_divided_is_told_the_nearest_that_can(
         ),
     ],
 )
-def test_what_several_devices_cannot_do_is_one_line(
+def test_unsupported_setting_on_several_devices_is_refused_in_one_line(
     prepared, write_params, changes, line
 ):
     write_params(**{"batch_size": 16, "model": "mlp", **changes})
@@ -191,7 +187,7 @@ def test_what_several_devices_cannot_do_is_one_line(
     assert result.stderr == f"train: params.yaml: {line}\n"
 
 
-# ---- What is compiled, and what lies where ----
+# ---- Collectives and layout ----
 
 COLLECTIVES = """
 import re
@@ -229,8 +225,8 @@ print(re.findall(rf" ({words})(?:-start)?[(]", text))
         ),
     ],
 )
-def test_compiled_step_sends_one_message(run_source, changes):
-    """But mixup asks the neighbour for an image, `accumulate` for parts of a slice."""
+def test_compiled_step_has_one_all_reduce(run_source, changes):
+    """Except with mixup and `accumulate`, which need rows of other devices."""
     result = run_source(f"changes = {changes!r}\n{COLLECTIVES}", **shown(2))
     assert result.returncode == 0, result.stderr
     assert result.stdout == "['all-reduce']\n"
@@ -269,10 +265,8 @@ finally:
 
 
 @pytest.mark.slow
-def test_large_arrays_of_the_optimizer_are_divided_and_nothing_changes(
-    prepared, write_params, run_source
-):
-    """Halves of the first kernel's moments, with the whole weights beside them."""
+def test_sharded_optimizer_arrays_change_no_result(prepared, write_params, run_source):
+    """The moments of the first kernel are halved; its weights stay whole."""
     write_params(model="mlp", hidden=16, batch_size=16, epochs=3, log_every=1)
     whole = run_stage("train", prepared, **shown(2))
     assert whole.returncode == 0, whole.stderr
@@ -314,7 +308,7 @@ with devices.on_all_devices(params):
 """
 
 
-def test_each_device_keeps_its_part_of_the_optimizer_while_training(run_source):
+def test_optimizer_stays_sharded_while_training(run_source):
     result = run_source(LAYOUT, **shown(2))
     assert result.returncode == 0, result.stderr
     assert set(result.stdout.split()) == {"divided", "whole"}

@@ -1,4 +1,4 @@
-"""What is counted on the device, against scikit-learn."""
+"""Accumulators on the device against scikit-learn."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +23,7 @@ def counted(metric):
     return metric
 
 
-def test_confusion_counts_the_unmasked_as_scikit_learn_does():
+def test_masked_confusion_counts_match_scikit_learn():
     expected = confusion_matrix(LABELS[MASK], LOGITS[MASK].argmax(1), labels=range(6))
     found = counted(ConfusionCounts(6)).compute()
     assert found.dtype == jnp.int32
@@ -31,7 +31,7 @@ def test_confusion_counts_the_unmasked_as_scikit_learn_does():
 
 
 @pytest.mark.parametrize("k", [1, 3, 5])
-def test_top_k_is_the_share_of_the_unmasked_as_by_scikit_learn(k):
+def test_masked_top_k_matches_scikit_learn(k):
     expected = top_k_accuracy_score(LABELS[MASK], LOGITS[MASK], k=k, labels=range(6))
     assert float(counted(TopK(k)).compute()) == pytest.approx(expected, abs=1e-7)
 
@@ -42,7 +42,7 @@ def test_reset_forgets_everything():
     assert not np.any(metric.compute())
 
 
-def test_of_equal_scores_the_first_class_counts_as_the_higher_one():
+def test_first_class_ranks_higher_among_equal_scores():
     metric = TopK(2)
     labels = jnp.arange(4, dtype=jnp.int32)
     metric.update(logits=jnp.zeros((4, 4)), labels=labels, mask=jnp.ones(4, bool))

@@ -1,4 +1,4 @@
-"""The test metrics against scikit-learn, and formulas worked out another way."""
+"""Test metrics against scikit-learn and against formulas."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from src.evaluation.metrics import (
     wilson_interval,
 )
 
-test_metrics.__test__ = False  # a function of ours, not a test of pytest's
+test_metrics.__test__ = False  # a function of src, not a test
 
 
 def guesses(count, classes, seed):
@@ -25,7 +25,7 @@ def guesses(count, classes, seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_scores_are_those_of_scikit_learn(seed):
+def test_scores_match_scikit_learn(seed):
     log_probabilities, labels = guesses(500, 7, seed)
     predicted = log_probabilities.argmax(1)
     names = [f"class {index}" for index in range(7)]
@@ -52,7 +52,7 @@ def test_scores_are_those_of_scikit_learn(seed):
         ] == pytest.approx(expected, abs=1e-12)
 
 
-def test_confusion_matrix_is_that_of_scikit_learn():
+def test_confusion_matrix_matches_scikit_learn():
     log_probabilities, labels = guesses(300, 5, seed=0)
     predicted = log_probabilities.argmax(1)
     np.testing.assert_array_equal(
@@ -62,7 +62,7 @@ def test_confusion_matrix_is_that_of_scikit_learn():
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
-def test_class_that_never_occurs_is_left_out_of_the_averages_as_by_scikit_learn():
+def test_class_that_never_occurs_is_excluded_from_averages_as_in_scikit_learn():
     labels = np.array([0, 0, 1, 1, 2], np.int32)
     predicted = np.array([0, 1, 1, 1, 0])
     log_probabilities = np.log(np.full((5, 4), 0.1) + 0.6 * np.eye(4)[predicted])
@@ -83,7 +83,7 @@ def test_class_that_is_never_predicted_scores_zero_not_nan():
 
 @pytest.mark.parametrize(("correct", "count"), [(0, 10), (7, 10), (10, 10), (355, 359)])
 def test_wilson_interval_solves_its_quadratic(correct, count):
-    # Its ends are the shares p with (p - correct / count)^2 = z^2 p (1 - p) / count.
+    # Its ends solve (p - correct / count)^2 = z^2 p (1 - p) / count.
     z2 = 1.959963984540054**2
     share = correct / count
     low, high = sorted(
@@ -92,7 +92,7 @@ def test_wilson_interval_solves_its_quadratic(correct, count):
     assert wilson_interval(correct, count) == pytest.approx((low, high), abs=1e-9)
 
 
-def test_calibration_error_is_the_sum_over_bins_done_by_hand():
+def test_calibration_error_matches_a_sum_over_bins_by_hand():
     log_probabilities, labels = guesses(400, 4, seed=1)
     probabilities = np.exp(log_probabilities.astype(np.float64))
     expected = 0.0
@@ -110,7 +110,7 @@ def test_calibration_error_is_the_sum_over_bins_done_by_hand():
 
 
 @pytest.mark.parametrize("k", [1, 2, 6, 7, 9])
-def test_top_k_is_that_of_scikit_learn(k):
+def test_top_k_matches_scikit_learn(k):
     log_probabilities, labels = guesses(500, 7, seed=4)
     found = top_k_accuracy(log_probabilities, labels, k)
     expected = (
@@ -123,5 +123,5 @@ def test_top_k_is_that_of_scikit_learn(k):
     assert found == expected
 
 
-def test_of_equal_scores_the_first_class_counts_as_the_higher_one():
+def test_first_class_ranks_higher_among_equal_scores():
     assert top_k_accuracy(np.zeros((4, 4)), np.arange(4), k=1) == 0.25

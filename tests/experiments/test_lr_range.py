@@ -1,4 +1,4 @@
-"""The LR range test: its rates, its suggestion, its end."""
+"""The LR range test: rates, suggestion and early end."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def test_rates_grow_by_the_same_factor_from_the_lowest_to_the_highest(
     np.testing.assert_allclose(found.rates, np.geomspace(1e-5, 1e-2, 31), rtol=1e-5)
 
 
-def test_smoothed_loss_is_the_running_mean_without_the_bias_of_its_start(params):
+def test_smoothed_loss_is_the_bias_corrected_running_mean(params):
     changes = {"lr_range_low": 1e-5, "lr_range_high": 1e-2, "lr_range_steps": 12}
     found = find_range(SPLIT, TINY, params.model_copy(update=changes))
     for step in range(12):
@@ -32,7 +32,7 @@ def test_smoothed_loss_is_the_running_mean_without_the_bias_of_its_start(params)
         assert found.smoothed[step] == pytest.approx(expected, rel=1e-9)
 
 
-def test_test_ends_where_the_loss_has_left_all_hope(params):
+def test_lr_range_test_stops_where_the_loss_explodes(params):
     changes = {"optimizer": "sgd", "lr_range_high": 1e9, "lr_range_steps": 40}
     found = find_range(SPLIT, TINY, params.model_copy(update=changes))
     assert len(found.rates) < 40
@@ -46,7 +46,7 @@ def test_suggestion_is_where_the_loss_falls_fastest_before_its_lowest_point():
     assert LRRange(rates, smoothed, smoothed).suggestion == rates[2]
 
 
-def test_nothing_finite_at_the_lowest_rate_is_an_error(params):
+def test_divergence_at_the_lowest_rate_is_an_error(params):
     changes = {"optimizer": "sgd", "lr_range_low": 1e37, "lr_range_high": 1e38}
     with pytest.raises(DivergedError, match="Lower lr_range_low"):
         find_range(SPLIT, TINY, params.model_copy(update=changes))

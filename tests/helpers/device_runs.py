@@ -47,12 +47,12 @@ RUNS = {
 
 
 def splits():
-    """480 examples to learn from, and 300 that fill no whole number of batches."""
+    """480 training examples, and 300 that do not fill whole batches."""
     return patterned(480, seed=1), patterned(300, seed=2)
 
 
 def prepared_run(changes):
-    """Parameters, data and first state of a run, on all devices."""
+    """Parameters, data and initial state of a run, on all devices."""
     params = load_params(ROOT / "params.yaml").model_copy(update={**COMMON, **changes})
     data = TrainData(*map(DeviceBatches, splits()), classes=3)
     architecture = Architecture(params.model, 16, params.dropout, (8, 8, 1), 3)
@@ -61,7 +61,7 @@ def prepared_run(changes):
 
 
 def run(changes: dict[str, object]) -> dict[str, object]:
-    """Trains; what there is to compare."""
+    """Trains and returns the numbers to compare."""
     params, data, graphdef, state = prepared_run(changes)
     sums = score(state, graphdef, data.validation, classes=3, top_k=2)
     losses, validation, weights = [], [], {}
@@ -85,7 +85,7 @@ def run(changes: dict[str, object]) -> dict[str, object]:
 
 
 def main(names: list[str]) -> None:
-    """Prints what the named runs give."""
+    """Prints the results of the named runs."""
     anything: Params = load_params(ROOT / "params.yaml").model_copy(update=COMMON)
     with on_all_devices(anything):
         found = {name: run(RUNS[name]) for name in names}

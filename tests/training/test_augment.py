@@ -1,4 +1,4 @@
-"""The changes to training images, against numpy's."""
+"""Augmentations against numpy and scipy."""
 
 import jax
 import jax.numpy as jnp
@@ -29,12 +29,12 @@ def augmented(images, *names, key=KEY, **changes):
     return np.asarray(found)
 
 
-def test_without_names_the_images_stay_as_they_are():
+def test_no_augmentation_leaves_the_images_unchanged():
     images = noise(3)
     np.testing.assert_array_equal(augmented(images), images)
 
 
-def test_flip_exchanges_left_and_right_in_half_of_the_images():
+def test_flip_mirrors_half_of_the_images():
     images = noise(2000)
     found = augmented(images, "flip")
     turned = (found == np.flip(images, axis=2)).all((1, 2, 3))
@@ -71,14 +71,14 @@ def test_shift_moves_each_image_by_up_to_two_pixels_and_fills_with_black():
 
 
 @pytest.mark.parametrize("name", ["flip", "shift", "rotation", "cutout", "mixup"])
-def test_the_same_key_gives_the_same_images_and_another_key_others(name):
+def test_same_key_gives_the_same_images_and_a_different_key_different_ones(name):
     images = noise(50)
     first = augmented(images, name)
     np.testing.assert_array_equal(augmented(images, name), first)
     assert np.any(augmented(images, name, key=jax.random.key(8)) != first)
 
 
-def test_rotation_turns_about_the_middle_as_scipy_does():
+def test_rotation_about_the_centre_matches_scipy():
     images = noise(4, (9, 8, 1))
     key = jax.random.key(3)
     angles = np.asarray(jax.random.uniform(key, (4,), minval=-1)) * 40.0
@@ -110,7 +110,7 @@ def test_rotation_stays_within_its_degrees():
     assert angles.min() < -18
 
 
-def test_cutout_blackens_one_square_whose_middle_is_in_the_image():
+def test_cutout_blackens_one_square_centred_in_the_image():
     images = noise(500, (9, 11, 2))
     found = augmented(images, "cutout", cutout_pixels=4)
     changed = found != images
@@ -121,12 +121,12 @@ def test_cutout_blackens_one_square_whose_middle_is_in_the_image():
         assert image.sum() == len(rows) * len(columns)
         assert 2 <= len(rows) <= 4
         assert 2 <= len(columns) <= 4
-    # Most squares lie wholly inside: 6/9 of the rows and 8/11 of the columns do.
+    # Most squares are entirely inside: 6/9 of the rows and 8/11 of the columns.
     whole = (changed.any(3).sum((1, 2)) == 16).mean()
     assert whole == pytest.approx(6 / 9 * 8 / 11, abs=0.1)
 
 
-def test_mixup_mixes_each_image_and_its_loss_with_the_one_before():
+def test_mixup_mixes_each_image_and_its_loss_with_its_neighbour():
     images, labels = noise(6), np.arange(6, dtype=np.int32)
     batch = mix_up(Batch(jnp.asarray(images), jnp.asarray(labels)), KEY, 0.4)
     share = float(batch.shares[0])
@@ -146,7 +146,7 @@ def test_mixup_draws_its_share_from_the_beta_distribution():
     assert float(shares.mean()) == pytest.approx(0.5 + 1 / np.pi, abs=0.02)
 
 
-def test_batches_to_overfit_are_left_as_they_are():
+def test_overfit_batches_are_not_augmented():
     images = noise(20)
     found = augmented(images, "flip", "shift", overfit_batches=1)
     np.testing.assert_array_equal(found, images)

@@ -1,4 +1,4 @@
-"""Batches from disk against batches that lie on the device: the same bits."""
+"""Streamed batches against resident batches: the same bits."""
 
 import os
 
@@ -25,14 +25,14 @@ IMAGE = 8 * 8  # bytes
 
 @pytest.fixture
 def stored(tmp_path):
-    """`SPLIT`, its images in a file."""
+    """`SPLIT` with its images in a file."""
     np.savez(tmp_path / "split.npz", images=SPLIT.images)
     images = locate_arrays(tmp_path / "split.npz", "Mend it.")["images"]
     return Examples(LazyImages([images]), SPLIT.labels)
 
 
 def batches(source, order, first=0):
-    """Each batch of a feed, looked up as the compiled chunk does."""
+    """Every batch of a source, indexed as in the compiled chunk."""
     found, expected = [], first
     for block in source.blocks(order, first):
         assert block.start == expected, "a block begins where the last one ended"
@@ -68,9 +68,7 @@ def assert_same(found, expected):
         pytest.param(1 << 20, id="more than all"),
     ],
 )
-def test_blocks_from_disk_give_the_batches_of_the_device(
-    stored, monkeypatch, ahead, first
-):
+def test_streamed_batches_equal_resident_batches(stored, monkeypatch, ahead, first):
     monkeypatch.setattr(feeding, "PREFETCH_BYTES", ahead)
     order = epoch_order(60, 8, seed=0, epoch=1)
     expected = [(SPLIT.images[rows], SPLIT.labels[rows]) for rows in order[first:]]
@@ -78,25 +76,21 @@ def test_blocks_from_disk_give_the_batches_of_the_device(
     assert_same(batches(DeviceBatches(SPLIT), order, first), expected)
 
 
-def test_order_may_name_an_example_twice(stored, monkeypatch):
+def test_order_may_repeat_an_example(stored, monkeypatch):
     monkeypatch.setattr(feeding, "PREFETCH_BYTES", 2 * 8 * IMAGE)
     order = np.minimum(np.arange(64, dtype=np.int32), 59).reshape(8, 8)
     expected = batches(DeviceBatches(SPLIT), order)
     assert_same(batches(StreamedBatches(stored), order), expected)
 
 
-def test_all_blocks_are_of_one_size_so_that_one_compilation_serves_all(
-    stored, monkeypatch
-):
+def test_all_blocks_have_one_size_and_compile_once(stored, monkeypatch):
     monkeypatch.setattr(feeding, "PREFETCH_BYTES", 3 * 8 * IMAGE)
     blocks = list(StreamedBatches(stored).blocks(epoch_order(60, 8, seed=0, epoch=1)))
     assert [(block.start, block.stop) for block in blocks] == [(0, 3), (3, 6), (6, 7)]
     assert {block.examples.images.shape for block in blocks} == {(3, 8, 8, 8, 1)}
 
 
-def test_file_that_is_cut_short_reaches_the_caller_from_the_thread(
-    stored, tmp_path, monkeypatch
-):
+def test_error_in_the_prefetch_thread_reaches_the_caller(stored, tmp_path, monkeypatch):
     monkeypatch.setattr(feeding, "PREFETCH_BYTES", 8 * IMAGE)
     blocks = StreamedBatches(stored).blocks(np.arange(56, dtype=np.int32).reshape(7, 8))
     next(blocks)
@@ -116,25 +110,21 @@ def test_file_that_is_cut_short_reaches_the_caller_from_the_thread(
         (None, 5001, StreamedBatches),
     ],
 )
-def test_split_lies_on_the_device_where_it_fits(
-    params, monkeypatch, megabytes, size, kind
-):
+def test_split_is_resident_where_it_fits(params, monkeypatch, megabytes, size, kind):
     monkeypatch.setattr(feeding, "device_budget", lambda: 5000)
     params = params.model_copy(update={"resident_megabytes": megabytes})
-    # One image of one row, whose pixels are the bytes that count.
+    # One image with one row; its size in bytes decides.
     split = Examples(np.zeros((1, 1, size, 1), np.uint8), np.zeros(1, np.int32))
     assert type(build_batches(split, params)) is kind
 
 
-def test_split_stays_on_disk_where_another_process_needs_its_share(
-    params, become_process
-):
+def test_several_processes_stream_their_split(params, become_process):
     become_process(0, 2)
     assert type(build_batches(SPLIT, params)) is StreamedBatches
 
 
 class Device:
-    """What is asked of a device."""
+    """A device with a platform and memory statistics."""
 
     def __init__(self, platform, memory):
         self.platform, self.memory = platform, memory
@@ -151,14 +141,12 @@ class Device:
         (Device("gpu", None), 256 << 20),
     ],
 )
-def test_budget_is_a_quarter_of_a_devices_own_memory(monkeypatch, device, expected):
+def test_device_budget_is_a_quarter_of_its_memory(monkeypatch, device, expected):
     monkeypatch.setattr("jax.devices", lambda: [device])
     assert feeding.device_budget() == expected
 
 
-def test_training_from_disk_gives_the_numbers_and_weights_of_the_device(
-    params, monkeypatch
-):
+def test_streamed_training_equals_resident_training(params, monkeypatch):
     changes = {"augment": ("shift",), "log_every": 4}
     steps, epochs = run(params, **changes)
     monkeypatch.setattr(feeding, "PREFETCH_BYTES", 4 * 16 * IMAGE)
@@ -171,7 +159,7 @@ def test_training_from_disk_gives_the_numbers_and_weights_of_the_device(
 
 
 SHORT = {"model": "mlp", "hidden": 16, "batch_size": 8, "epochs": 3, "log_every": 5}
-# The train stage whose blocks hold three batches.
+# The train stage with blocks of three batches.
 STREAMED = """
 import runpy
 import src.training.batches as feed
@@ -190,7 +178,7 @@ pace.ChunkSizer.chunk_end = stop
 
 
 @pytest.mark.slow
-def test_run_from_disk_resumed_within_an_epoch_ends_with_the_bits_of_the_device(
+def test_streamed_run_resumed_within_an_epoch_equals_the_resident_run(
     prepared, write_params, run_source
 ):
     write_params(**SHORT, limit_examples=90)
@@ -208,10 +196,8 @@ def test_run_from_disk_resumed_within_an_epoch_ends_with_the_bits_of_the_device(
         assert found[name] == expected[name]
 
 
-def test_range_test_from_disk_gives_the_rates_and_losses_of_the_device(
-    params, stored, monkeypatch
-):
-    """Its order is several epochs long, and ends within a block."""
+def test_streamed_lr_range_test_equals_the_resident_one(params, stored, monkeypatch):
+    """The order spans several epochs and ends within a block."""
     monkeypatch.setattr(feeding, "PREFETCH_BYTES", 3 * 16 * IMAGE)
     params = params.model_copy(update={"lr_range_steps": 20, "augment": ("shift",)})
     found = [

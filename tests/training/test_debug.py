@@ -1,4 +1,4 @@
-"""What `debug: true` finds, in networks that were broken on purpose."""
+"""`debug: true` on deliberately broken models."""
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +37,7 @@ def watch(params, **changes):
     )
 
 
-def test_first_operation_without_a_finite_result_is_named_with_its_line(params):
+def test_first_nan_operation_is_named_with_its_line(params):
     with pytest.raises(DivergedError) as caught:
         watch(params, optimizer="sgd", lr=1e36)
     message = str(caught.value)
@@ -46,12 +46,10 @@ def test_first_operation_without_a_finite_result_is_named_with_its_line(params):
     assert "in __call__: return self.output(hidden): invalid" in message
 
 
-def test_nan_of_the_backward_pass_is_found_where_the_forward_operation_stands(
-    params, monkeypatch
-):
+def test_nan_of_the_backward_pass_names_the_forward_operation(params, monkeypatch):
     def broken(self, images, rngs=None):
         logits = original(self, images, rngs)
-        # The root's own value is finite, its slope at 0 is not.
+        # The value of the root is finite; its gradient at 0 is not.
         return logits + jnp.sqrt(jnp.abs(0 * logits))
 
     original = MLP.__call__
@@ -64,7 +62,7 @@ def test_nan_of_the_backward_pass_is_found_where_the_forward_operation_stands(
 
 
 @pytest.mark.parametrize("stop", [1, 4])
-def test_overflow_of_a_loss_scale_is_no_fault(params, stop):
+def test_loss_scale_overflow_is_not_an_error(params, stop):
     changes = {"precision": "float16", "schedule": "constant", "batch_size": 16}
     params = params.model_copy(update=changes)
     graphdef, state = build_state(params, TINY, steps_per_epoch=4)
@@ -84,7 +82,7 @@ def test_overflow_of_a_loss_scale_is_no_fault(params, stop):
     jax.tree.map(np.testing.assert_array_equal, *map(jax.device_get, found))
 
 
-def test_what_overflows_without_a_nan_is_left_to_the_caller(params, monkeypatch):
+def test_overflow_without_nan_is_left_to_the_caller(params, monkeypatch):
     def steep(logits, batch, smoothing):
         del smoothing
         return cross_entropy(logits, batch.labels, 0.0) * 1e25
@@ -119,7 +117,7 @@ def test_layers_are_listed_with_their_shapes(params):
 def test_health_gives_norms_by_numpy_and_counts_dead_units(params):
     graphdef, state = build_state(params, TINY, steps_per_epoch=4)
     model = nnx.merge(graphdef, state).model
-    # Two units that no image can switch on.
+    # Two units that are 0 for every image.
     bias = jnp.array([0.0, -1e6, 0.0, -1e6, 0.0])
     model.dense.bias[...] = bias
     lines = health_table(model, Batch(*SPLIT)).splitlines()
@@ -141,7 +139,7 @@ def test_health_gives_norms_by_numpy_and_counts_dead_units(params):
 
 
 def hidden(model, images):
-    """The dense layer by hand; the output's bias is 0 in a new network."""
+    """The dense layer by hand; the initial output bias is 0."""
     pixels = images.reshape(len(images), -1) / 255.0
     before = pixels @ model.dense.kernel[...] + model.dense.bias[...][None]
     return jnp.maximum(before, 0)

@@ -13,7 +13,7 @@ NAN = float("nan")
 
 
 def follow(values, **changes):
-    """The best epoch, the last one, and why it was the last."""
+    """The best epoch, the last epoch, and the reason to stop."""
     changes = {"monitor": "validation_loss", **changes}
     monitor = build_early_stopping(PARAMS.model_copy(update=changes))
     for epoch, value in enumerate(values, start=1):
@@ -40,15 +40,15 @@ def test_patience_of_three_stops_after_exactly_three_epochs_without_improvement(
     assert follow([5, 4, 4, 4, 4, 1], patience=3) == (2, 5, "patience")
 
 
-def test_improvement_starts_the_wait_anew():
+def test_improvement_resets_patience():
     assert follow([5, 6, 6, 4, 5, 5, 5, 0], patience=3) == (4, 7, "patience")
 
 
-def test_equal_value_is_no_improvement():
+def test_equal_value_does_not_improve():
     assert follow([1.0, 1.0, 1.0], patience=2) == (1, 3, "patience")
 
 
-def test_smaller_change_than_min_delta_is_no_improvement():
+def test_change_below_min_delta_does_not_improve():
     assert follow([1.0, 0.95, 0.85], min_delta=0.1) == (3, 3, None)
     found = follow([1.0, 0.95, 0.91], min_delta=0.1, patience=2)
     assert found == (1, 3, "patience")
@@ -58,11 +58,11 @@ def test_without_patience_nothing_stops():
     assert follow([1.0] + [2.0] * 50) == (1, 51, None)
 
 
-def test_first_epoch_is_the_best_so_far_however_bad():
+def test_first_epoch_is_the_best_so_far():
     assert follow([1e30]) == (1, 1, None)
 
 
-def test_nan_is_never_the_best_and_never_stays_it():
+def test_nan_is_never_the_best():
     assert follow([NAN, 3.0, NAN, 2.0], patience=4) == (4, 4, None)
     assert follow([NAN, NAN, NAN], patience=3) == (0, 3, "patience")
 
@@ -73,7 +73,7 @@ def test_mode_max_takes_the_larger_value_as_the_better_one():
 
 
 @pytest.mark.parametrize(("first", "last"), [(1, 4), (2, 4), (3, 5), (4, 6), (5, 7)])
-def test_patience_counts_from_its_first_epoch_on(first, last):
+def test_patience_counts_from_start_from_epoch(first, last):
     values = [1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0]
     found = follow(values, patience=3, start_from_epoch=first)
     assert found == (1, last, "patience")
@@ -90,7 +90,7 @@ def test_epoch_before_the_first_counted_one_can_still_be_the_best():
         ("validation_accuracy", [0.5, 0.9, 0.95], 0.9, 2),
     ],
 )
-def test_reaching_the_goal_stops(name, values, good, last):
+def test_reaching_stop_at_stops(name, values, good, last):
     found = follow(values, monitor=name, stop_at=good)
     assert found == (last, last, "stop_at")
 
@@ -103,13 +103,13 @@ def test_reaching_the_goal_stops(name, values, good, last):
         ("validation_loss", [9.0, 2.0, 1.0, NAN, 1.0], 4.0),
     ],
 )
-def test_going_beyond_the_limit_stops_once_the_first_epochs_are_over(name, values, bad):
+def test_stop_if_worse_than_applies_from_start_from_epoch(name, values, bad):
     found = follow(values, monitor=name, stop_if_worse_than=bad, start_from_epoch=2)
     assert found == (3, 4, "stop_if_worse_than")
 
 
 def rates(values, **changes):
-    """The rate of each epoch, the first included."""
+    """The learning rate of each epoch, including the first."""
     defaults = {"monitor": "validation_loss", "lr": 1.0, "lr_factor": 0.5}
     defaults |= {"lr_patience": 2, "lr_cooldown": 0, "lr_end": 0.0}
     plateau = build_plateau(PARAMS.model_copy(update=defaults | changes))
@@ -140,7 +140,7 @@ def test_plateau_lowers_the_rate_by_hand_made_sequences(values, changes, expecte
     assert rates(values, **changes) == expected
 
 
-def test_plateau_is_torchs_with_one_epoch_less_of_patience():
+def test_plateau_matches_torch_with_one_less_epoch_of_patience():
     """`ReduceLROnPlateau(patience=p - 1, threshold_mode="abs")`, written out."""
     values = [5, 4, 4.2, 4.1, 4.3, 3, 3.5, 3.2, 3.1, 3.05, 3.2, 2.9, 3, 3, 3, 3, 3]
     best, bad, cooling, rate, expected = math.inf, 0, 0, 1.0, [1.0]

@@ -1,4 +1,4 @@
-"""The running average of the weights, against numpy."""
+"""The EMA of the weights against numpy."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +14,7 @@ class One(nnx.Module):
 
 
 @pytest.mark.parametrize("decay", [0.5, 0.99])
-def test_average_follows_its_formula(decay):
+def test_ema_matches_its_formula(decay):
     average, model = One([1.0, -1.0]), One([1.0, -1.0])
     expected = np.array([1.0, -1.0])
     weights = np.random.default_rng(0).normal(size=(30, 2))

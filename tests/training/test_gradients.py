@@ -1,4 +1,4 @@
-"""A batch in slices against the batch in one piece."""
+"""Microbatches against the whole batch."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -30,7 +30,7 @@ def stepped(params, model, accumulate, batch, **changes):
 @pytest.mark.parametrize(
     ("model", "slices"), [("mlp", (2, 4, 16)), ("cnn", (4,)), ("cnn_max", (4,))]
 )
-def test_slices_give_the_weights_of_the_whole_batch(params, model, slices):
+def test_microbatches_give_the_weights_of_the_whole_batch(params, model, slices):
     batch = Batch(*map(jnp.asarray, patterned(16, seed=0)))
     loss, weights, metrics = stepped(params, model, 1, batch)
     for accumulate in slices:
@@ -44,7 +44,7 @@ def test_slices_give_the_weights_of_the_whole_batch(params, model, slices):
         )
 
 
-def test_slices_of_a_mixed_batch_keep_partners_and_shares(params):
+def test_microbatches_of_mixup_keep_partners_and_shares(params):
     images, labels = patterned(16, seed=0)
     partners, shares = np.roll(labels, 1), np.linspace(0.5, 1, 16, dtype=np.float32)
     batch = Batch(*map(jnp.asarray, (images, labels, partners, shares)))

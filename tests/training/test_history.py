@@ -1,4 +1,4 @@
-"""What a person sees while training, on a terminal and elsewhere."""
+"""Progress lines and the rows of history.csv and steps.csv."""
 
 import io
 import json
@@ -35,7 +35,7 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize("stream", [Terminal, io.StringIO])
-def test_bar_is_drawn_on_a_terminal_alone(monkeypatch, capsys, stream):
+def test_progress_bar_appears_only_on_a_terminal(monkeypatch, capsys, stream):
     stderr = stream()
     monkeypatch.setattr("sys.stderr", stderr)
     with ProgressBar(epochs=12, steps_per_epoch=10) as progress:
@@ -66,7 +66,7 @@ def test_tiny_learning_rate_is_not_rounded_away():
     }
 
 
-def test_skipped_steps_are_named_and_a_halved_scale_with_them(capsys):
+def test_skipped_steps_and_the_halved_loss_scale_are_printed(capsys):
     wrong = replace(STEPS, skipped=2, skipped_steps=(3, 4), loss_scale=8192.0)
     with ProgressBar(epochs=1, steps_per_epoch=10) as progress:
         progress.show(replace(STEPS, loss_scale=32768.0))
@@ -78,6 +78,6 @@ def test_skipped_steps_are_named_and_a_halved_scale_with_them(capsys):
     )
 
 
-def test_what_is_not_finite_stays_out_of_the_table():
+def test_values_that_are_not_finite_leave_empty_cells():
     row = steps_row(replace(STEPS, train=None, grad_norm=float("nan")))
     assert row == (5, 1, "", "", "1.5e-07", "", 0, "1")

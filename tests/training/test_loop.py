@@ -1,4 +1,4 @@
-"""Epochs: their order, their rows, and when they go wrong."""
+"""Epochs: their order, their rows, and divergence."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def test_left_out_examples_differ_from_epoch_to_epoch():
     assert len(set(left_out)) > 1
 
 
-def test_two_runs_give_the_same_numbers_to_the_last_bit(params):
+def test_two_runs_are_bit_identical(params):
     one, other = (run(params) for _ in range(2))
     assert one[0] == other[0]
     for (first, weights), (second, again) in zip(one[1], other[1], strict=True):
@@ -66,7 +66,7 @@ def test_rows_of_steps_add_up_to_their_epoch(params):
         assert losses @ sizes / 100 == pytest.approx(epoch.train.loss, rel=1e-6)
 
 
-def test_learning_rate_in_the_rows_is_the_schedules(params):
+def test_logged_learning_rate_follows_the_schedule(params):
     changes = {"schedule": "warmup_cosine", "warmup_epochs": 1, "lr": 0.5}
     steps, _ = run(params, log_every=1, batch_size=10, **changes)
     warmup = [0.5 * step / 10 for step in range(10)]
@@ -90,6 +90,6 @@ def test_divergence_names_step_learning_rate_and_gradient_norm(params):
         run(params, optimizer="sgd", schedule="constant", lr=1e30)
 
 
-def test_batch_larger_than_the_split_is_refused_with_the_largest_possible():
+def test_batch_larger_than_the_split_is_refused_and_names_the_largest_size():
     with pytest.raises(ParameterError, match=r"at most the 100 .*found 101. Use 100"):
         count_steps(examples=100, batch_size=101)

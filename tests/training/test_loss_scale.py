@@ -1,4 +1,4 @@
-"""Steps that go wrong: a reference in plain Python, and whole chunks."""
+"""Skipped steps and the loss scale, against a reference in plain Python."""
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +43,7 @@ def follow(scaler, flags):
 
 
 def by_hand(flags):
-    """Scale, skipped steps and failures in a row with float16, as the paper has it."""
+    """Loss scale, consecutive and skipped steps in float16, as in the paper."""
     scale, good, row, skipped = FIRST_SCALE, 0, 0, []
     for step, finite in enumerate(flags, start=1):
         if finite:
@@ -79,14 +79,14 @@ def test_loss_scale_halves_on_overflow_and_doubles_after_many_good_steps(flags):
     assert scaler.steps[: len(skipped)].tolist() == skipped
 
 
-def test_more_skipped_steps_than_are_remembered_keep_the_latest():
+def test_latest_skipped_steps_are_kept():
     scaler = follow(loss_scaler(on_nan="skip"), [False] * (REMEMBERED + 3))
     latest = {REMEMBERED + 1, REMEMBERED + 2, REMEMBERED + 3}
     assert set(scaler.steps[:3].tolist()) == latest
 
 
 @pytest.mark.parametrize(("on_nan", "lost_after"), [("skip", 5), ("stop", 1)])
-def test_five_in_a_row_are_too_many_with_skip_and_one_with_stop(on_nan, lost_after):
+def test_diverged_after_five_consecutive_skips_or_one_with_stop(on_nan, lost_after):
     scaler = loss_scaler(on_nan=on_nan)
     for step in range(1, lost_after + 1):
         assert not scaler.diverged
@@ -94,7 +94,7 @@ def test_five_in_a_row_are_too_many_with_skip_and_one_with_stop(on_nan, lost_aft
     assert scaler.diverged
 
 
-def test_a_good_step_forgives_the_bad_ones_before_it():
+def test_finite_step_resets_the_consecutive_skips():
     scaler = follow(loss_scaler(on_nan="skip"), [False] * 4 + [True] + [False] * 4)
     assert not scaler.diverged
     assert int(scaler.skipped[...]) == 8
@@ -109,7 +109,7 @@ def test_a_good_step_forgives_the_bad_ones_before_it():
         ({"precision": "bfloat16"}, False),
     ],
 )
-def test_there_is_a_guard_only_where_one_was_asked_for(changes, wanted):
+def test_loss_scaler_exists_only_where_needed(changes, wanted):
     assert (build_loss_scaler(PARAMS.model_copy(update=changes)) is not None) == wanted
 
 
@@ -123,11 +123,11 @@ def chunk_of(stop, **changes):
     )
 
 
-# After one step at this rate the weights are so large that the next loss is not finite.
+# After one step at this rate the weights are so large that the next loss is infinite.
 WILD = {"optimizer": "momentum", "lr": 1e38}
 
 
-def test_skipped_steps_leave_weights_and_optimizer_as_they_were():
+def test_skipped_steps_leave_weights_and_optimizer_unchanged():
     graphdef, before, first = chunk_of(1, on_nan="skip", **WILD)
     _, after, chunk = chunk_of(4, on_nan="skip", **WILD)
     assert int(first.skips.total) == 0
@@ -143,13 +143,13 @@ def test_skipped_steps_leave_weights_and_optimizer_as_they_were():
         )
 
 
-def test_chunk_ends_with_the_fifth_skipped_step_in_a_row():
+def test_chunk_ends_at_the_fifth_consecutive_skip():
     _, _, chunk = chunk_of(8, on_nan="skip", **WILD)
     assert chunk.diverged
     assert int(chunk.steps) == 6
 
 
-def test_guard_changes_no_bit_of_a_healthy_run():
+def test_loss_scaler_changes_no_bit_of_a_finite_run():
     found = []
     for on_nan in ("stop", "skip"):
         graphdef, state, _ = chunk_of(8, on_nan=on_nan)
@@ -158,7 +158,7 @@ def test_guard_changes_no_bit_of_a_healthy_run():
         np.testing.assert_array_equal(array, found[1][name])
 
 
-def test_loss_scale_leaves_gradient_and_loss_as_they_are():
+def test_loss_scale_does_not_change_gradients_and_loss():
     found = []
     for scale in (1.0, 1024.0):
         params = PARAMS.model_copy(update={"on_nan": "skip"})
@@ -166,11 +166,11 @@ def test_loss_scale_leaves_gradient_and_loss_as_they_are():
         train_state.loss_scaler.scale[...] = jnp.float32(scale)
         batch = Batch(*map(jnp.asarray, patterned(16, seed=0)))
         found.append(train_step(train_state, batch, KEY, params))
-    # A power of two changes exponents alone.
+    # A power of two changes only exponents.
     jax.tree.map(np.testing.assert_array_equal, *map(jax.device_get, found))
 
 
-def test_float16_finds_a_scale_at_which_nothing_overflows():
+def test_float16_finds_a_loss_scale_without_overflow():
     params = PARAMS.model_copy(update={"precision": "float16", "lr": 0.01})
     graphdef, state = build_state(params, TINY, steps_per_epoch=60)
     train_state = nnx.merge(graphdef, state)
@@ -190,12 +190,12 @@ def test_float16_finds_a_scale_at_which_nothing_overflows():
     halvings = int(chunk.skips.total)
     assert float(chunk.skips.scale) == 2.0 ** (40 - halvings)
     assert 0 < halvings < 40
-    # The first steps were those that overflowed; they carry their numbers.
+    # The first steps overflowed; their numbers are recorded.
     assert chunk.skips.steps[:halvings].tolist() == list(range(9, 9 + halvings))
     assert np.isfinite(chunk.loss)
 
 
-def test_average_of_the_weights_skips_what_the_weights_skip():
+def test_ema_ignores_skipped_steps():
     averages = []
     for stop in (1, 4):
         graphdef, state, _ = chunk_of(stop, on_nan="skip", ema_decay=0.5, **WILD)
@@ -208,7 +208,7 @@ def test_average_of_the_weights_skips_what_the_weights_skip():
 def test_gradient_that_clipping_would_hide_ends_the_chunk(monkeypatch, clip):
     def steep(logits, batch, smoothing):
         del smoothing
-        # Finite, as its gradient is; the norm of that is not.
+        # Loss and gradient are finite; the norm of the gradient is not.
         return cross_entropy(logits, batch.labels, 0.0) * 1e25
 
     monkeypatch.setattr("src.training.step.batch_losses", steep)

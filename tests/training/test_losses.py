@@ -1,4 +1,4 @@
-"""The loss against its formula in double precision."""
+"""Losses against their formula in double precision."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +8,7 @@ from src.training.losses import cross_entropy
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.05, 0.9])
-def test_cross_entropy_is_that_of_the_smoothed_labels(smoothing):
+def test_cross_entropy_matches_the_smoothed_target(smoothing):
     rng = np.random.default_rng(0)
     logits, labels = rng.normal(size=(20, 7)) * 5, rng.integers(0, 7, 20)
     target = (1 - smoothing) * np.eye(7)[labels] + smoothing / 7

@@ -1,4 +1,4 @@
-"""The chain: each optimizer's first steps and each schedule against its formula."""
+"""Each optimizer's first steps and each schedule against its formula."""
 
 from typing import get_args
 
@@ -16,7 +16,7 @@ GRADIENTS = [np.array([[0.5, -2.0]]), np.array([[1.0, 0.25]]), np.array([[-3.0, 
 
 
 def updates(params, gradients=GRADIENTS, weights=((1.0, -1.0),), **changes):
-    """What the optimizer adds to the weights, step by step."""
+    """The updates of the first steps."""
     changes = {"lr": LR, "schedule": "constant", "weight_decay": 0.0} | changes
     optimizer = build_optimizer(params.model_copy(update=changes), steps_per_epoch=10)
     kernel = {"kernel": jnp.array(weights)}
@@ -30,7 +30,7 @@ def updates(params, gradients=GRADIENTS, weights=((1.0, -1.0),), **changes):
 
 
 def by_hand(optimizer):
-    """The papers' formulas, in double precision."""
+    """The formulas of the papers in double precision."""
     first = second = velocity = np.zeros((1, 2))
     for step, gradient in enumerate(GRADIENTS, start=1):
         if optimizer == "sgd":
@@ -52,7 +52,7 @@ def by_hand(optimizer):
 @pytest.mark.parametrize(
     "optimizer", ["sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop"]
 )
-def test_first_three_steps_follow_the_papers_formula(params, optimizer):
+def test_first_three_steps_match_the_papers_formula(params, optimizer):
     found = updates(params, optimizer=optimizer, momentum=MOMENTUM)
     for mine, expected in zip(found, by_hand(optimizer), strict=True):
         np.testing.assert_allclose(mine, expected, rtol=1e-4)  # 1 - b2 in float32
@@ -90,7 +90,7 @@ def test_clipping_scales_the_gradient_only_where_its_norm_is_too_large(params, s
     np.testing.assert_allclose(found, -LR * gradient * min(1, 2 / norm), rtol=1e-6)
 
 
-def test_clip_value_cuts_off_each_number_before_the_norm_is_taken(params):
+def test_clip_value_clips_before_clip_norm(params):
     gradient = np.array([[3.0, -40.0]])
     changes = {"optimizer": "sgd", "clip_value": 4.0, "clip_norm": 2.5}
     (found,) = updates(params, [gradient], **changes)
@@ -154,7 +154,7 @@ def test_muon_takes_a_convolutions_filters_as_columns(params):
         update, _ = optimizer.update(tree, optimizer.init(tree), tree)
         found.append(np.asarray(update["kernel"]).reshape(18, 5))
     np.testing.assert_allclose(found[0], found[1], rtol=1e-5, atol=1e-6)
-    # Biases get adam's step: of a first gradient, its sign.
+    # Biases get adam's step; the first one is the sign of the gradient.
     np.testing.assert_allclose(update["bias"], -LR * np.ones(5), rtol=1e-5)
 
 
@@ -163,7 +163,7 @@ def cosine(share):
 
 
 def by_formula(name, step, *, lr, end, total, warmup):
-    """Each schedule as its source writes it, in double precision."""
+    """Each schedule as in its source, in double precision."""
     share = step / total
     if name in ("constant", "plateau"):
         return lr
@@ -209,7 +209,7 @@ def test_schedule_ends_exactly_at_lr_end(params, name):
     )
 
 
-def test_applied_rate_is_kept_with_the_optimizer(params):
+def test_optimizer_stores_the_applied_learning_rate(params):
     changes = {"schedule": "linear", "lr": 1.0, "lr_end": 0.0, "epochs": 1}
     optimizer = build_optimizer(params.model_copy(update=changes), steps_per_epoch=4)
     weights = {"kernel": jnp.ones((1, 2))}
@@ -219,7 +219,7 @@ def test_applied_rate_is_kept_with_the_optimizer(params):
         assert float(state[-1].hyperparams["learning_rate"]) == expected
 
 
-def test_two_milestones_within_one_step_let_the_rate_fall_twice(params):
+def test_two_milestones_in_one_step_lower_the_rate_twice(params):
     changes = {"schedule": "piecewise", "lr": 1.0, "lr_factor": 0.1}
     changes |= {"lr_milestones": (1.0, 1.1)}
     schedule = build_schedule(params.model_copy(update=changes), steps_per_epoch=3)

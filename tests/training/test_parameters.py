@@ -41,7 +41,7 @@ MANIFEST = Manifest.model_construct(image_shape=(8, 8, 1), class_names=["a", "b"
 
 
 class Run(NamedTuple):
-    """All that a run gives."""
+    """The results of a run."""
 
     steps: list[int]
     rates: list[float]
@@ -129,7 +129,7 @@ def same_weights(one: Run, other: Run) -> bool:
     )
 
 
-# Without the feature that it belongs to, a parameter changes no bit of anything.
+# With its feature disabled, a parameter changes no bit.
 ALONE_WITHOUT_EFFECT = {
     "shift_pixels": 1,
     "rotation_degrees": 45.0,
@@ -151,7 +151,7 @@ ALONE_WITHOUT_EFFECT = {
     "max_steps": 18,
     "limit_examples": 100,
 }
-# What changes every number, from the first loss or the first step on.
+# Parameters that change every number from the first loss or step on.
 CHANGES_THE_WEIGHTS = [
     {"seed": 1},
     {"model": "cnn"},
@@ -184,7 +184,7 @@ CHANGES_THE_WEIGHTS = [
     {"limit_examples": 60},
     {"overfit_batches": 1},
 ]
-# A parameter that belongs to a feature, where the feature is on.
+# Parameters of a feature, with the feature enabled.
 WITH_ITS_FEATURE = [
     ({"augment": ("shift",)}, {"shift_pixels": 1}),
     ({"augment": ("rotation",)}, {"rotation_degrees": 45.0}),
@@ -198,7 +198,7 @@ WITH_ITS_FEATURE = [
     ),
     ({"schedule": "piecewise", "lr_milestones": (1.0,)}, {"lr_factor": 0.1}),
     ({"schedule": "exponential", "lr_end": 0.001}, {"lr_end": 0.002}),
-    # With no change large enough to count, every epoch is one without improvement.
+    # No change is large enough, so no epoch improves.
     (
         {"schedule": "plateau", "min_delta": 9.0, "lr_patience": 1},
         {"lr_factor": 0.1},
@@ -252,19 +252,19 @@ def test_parameter_of_training_changes_the_weights(base, changes):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("feature", "changes"), WITH_ITS_FEATURE, ids=str)
-def test_parameter_of_a_feature_changes_the_weights_where_it_is_on(feature, changes):
+def test_parameter_of_an_enabled_feature_changes_the_weights(feature, changes):
     without = run(**feature)
     assert not same_weights(run(**{**feature, **changes}), without)
 
 
-def test_log_every_changes_the_rows_alone(base, otherwise):
+def test_log_every_changes_only_the_rows(base, otherwise):
     assert otherwise.steps == list(range(1, 19))
     assert base.steps == [4, 6, 10, 12, 16, 18]
     assert same_weights(otherwise, base)
     assert otherwise.train == base.train
 
 
-def test_top_k_changes_its_own_metric_alone(base, otherwise):
+def test_top_k_changes_only_its_metric(base, otherwise):
     for mine, other in zip(otherwise.validation, base.validation, strict=True):
         assert mine.top_k == mine.accuracy
         assert other.top_k == 1.0
@@ -290,7 +290,7 @@ def test_what_is_monitored_changes_the_choice_of_the_epoch(base, key, value):
     assert best == 1 + int(np.argmax(values))
 
 
-def test_min_delta_lets_the_first_of_nearly_equal_epochs_be_the_best(base, otherwise):
+def test_min_delta_prefers_the_first_of_nearly_equal_epochs(base, otherwise):
     assert (otherwise.best, base.best) == (1, 3)
     assert judge_again(base, min_delta=9.0)[0] == 1
 
@@ -331,7 +331,7 @@ def test_max_minutes_ends_within_the_epoch_and_still_validates():
     assert len(found.validation) == 1
 
 
-def test_accumulate_changes_nothing_but_the_last_digits():
+def test_accumulate_changes_only_rounding():
     whole, sliced = (run(dropout=0.0, accumulate=n) for n in (1, 4))
     for first, second in zip(whole.weights, sliced.weights, strict=True):
         for name, array in first.items():
@@ -340,7 +340,7 @@ def test_accumulate_changes_nothing_but_the_last_digits():
     assert sliced.rates == whole.rates
 
 
-def test_plateau_lowers_the_rate_between_epochs_without_compiling_anew():
+def test_plateau_lowers_the_rate_between_epochs_without_recompiling():
     before = run_chunk._cache_size()
     changes = {"schedule": "plateau", "min_delta": 9.0, "lr_patience": 1, "epochs": 4}
     found = run(lr_factor=0.25, **changes)
@@ -349,7 +349,7 @@ def test_plateau_lowers_the_rate_between_epochs_without_compiling_anew():
     assert run_chunk._cache_size() - before == 1
 
 
-def test_average_is_what_is_validated_and_saved():
+def test_ema_is_validated_and_saved():
     decay = 0.8
     changes = {"batch_size": 100, "dropout": 0.0, "epochs": 2}  # a step an epoch
     found = run(ema_decay=decay, **changes)
@@ -367,7 +367,7 @@ def test_average_is_what_is_validated_and_saved():
             np.testing.assert_allclose(average, expected, atol=1e-6)
 
 
-def test_limited_examples_are_some_of_all_and_validation_stays(monkeypatch):
+def test_limit_examples_selects_a_subset_and_keeps_validation(monkeypatch):
     monkeypatch.setattr("src.training.data.open_split", lambda name, _: SPLITS[name])
     data = load_train_data(MANIFEST, BASE.model_copy(update={"limit_examples": 40}))
     images = {image.tobytes() for image in SPLITS["train"].images}
@@ -381,7 +381,7 @@ def test_limited_examples_are_some_of_all_and_validation_stays(monkeypatch):
 @pytest.mark.parametrize(
     "model", ["mlp", "cnn_max", pytest.param("cnn", marks=pytest.mark.slow)]
 )
-def test_every_network_learns_one_batch_by_heart_in_200_steps(model):
+def test_every_model_overfits_one_batch_in_200_steps(model):
     changes = {"overfit_batches": 1, "batch_size": 32, "epochs": 200, "hidden": None}
     found = run(model=model, lr=0.002, **changes)
     assert found.steps[-1] == 200
@@ -406,7 +406,7 @@ def test_every_parameter_of_training_is_tested_here():
     assert tested == set(TRAINING)
 
 
-# Features that meet in the compiled step. Float16's first scale overflows nothing here.
+# Features combined in the compiled step. The first float16 scale does not overflow.
 TOGETHER = [
     {"precision": "float16", "accumulate": 4},
     {"precision": "float16", "overfit_batches": 1, "batch_size": 1},
@@ -433,7 +433,7 @@ def test_features_work_together_whatever_the_chunk_and_with_debug(changes):
         assert again.train == whole.train
 
 
-def test_epoch_of_one_step_that_is_skipped_is_no_end(monkeypatch):
+def test_epoch_whose_only_step_is_skipped_does_not_end_training(monkeypatch):
     monkeypatch.setattr("src.training.loss_scale.FIRST_SCALE", 2.0**40)
     found = run(
         precision="float16",

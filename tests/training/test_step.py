@@ -46,7 +46,7 @@ def start(params, architecture=TINY, **changes):
 
 
 def numpy_loss_and_gradients(weights, images, labels):
-    """The network, its loss and the chain rule, in double precision."""
+    """Forward pass, loss and chain rule in double precision."""
     pixels = images.reshape(len(images), -1) / 255.0
     before = pixels @ weights["dense.kernel"] + weights["dense.bias"]
     hidden = np.maximum(before, 0)
@@ -69,7 +69,7 @@ def doubles(model):
     return {name: array.astype(np.float64) for name, array in weights_of(model).items()}
 
 
-def test_loss_and_gradients_are_those_of_the_chain_rule_by_hand(params):
+def test_loss_and_gradients_match_the_chain_rule_in_numpy(params):
     graphdef, state = start(params)
     train_state = nnx.merge(graphdef, state)
     batch = patterned(7, seed=0)
@@ -89,7 +89,7 @@ def test_loss_and_gradients_are_those_of_the_chain_rule_by_hand(params):
         np.testing.assert_allclose(found[name], array, rtol=1e-4, atol=1e-7)
 
 
-def test_three_steps_of_plain_descent_match_numpy(params):
+def test_three_sgd_steps_match_numpy(params):
     graphdef, state = start(params, optimizer="sgd", lr=0.1, weight_decay=0.0)
     train_state = nnx.merge(graphdef, state)
     expected = doubles(train_state.model)
@@ -118,14 +118,14 @@ def test_every_optimizer_moves_every_parameter(params, optimizer):
         assert np.any(array != before[name]), name
 
 
-def test_scoring_moves_nothing(params):
+def test_scoring_changes_no_state(params):
     graphdef, state = start(params, DROPPING)
     before = jax.device_get(state)
     score(state, graphdef, DeviceBatches(patterned(50, seed=0)), classes=3, top_k=2)
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), before)
 
 
-def test_chunk_gives_the_weights_of_its_steps_taken_one_by_one(params):
+def test_chunk_equals_its_steps_taken_one_by_one(params):
     split = on_device(patterned(64, seed=0))
     indices = jnp.arange(64, dtype=jnp.int32)[::-1].reshape(4, 16)
     graphdef, state = start(params, DROPPING)
@@ -148,7 +148,7 @@ def test_chunk_gives_the_weights_of_its_steps_taken_one_by_one(params):
 
 
 @pytest.mark.parametrize("stops", [[1, 2, 3, 4], [3, 4], [4]])
-def test_where_a_chunk_ends_changes_no_bit(params, stops):
+def test_chunk_boundaries_change_no_bit(params, stops):
     split = on_device(patterned(64, seed=0))
     indices = jnp.arange(64, dtype=jnp.int32).reshape(4, 16)
     graphdef, state = start(params, DROPPING)
@@ -183,7 +183,7 @@ def test_chunks_of_every_length_share_one_compilation(params):
     assert run_chunk._cache_size() - before == 1
 
 
-def test_dropout_draws_anew_at_every_step(params):
+def test_dropout_differs_between_steps(params):
     batch = on_device(patterned(16, seed=0))
     graphdef, state = start(
         params, DROPPING, optimizer="sgd", lr=1e-12, weight_decay=0.0
@@ -222,7 +222,7 @@ def test_score_counts_each_example_once_whatever_the_last_batch(params, count):
     assert float(sums.top_k.total[...]) / count == pytest.approx(within, abs=1e-9)
 
 
-def test_augmented_images_are_what_the_step_learns_from(params):
+def test_step_trains_on_the_augmented_images(params):
     split = on_device(patterned(16, seed=0))
     indices = jnp.arange(16, dtype=jnp.int32).reshape(1, 16)
     graphdef, state = start(params, TINY)
@@ -239,7 +239,7 @@ def test_augmented_images_are_what_the_step_learns_from(params):
     assert float(chunk.loss) != pytest.approx(plain, rel=1e-4)
 
 
-def test_training_smooths_its_labels_and_scoring_does_not(params):
+def test_label_smoothing_applies_to_training_only(params):
     split = on_device(patterned(16, seed=0))
     indices = jnp.arange(16, dtype=jnp.int32).reshape(1, 16)
     graphdef, state = start(params, TINY)
