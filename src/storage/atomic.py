@@ -57,7 +57,8 @@ def atomic_commit() -> Iterator[AtomicCommit]:
             with storage_errors(path):
                 remove_path(path) if temporary is None else temporary.replace(path)
         for folder in sorted({path.parent for path in commit.changes}):
-            sync_folder(folder)
+            if folder.is_dir():  # the commit may have removed it
+                sync_folder(folder)
     finally:
         for temporary in filter(None, commit.changes.values()):
             temporary.unlink(missing_ok=True)

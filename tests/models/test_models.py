@@ -117,7 +117,7 @@ def test_augmentation_as_large_as_the_image_is_refused(params, name):
             choose_architecture(changed, manifest)
         else:
             with pytest.raises(
-                ParameterError, match=r"than the images' 8 x 10 .*Use 2"
+                ParameterError, match=r"than the image size, 8 x 10 .*Use 2"
             ):
                 choose_architecture(changed, manifest)
 

@@ -153,5 +153,5 @@ def test_processes_with_unequal_numbers_of_devices_are_refused(monkeypatch, para
     monkeypatch.setattr(jax, "local_device_count", lambda: 1)
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     batch = params.model_copy(update={"batch_size": 48})
-    with pytest.raises(ParameterError, match="as many devices in each process"):
+    with pytest.raises(ParameterError, match="the same number in each of 2 processes"):
         on_all_devices(batch)

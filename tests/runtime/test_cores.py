@@ -12,6 +12,7 @@ from src.data.prepared import load_manifest, save_prepared
 from src.resume.fingerprint import fingerprint
 from src.runtime.cores import share, threads
 from tests.helpers.examples import patterned
+from tests.helpers.files import committed
 from tests.helpers.imports import ROOT
 from tests.helpers.running import run_stage
 
@@ -188,7 +189,7 @@ def weights(write_params, tmp_path, monkeypatch):
     write_params(**LARGE)
     splits = {name: patterned(600, seed=3) for name in ("train", "validation", "test")}
     source = Source("stripes", "1", list("abc"), splits["train"], None, None)
-    save_prepared(source, splits)
+    committed(save_prepared, source, splits)
 
     def train(**environment):
         result = run_stage("train", tmp_path, TMPDIR=str(tmp_path), **environment)

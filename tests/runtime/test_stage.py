@@ -264,8 +264,8 @@ def test_stopped_run_records_why_and_average_and_precision_reach_the_file(
     )
     assert exit_code("train", monkeypatch) == 0
     assert "stopped by patience: 1 epochs without" in capsys.readouterr().out
-    found = metrics(prepared, "train")
-    assert (found["epochs"], found["best_epoch"]) == (2, 1)
+    assert metrics(prepared, "train")["best_epoch"] == 1
+    assert metrics(prepared, "details/train")["epochs"] == 2
     record = json.loads((prepared / "models/model.json").read_text())
     assert record["stopped"].startswith("patience: 1 epochs")
     assert record["epoch"] == 1

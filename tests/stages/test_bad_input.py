@@ -474,7 +474,7 @@ WRONG_ARTIFACTS = {  # stage, code, what is done, what stands in the message
         "evaluate",
         4,
         lambda: other_weights(lambda w: w | {"output.bias": w["output.bias"] + np.inf}),
-        "expected finite log-probabilities",
+        "log-probabilities: expected finite numbers",
     ),
     "history of another run": (
         "evaluate",

@@ -58,7 +58,7 @@ def test_tiny_learning_rate_is_not_rounded_away():
         "train": {"accuracy": 0.8, "loss": 0.4},
         "validation": {"accuracy": 0.9, "f1": 0.65, "loss": 0.3},
     }
-    assert json.loads((paths.DETAILS / "train.json").read_text()) == {
+    assert json.loads(files[paths.DETAILS / "train.json"]) == {
         "epochs": 1,
         "skipped": 2,
         "steps": 10,

@@ -97,7 +97,7 @@ def judge_again(run: Run, **changes: Any) -> tuple[int, int, str]:
     params = BASE.model_copy(update=changes)
     monitor = build_early_stopping(params)
     for result in run.results:
-        monitor.improves(result.epoch, result.value(params.monitor))
+        monitor.update(result.epoch, result.value(params.monitor))
         if monitor.reason:
             break
     reason = monitor.reason or run.stopped
