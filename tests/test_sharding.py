@@ -117,7 +117,7 @@ def test_default_run_on_two_devices_matches_one(write_params, monkeypatch):
     for devices in (1, 2):
         result = run_stage("train", folder, **shown(devices))
         assert result.returncode == 0, result.stderr
-        assert "going on" not in result.stdout
+        assert "resuming" not in result.stdout
         table = folder / "metrics/plots/steps.csv"
         losses.append(np.loadtxt(table, delimiter=",", skiprows=1, usecols=2))
     assert len(losses[0]) == 60

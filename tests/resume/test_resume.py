@@ -60,7 +60,7 @@ LONG = {
 SAVES_OFTEN = """
 import runpy
 import src.resume.resume as resume
-resume.SECONDS, resume.SHARE = -1.0, 0
+resume.EPOCH_PAUSE, resume.COST_FACTOR = -1.0, 0
 runpy.run_module("stages.train", run_name="__main__")
 """
 

@@ -214,8 +214,10 @@ def test_disk_that_fails_at_any_write_of_a_stage_is_code_five_and_changes_nothin
     write_params(
         data_path=ROOT / "data/raw", model="mlp", hidden=4, epochs=2, batch_size=50
     )
-    monkeypatch.setattr("src.resume.resume.SECONDS", -1.0)  # saves after every epoch
-    monkeypatch.setattr("src.resume.resume.SHARE", 0)
+    monkeypatch.setattr(
+        "src.resume.resume.EPOCH_PAUSE", -1.0
+    )  # saves after every epoch
+    monkeypatch.setattr("src.resume.resume.COST_FACTOR", 0)
     monkeypatch.setattr("src.data.prepared.SHARD_BYTES", 500 * 64)  # of the digits'
     shutil.copy(ROOT / "requirements.lock", prepared)
     for before in BEFORE.get(stage, ()):
