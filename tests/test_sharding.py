@@ -209,6 +209,7 @@ print(re.findall(rf" ({words})(?:-start)?[(]", text))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -308,6 +309,7 @@ with devices.on_all_devices(params):
 """
 
 
+@pytest.mark.slow
 def test_optimizer_stays_sharded_while_training(run_source):
     result = run_source(LAYOUT, **shown(2))
     assert result.returncode == 0, result.stderr

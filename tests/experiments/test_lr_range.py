@@ -52,6 +52,7 @@ def test_divergence_at_the_lowest_rate_is_an_error(params):
         find_range(SPLIT, TINY, params.model_copy(update=changes))
 
 
+@pytest.mark.slow
 def test_stage_draws_the_curve_and_suggests_a_rate(prepared, write_params):
     write_params(model="mlp", batch_size=16, lr_range_steps=20)
     result = run_stage("lr_range", prepared)

@@ -23,6 +23,7 @@ def test_interval_equals_that_of_scipys_t_test(count):
     assert found.standard_deviation == pytest.approx(values.std(ddof=1))
 
 
+@pytest.mark.slow
 def test_repeat_reports_every_seed_and_changes_no_other_file(
     write_params, tmp_path, monkeypatch, capsys
 ):

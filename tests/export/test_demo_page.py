@@ -26,6 +26,7 @@ from tests.helpers.examples import patterned
 from tests.helpers.imports import ROOT
 
 MODELS = ["mlp", "cnn", "cnn_max"]
+LARGER_SHAPES = (28, 28, 1), (13, 10, 3)
 HOSTILE = [
     "</script><script>window.ran = 1</script>",
     "<b>'\"&amp;</b>",
@@ -165,12 +166,16 @@ def check_equal(model, weights, images, folder):
     assert len(set(expected.argmax(1))) > 3, "predictions too uniform for a useful test"
 
 
-@pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (13, 10, 3)])
+@pytest.mark.parametrize(
+    "shape",
+    [(8, 8, 1), *(pytest.param(s, marks=pytest.mark.slow) for s in LARGER_SHAPES)],
+)
 @pytest.mark.parametrize("name", MODELS)
 def test_page_gives_the_probabilities_of_the_network(tmp_path, name, shape):
     check_equal(*network(name, shape), images_of(shape), tmp_path)
 
 
+@pytest.mark.slow
 @has_archives
 def test_page_gives_the_probabilities_of_the_network_on_fashion_mnist(tmp_path):
     images = idx("t10k-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28, 1)[:100]

@@ -76,7 +76,9 @@ def shipped(tmp_path_factory):
     return folder, trained
 
 
-@pytest.mark.parametrize("model", ["mlp", "cnn_max"])  # cnn: by the program, below
+@pytest.mark.parametrize(  # cnn: by the program, below
+    "model", ["mlp", pytest.param("cnn_max", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("name", EXACT)
 def test_exported_file_gives_the_probabilities_of_the_network(tmp_path, model, name):
     trained = untrained(model)
@@ -90,6 +92,7 @@ def test_exported_file_gives_the_probabilities_of_the_network(tmp_path, model, n
         np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "shape", [(13, 10, 3), pytest.param((28, 28, 1), marks=pytest.mark.slow)]
 )
@@ -140,7 +143,16 @@ def brought_by(names):
     }
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("tflite", "onnx", "numpy"),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("stablehlo", "saved_model", "tflite_int8")
+        ),
+    ],
+)
 def test_exported_file_runs_with_only_the_runtime_that_the_card_names(
     shipped, tmp_path, name
 ):

@@ -72,6 +72,7 @@ def test_diffs_of_the_page_touch_no_pipeline_file():
     assert all(name.startswith("src/") for name in touched)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["mlp", "linear"])
 def test_diffs_of_the_page_train_and_evaluate(changed, prepared, write_params, model):
     write_params(
@@ -108,6 +109,7 @@ def test_metric_of_the_page_is_that_of_scikit_learn(changed):
     assert found == pytest.approx(cohen_kappa_score(labels, predicted))
 
 
+@pytest.mark.slow
 def test_diffs_of_the_page_keep_the_import_law_and_dvc_yaml(changed):
     result = subprocess.run(
         [

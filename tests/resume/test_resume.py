@@ -93,6 +93,7 @@ def test_run_stopped_by_signals_ends_with_the_bits_of_an_undisturbed_one(
     assert report.codes <= {130, 143}
 
 
+@pytest.mark.slow
 def test_signal_within_an_epoch_saves_within_it(prepared, write_params, monkeypatch):
     write_params(**{**LONG, "epochs": 2, "batch_size": 1, "limit_examples": 100})
     assert exit_code("train", monkeypatch) == 0

@@ -115,6 +115,7 @@ def test_damaged_compilation_cache_changes_no_bit(prepared, write_params):
     assert trained(prepared, **with_cache)[0] == expected
 
 
+@pytest.mark.slow
 def test_nothing_of_this_machine_is_in_the_outputs(prepared, write_params, monkeypatch):
     write_params(model="mlp", hidden=4, epochs=1)
     monkeypatch.setenv("USER", "secret-user")

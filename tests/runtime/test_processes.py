@@ -60,6 +60,7 @@ def states(folder):
     return sorted((folder / ".resume").glob("*/state-*.snapshot"))
 
 
+@pytest.mark.slow
 def test_two_processes_learn_as_one_and_write_once(prepared, write_params):
     write_params(**SHORT)
     one = run_stage("train", prepared)
@@ -134,6 +135,7 @@ def test_signal_to_either_process_saves_and_stops_both(prepared, write_params):
     assert digests(prepared) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_survivor_of_a_killed_process_ends_and_writes_nothing(
     prepared, write_params, victim

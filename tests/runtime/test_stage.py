@@ -80,7 +80,8 @@ def test_full_disk_is_code_five_and_leaves_no_part(write_params):
 
 
 SIGNALS = pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+    ("number", "code"),
+    [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)],
 )
 
 
@@ -184,6 +185,7 @@ def numpy_loss(weights, images, labels):
     return losses.mean()
 
 
+@pytest.mark.slow
 def test_epoch_that_the_monitor_likes_best_is_kept_and_scores_as_the_history_says(
     prepared, write_params, monkeypatch
 ):
@@ -200,6 +202,7 @@ def test_epoch_that_the_monitor_likes_best_is_kept_and_scores_as_the_history_say
     assert found["min"] != found["max"]
 
 
+@pytest.mark.slow
 def test_all_stages_agree_on_what_the_network_says(prepared, write_params):
     write_params(model="mlp", hidden=8, epochs=3, lr=0.02)
     for stage in ("train", "evaluate", "export"):
@@ -250,6 +253,7 @@ def test_five_skipped_steps_in_a_row_are_code_four(
     assert not (prepared / "models").exists()
 
 
+@pytest.mark.slow
 def test_stopped_run_records_why_and_average_and_precision_reach_the_file(
     prepared, write_params, monkeypatch, capsys
 ):

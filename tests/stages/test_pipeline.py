@@ -10,6 +10,8 @@ from src.config.load import load_params
 from src.results.read import TEST_PLOTS
 from tests.helpers.clone import Clone
 
+pytestmark = pytest.mark.slow  # runs DVC and every stage in processes
+
 METRICS = ("prepare", "train", "test", "export")
 # The rows of `dvc metrics diff`; export.json adds one where a format differs.
 HEADLINES = {

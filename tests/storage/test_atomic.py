@@ -97,6 +97,7 @@ def bad_outcomes(run, tmp_path, monkeypatch, syncs):
     return len(tried), bad
 
 
+@pytest.mark.slow
 def test_power_may_go_at_any_moment_of_saving(run, tmp_path, monkeypatch, capsys):
     tried, bad = bad_outcomes(run, tmp_path, monkeypatch, syncs=True)
     assert tried >= 500

@@ -196,6 +196,7 @@ def test_streamed_run_resumed_within_an_epoch_equals_the_resident_run(
         assert found[name] == expected[name]
 
 
+@pytest.mark.slow
 def test_streamed_lr_range_test_equals_the_resident_one(params, stored, monkeypatch):
     """The order spans several epochs and ends within a block."""
     monkeypatch.setattr(feeding, "PREFETCH_BYTES", 3 * 16 * IMAGE)

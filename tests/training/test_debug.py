@@ -37,6 +37,7 @@ def watch(params, **changes):
     )
 
 
+@pytest.mark.slow
 def test_first_nan_operation_is_named_with_its_line(params):
     with pytest.raises(DivergedError) as caught:
         watch(params, optimizer="sgd", lr=1e36)
@@ -61,7 +62,7 @@ def test_nan_of_the_backward_pass_names_the_forward_operation(params, monkeypatc
     assert "invalid value (nan) encountered in mul" in message
 
 
-@pytest.mark.parametrize("stop", [1, 4])
+@pytest.mark.parametrize("stop", [4, pytest.param(1, marks=pytest.mark.slow)])
 def test_loss_scale_overflow_is_not_an_error(params, stop):
     changes = {"precision": "float16", "schedule": "constant", "batch_size": 16}
     params = params.model_copy(update=changes)

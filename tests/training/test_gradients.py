@@ -28,7 +28,13 @@ def stepped(params, model, accumulate, batch, **changes):
 
 
 @pytest.mark.parametrize(
-    ("model", "slices"), [("mlp", (2, 4, 16)), ("cnn", (4,)), ("cnn_max", (4,))]
+    ("model", "slices"),
+    [
+        ("mlp", (4,)),
+        pytest.param("mlp", (2, 16), marks=pytest.mark.slow),
+        pytest.param("cnn", (4,), marks=pytest.mark.slow),
+        pytest.param("cnn_max", (4,), marks=pytest.mark.slow),
+    ],
 )
 def test_microbatches_give_the_weights_of_the_whole_batch(params, model, slices):
     batch = Batch(*map(jnp.asarray, patterned(16, seed=0)))

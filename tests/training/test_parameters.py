@@ -379,7 +379,11 @@ def test_limit_examples_selects_a_subset_and_keeps_validation(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "model", ["mlp", "cnn_max", pytest.param("cnn", marks=pytest.mark.slow)]
+    "model",
+    [
+        "mlp",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("cnn", "cnn_max")),
+    ],
 )
 def test_every_model_overfits_one_batch_in_200_steps(model):
     changes = {"overfit_batches": 1, "batch_size": 32, "epochs": 200, "hidden": None}
