@@ -58,6 +58,11 @@ setup-gpu: setup  ## add CUDA 13 for NVIDIA GPUs, from requirements-gpu.lock; un
 repro: setup  ## run the pipeline: check, prepare, train, evaluate, export, report
 	dvc repro
 
+# The tests spend most of their time in XLA's compiler, so it does not optimize here. In
+# `make ci` it does.
+TEST_XLA_FLAGS ?= --xla_backend_optimization_level=0
+
+test: export XLA_FLAGS := $(TEST_XLA_FLAGS)
 test: setup-dev  ## run the tests; ARGS="-m slow" for the slow ones, ARGS="-m ''" for all
 	python -m pytest --numprocesses auto --dist worksteal $(ARGS)
 
@@ -76,7 +81,7 @@ ci:  ## what CI runs: lint, pipeline, `make verify`, all tests; ends with the 20
 	$(MAKE) lint
 	$(MAKE) repro
 	$(MAKE) verify
-	$(MAKE) test ARGS="-m '' --durations=20"
+	$(MAKE) test TEST_XLA_FLAGS= ARGS="-m '' --durations=20"
 
 verify: setup  ## run the pipeline in a temporary clone and compare with the committed results
 	python -m tests.helpers.verify

@@ -10,7 +10,6 @@ import pytest
 
 from benchmarks.project import with_values
 from src import paths
-from src.config.load import load_params
 from src.config.params import Params
 from src.data.examples import Source
 from src.data.prepared import save_prepared
@@ -20,6 +19,7 @@ from tests.helpers.examples import patterned
 from tests.helpers.files import committed, write_metrics
 from tests.helpers.imports import ROOT
 from tests.helpers.running import run_python
+from tests.helpers.training import small_params
 
 os.environ.pop("FOURBEAT_RESUME_DIR", None)  # no save of the caller's may help
 # A shape that does not fit is an error, not a silent broadcast.
@@ -40,9 +40,8 @@ def _share_compiled_functions():
 
 @pytest.fixture
 def params() -> Params:
-    """The default parameters, but for a short run of a small network."""
-    changes = {"model": "mlp", "hidden": 16, "epochs": 3, "batch_size": 16}
-    return load_params(ROOT / "params.yaml").model_copy(update=changes)
+    """The default parameters, changed to a short run of a small network."""
+    return small_params()
 
 
 @pytest.fixture

@@ -69,10 +69,10 @@ QUIET = STUCK.replace(
 @pytest.mark.parametrize(
     ("number", "code", "source"),
     [
-        (signal.SIGINT, 130, STUCK),
+        pytest.param(signal.SIGINT, 130, STUCK, marks=pytest.mark.slow),
         (signal.SIGTERM, 143, STUCK),
-        (signal.SIGHUP, 129, STUCK),
-        (signal.SIGINT, 130, QUIET),
+        pytest.param(signal.SIGHUP, 129, STUCK, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 130, QUIET, marks=pytest.mark.slow),
     ],
     ids=["SIGINT", "SIGTERM", "SIGHUP", "SIGINT where stderr is kept"],
 )

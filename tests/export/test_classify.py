@@ -152,6 +152,7 @@ def test_empty_standard_input_ends_with_one_line(project):
     assert "standard input: expected a PNG or JPEG image" in line
 
 
+@pytest.mark.slow
 def test_picture_that_would_fill_the_memory_is_refused(project, tmp_path):
     huge = io.BytesIO()
     Image.new("1", (30_000, 30_000)).save(huge, "PNG")

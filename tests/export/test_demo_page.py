@@ -182,6 +182,7 @@ def test_page_gives_the_probabilities_of_the_network_on_fashion_mnist(tmp_path):
     check_equal(*network("cnn", (28, 28, 1)), images, tmp_path)
 
 
+@pytest.mark.slow
 def test_kernels_of_any_size_are_padded_as_xla_does(tmp_path):
     sizes = {"even": (2, 4, 3, 4), "mixed": (3, 2, 4, 5), "larger": (9, 6, 5, 4)}
     rng = np.random.default_rng(3)
@@ -206,6 +207,7 @@ def test_kernels_of_any_size_are_padded_as_xla_does(tmp_path):
     np.testing.assert_allclose(found, jax.device_get(expected), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_classify_refuses_another_number_of_pixels(tmp_path):
     script = "try { classify([1, 2]); } catch (error) { return error.message; }"
     assert evaluate(write_page(tmp_path), script, tmp_path) == (
@@ -213,6 +215,7 @@ def test_classify_refuses_another_number_of_pixels(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_bars_follow_the_pen_and_clear_brings_them_back(tmp_path):
     script = f"""{TOOLS}
     const found = [[bars(), byId("best").textContent]];
@@ -233,6 +236,7 @@ def test_bars_follow_the_pen_and_clear_brings_them_back(tmp_path):
     assert one != two
 
 
+@pytest.mark.slow
 def test_keys_draw_as_a_pen_does(tmp_path):
     script = f"""{TOOLS}
     const press = (key) => byId("drawing").dispatchEvent(
@@ -250,6 +254,7 @@ def test_keys_draw_as_a_pen_does(tmp_path):
     assert drawn > 100
 
 
+@pytest.mark.slow
 def test_small_drawing_is_made_to_fill_the_image_unless_told_not_to(tmp_path):
     script = f"""{TOOLS}
     await stroke([0.05, 0.1], [0.05, 0.4]);
@@ -266,6 +271,7 @@ def test_small_drawing_is_made_to_fill_the_image_unless_told_not_to(tmp_path):
     assert as_drawn[2, 0] > 100
 
 
+@pytest.mark.slow
 def test_drawing_looks_like_the_data(tmp_path):
     script = f"{TOOLS} await stroke([0.5, 0.1], [0.5, 0.9]); return seen();"
 
@@ -281,6 +287,7 @@ def test_drawing_looks_like_the_data(tmp_path):
     assert drawn(40.0)[[1, 26], 14].min() > 200
 
 
+@pytest.mark.slow
 def test_mass_of_a_drawing_is_in_the_middle_where_the_data_has_a_margin(tmp_path):
     script = f"{TOOLS} await stroke([0.1, 0.1], [0.3, 0.5], [0.4, 0.5]); return seen();"
     page = write_page(tmp_path, shape=(28, 28, 1))
@@ -293,6 +300,7 @@ def test_mass_of_a_drawing_is_in_the_middle_where_the_data_has_a_margin(tmp_path
 
 
 # Bright border: a network with three channels inverts nothing.
+@pytest.mark.slow
 @pytest.mark.parametrize(("shape", "edge"), [((8, 8, 1), 191), ((13, 10, 3), 255)])
 def test_picture_of_the_size_of_the_image_is_taken_as_it_is(tmp_path, shape, edge):
     pixels = np.random.default_rng(4).integers(0, 256, shape, dtype=np.uint8)
@@ -328,6 +336,7 @@ def test_picture_of_another_size_is_fitted_and_says_so(tmp_path):
     assert note.replace("\u00d7", "x") == "Resized from 80 x 40 to 8 x 4 pixels."
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("background", "border"), [(20.0, 255), (240.0, 0)])
 def test_picture_with_the_opposite_background_is_inverted_and_says_so(
     tmp_path, background, border
@@ -346,6 +355,7 @@ def test_picture_with_the_opposite_background_is_inverted_and_says_so(
     assert "Inverted" in note
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("background", "border"), [(20.0, 255), (240.0, 0)])
 def test_picture_of_own_size_on_the_opposite_ground_is_inverted_and_says_so(
     tmp_path, background, border
@@ -363,6 +373,7 @@ def test_picture_of_own_size_on_the_opposite_ground_is_inverted_and_says_so(
     assert note == f"Inverted: training images show {data}."
 
 
+@pytest.mark.slow
 def test_bars_beside_a_picture_have_the_mean_colour_of_its_border(tmp_path):
     picture = np.full((20, 40, 3), (200, 100, 40))
     picture[5:15, 10:30] = 255, 0, 255
@@ -377,6 +388,7 @@ def test_bars_beside_a_picture_have_the_mean_colour_of_its_border(tmp_path):
     np.testing.assert_array_equal(seen, expected)
 
 
+@pytest.mark.slow
 def test_bars_of_an_inverted_picture_are_inverted_too(tmp_path):
     picture = np.full((20, 40), 230)
     picture[5:15, 10:30] = 0
@@ -385,6 +397,7 @@ def test_bars_of_an_inverted_picture_are_inverted_too(tmp_path):
     np.testing.assert_array_equal(seen[[0, 1, 6, 7]], 25)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ink", "ground"), [(90, "white"), (200, "black")])
 def test_transparent_picture_lies_on_what_its_ink_stands_out_from(
     tmp_path, ink, ground
@@ -406,6 +419,7 @@ def test_transparent_picture_lies_on_what_its_ink_stands_out_from(
     assert corner == ([255] * 4 if ground == "white" else [0, 0, 0, 255])
 
 
+@pytest.mark.slow
 def test_picture_that_is_transparent_throughout_is_laid_on_white(tmp_path):
     picture = np.zeros((16, 16, 4))
     script = f"""{TOOLS}
@@ -417,6 +431,7 @@ def test_picture_that_is_transparent_throughout_is_laid_on_white(tmp_path):
     assert "filled with white" in note
 
 
+@pytest.mark.slow
 def test_black_ink_on_nothing_has_the_answer_of_the_same_ink_on_paper_inverted(
     tmp_path,
 ):
@@ -486,7 +501,10 @@ PICTURES = {
 }
 
 
-@pytest.mark.parametrize("background", [0.0, 128.0, 255.0])
+@pytest.mark.parametrize(
+    "background",
+    [0.0, *(pytest.param(value, marks=pytest.mark.slow) for value in (128.0, 255.0))],
+)
 def test_page_sees_of_a_picture_what_predict_sees(tmp_path, background):
     files = [png(pixels) for pixels in PICTURES.values()]
     script = f"""{TOOLS}
@@ -505,6 +523,7 @@ def test_page_sees_of_a_picture_what_predict_sees(tmp_path, background):
         np.testing.assert_allclose(seen, predicted, atol=2, err_msg=name)
 
 
+@pytest.mark.slow
 def test_file_that_is_no_picture_is_named_until_the_next(tmp_path):
     good = png(patterned(1, seed=5).images[0, :, :, 0])
     script = f"""{TOOLS}
@@ -538,6 +557,7 @@ def test_hostile_names_are_shown_as_text_and_never_run(tmp_path):
     assert ran is None
 
 
+@pytest.mark.slow
 def test_page_asks_for_nothing(tmp_path):
     page = write_page(tmp_path)
     assert not re.search(
@@ -554,6 +574,7 @@ def test_page_asks_for_nothing(tmp_path):
     assert evaluate(page, script, tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [10, 50])
 def test_page_is_no_wider_than_a_phone(tmp_path, count):
     names = [f"class{'_of_a_long_name' * 3} {index}" for index in range(count)]
@@ -573,6 +594,7 @@ def test_page_is_no_wider_than_a_phone(tmp_path, count):
     assert rows == count
 
 
+@pytest.mark.slow
 def test_long_list_shows_the_most_likely_class_first(tmp_path):
     script = f"""{TOOLS}
     await stroke([0.5, 0.1], [0.5, 0.9]);

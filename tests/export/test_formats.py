@@ -197,6 +197,7 @@ def test_shipped_program_imports_the_standard_library_and_numpy(name):
     assert outer - set(sys.stdlib_module_names) == {"numpy"}
 
 
+@pytest.mark.slow
 def test_numpy_predictor_is_imported_by_its_own_name(shipped):
     folder, trained = shipped
     images = patterned(3, seed=4).images
@@ -409,6 +410,7 @@ def test_wrong_list_of_layers_is_an_error_where_a_format_is_made_from_it():
         check_layers(["stablehlo", "onnx"], agree=False)
 
 
+@pytest.mark.slow
 def test_wrong_list_of_layers_ends_up_in_no_file(
     prepared, write_params, monkeypatch, capsys
 ):
@@ -425,6 +427,7 @@ def test_wrong_list_of_layers_ends_up_in_no_file(
     assert "layers" not in json.loads((paths.EXPORT / "manifest.json").read_text())
 
 
+@pytest.mark.slow
 def test_demo_is_written_with_the_export_and_says_what_was_trained_on(
     prepared, write_params, monkeypatch
 ):

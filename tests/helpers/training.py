@@ -1,5 +1,7 @@
 """Small networks, and a training run without files."""
 
+from src.config.load import load_params
+from src.config.params import Params
 from src.models.architecture import Architecture
 from src.models.checkpoint import weights_of
 from src.training.batches import DeviceBatches
@@ -8,9 +10,16 @@ from src.training.events import EpochEnd, LogRow
 from src.training.loop import fit
 from src.training.state import build_state
 from tests.helpers.examples import patterned
+from tests.helpers.imports import ROOT
 
 TINY = Architecture("mlp", hidden=5, dropout=0.0, image_shape=(8, 8, 1), classes=3)
 SMALL = Architecture("mlp", hidden=16, dropout=0.3, image_shape=(8, 8, 1), classes=3)
+
+
+def small_params() -> Params:
+    """The default parameters, changed to a short run of a small network."""
+    changes = {"model": "mlp", "hidden": 16, "epochs": 3, "batch_size": 16}
+    return load_params(ROOT / "params.yaml").model_copy(update=changes)
 
 
 def data(source=DeviceBatches):

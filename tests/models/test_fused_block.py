@@ -1,5 +1,7 @@
 """The fused block, compared with lax's three layers; slices with the whole batch."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,21 +38,24 @@ def value_and_gradients(function, layer, images):
     return jax.tree.leaves(compiled(weights, images))
 
 
+slow = partial(pytest.param, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize("pool", LAX_POOL)
 @pytest.mark.parametrize(
     ("size", "channels", "options", "fits"),
     [
         ((28, 28), 1, {}, True),
-        ((9, 8), 3, {}, True),
+        slow((9, 8), 3, {}, True),
         ((8, 7), 2, {}, True),
-        ((2, 2), 1, {}, True),
+        slow((2, 2), 1, {}, True),
         # Layers that the fused form cannot compute.
         ((8, 8), 16, {}, False),
-        ((8, 8), 1, {"strides": 2}, False),
-        ((8, 8), 1, {"padding": "VALID"}, False),
+        slow((8, 8), 1, {"strides": 2}, False),
+        slow((8, 8), 1, {"padding": "VALID"}, False),
         ((8, 8), 1, {"use_bias": False}, True),
-        ((8, 8), 1, {"kernel_size": (5, 5)}, False),
-        ((8, 8), 2, {"feature_group_count": 2}, False),
+        slow((8, 8), 1, {"kernel_size": (5, 5)}, False),
+        slow((8, 8), 2, {"feature_group_count": 2}, False),
     ],
 )
 def test_convolve_relu_pool_equals_the_three_layers_of_lax(

@@ -289,6 +289,7 @@ def test_page_does_not_scroll_sideways_on_a_phone(look, names):
     assert seen["needed"] <= 390
 
 
+@pytest.mark.slow
 def test_page_prints_on_a_few_sheets(make_page, tmp_path):
     make_page()
     print_to_pdf(tmp_path / paths.REPORT, tmp_path / "report.pdf", tmp_path)

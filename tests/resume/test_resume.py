@@ -37,7 +37,7 @@ from src.training.state import build_state
 from tests.helpers.chaos import TRAIN, campaign, outputs
 from tests.helpers.imports import ROOT
 from tests.helpers.running import exit_code
-from tests.helpers.training import TINY, data
+from tests.helpers.training import TINY, data, small_params
 
 NAME = Fingerprint(run="ab" * 32, machine="cd" * 32)
 # Five seconds of training, with every feature that keeps state between epochs.
@@ -68,7 +68,7 @@ runpy.run_module("stages.train", run_name="__main__")
 @pytest.mark.parametrize(
     ("kills", "epochs", "command"),
     [
-        pytest.param(2, 60, ("-c", SAVES_OFTEN), id="two kills"),
+        pytest.param(1, 60, ("-c", SAVES_OFTEN), id="one kill"),
         pytest.param(7, 600, TRAIN, id="seven kills", marks=pytest.mark.slow),
     ],
 )
@@ -126,9 +126,16 @@ def test_signal_within_an_epoch_saves_within_it(prepared, write_params, monkeypa
     assert outputs(prepared) == expected
 
 
+@pytest.fixture(scope="module")
+def tiny_state():
+    """The initial state of a small run with the default parameters of the tests."""
+    _, state = build_state(small_params(), TINY, steps_per_epoch=4)
+    return state
+
+
 @pytest.fixture
-def point(params):
-    _, state = build_state(params, TINY, steps_per_epoch=4)
+def point(params, tiny_state):
+    state = tiny_state
     position = LoopPosition(3, 2, (1.0, 0.0, 5.0, 16.0), 1, build_plateau(params))
     return SavePoint(state, position, ends_epoch=True)
 

@@ -199,6 +199,7 @@ def weights(write_params, tmp_path, monkeypatch):
     return train
 
 
+@pytest.mark.slow
 @two_cores
 def test_share_changes_no_bit_and_the_number_of_threads_does(weights):
     # Two threads, however many cores there are: one is the negative control.

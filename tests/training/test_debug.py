@@ -47,6 +47,7 @@ def test_first_nan_operation_is_named_with_its_line(params):
     assert "in __call__: return self.output(hidden): invalid" in message
 
 
+@pytest.mark.slow
 def test_nan_of_the_backward_pass_names_the_forward_operation(params, monkeypatch):
     def broken(self, images, rngs=None):
         logits = original(self, images, rngs)
@@ -83,6 +84,7 @@ def test_loss_scale_overflow_is_not_an_error(params, stop):
     jax.tree.map(np.testing.assert_array_equal, *map(jax.device_get, found))
 
 
+@pytest.mark.slow
 def test_overflow_without_nan_is_left_to_the_caller(params, monkeypatch):
     def steep(logits, batch, smoothing):
         del smoothing

@@ -143,6 +143,7 @@ def test_muon_makes_the_momentum_orthogonal_and_as_large_as_adams_step(params):
         np.testing.assert_allclose(values, np.diag(np.diag(values)), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_muon_takes_a_convolutions_filters_as_columns(params):
     changes = {"optimizer": "muon", "lr": LR, "schedule": "constant"}
     changes |= {"weight_decay": 0.0, "momentum": MOMENTUM}

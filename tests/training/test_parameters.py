@@ -271,6 +271,7 @@ def test_top_k_changes_only_its_metric(base, otherwise):
         assert replace(mine, top_k=1.0) == other
 
 
+@pytest.mark.slow
 def test_debug_changes_no_bit(base, capsys):
     found = run(debug=True)
     assert same_weights(found, base)
@@ -331,6 +332,7 @@ def test_max_minutes_ends_within_the_epoch_and_still_validates():
     assert len(found.validation) == 1
 
 
+@pytest.mark.slow
 def test_accumulate_changes_only_rounding():
     whole, sliced = (run(dropout=0.0, accumulate=n) for n in (1, 4))
     for first, second in zip(whole.weights, sliced.weights, strict=True):

@@ -213,7 +213,10 @@ def test_chunk_ends_after_the_step_whose_loss_is_not_finite(params):
     assert 1 < chunk.steps < 4
 
 
-@pytest.mark.parametrize("count", [1, 255, 256, 257, 600])
+@pytest.mark.parametrize(
+    "count",
+    [257, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 255, 256, 600))],
+)
 def test_score_counts_each_example_once_whatever_the_last_batch(params, count):
     graphdef, state = start(params, TINY)
     split = patterned(count, seed=5)
