@@ -65,18 +65,18 @@ def train(params: Params, context: StageContext) -> str:
     context.check_inputs()  # the fingerprint names the sources that were imported
     with Resume(name, params.save_minutes) as resume:
         new = TrainingProgress(build_early_stopping(params))
-        found = resume.load(state)
-        state, run, weights = found or (broadcast_arrays(state), new, {})
+        state, run, weights = resume.load(state) or (broadcast_arrays(state), new, {})
         with ProgressBar(params.epochs, steps_per_epoch) as bar:
             for event in fit(state, graphdef, data, params, run.position):
-                signals.defer()
+                signals.defer()  # from now on a signal saves first
                 if isinstance(event, SavePoint):
                     resume.maybe_save(event, run, weights)
                     continue
                 bar.show(event)
                 run.history.add(event)
                 if isinstance(event, EpochEnd):
-                    run.record(last := event.result)
+                    last = event.result
+                    run.record(last)
                     if run.best is last:
                         weights = weights_of(event.model)
                     if stopped := run.monitor.reason or event.stopped or "":

@@ -95,8 +95,9 @@ def rising_losses(
         "lr_end": params.lr_range_high,
         "epochs": 1,
         "warmup_epochs": 0.0,
+        # Neither `on_nan: skip` nor float16: a skipped step would repeat its rate.
         "on_nan": "stop",
-        "precision": "float32",  # a skipped step would repeat its rate
+        "precision": "float32",
     }
     steps = params.lr_range_steps
     rising = params.model_copy(update=growing)
@@ -113,7 +114,7 @@ def rising_losses(
     for step in range(steps):
         if step == block.stop:
             block = next(blocks)
-        state, result = run_chunk(
+        state, on_device = run_chunk(
             state,
             block,
             ChunkSpan(step, step + 1, row_end=steps, steps_before=0),
@@ -121,6 +122,6 @@ def rising_losses(
             graphdef=graphdef,
             params=rising,
         )
-        chunk: ChunkResult = jax.device_get(result)
+        chunk: ChunkResult = jax.device_get(on_device)
         raise_if_stopped()
         yield float(chunk.lr), float(chunk.loss)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from flax import nnx
@@ -31,8 +32,9 @@ def find_on_other_machines(
             damaged = error
             continue
         if found:
-            found.snapshot.progress.from_other_machine = True
-            return folder, found
+            progress = replace(found.snapshot.progress, from_other_machine=True)
+            snapshot = found.snapshot._replace(progress=progress)
+            return folder, found._replace(snapshot=snapshot)
     if damaged:
         raise damaged
     return None

@@ -100,14 +100,15 @@ def try_lock_share(number: int) -> bool:
     Raises:
         StorageError: the lock file cannot be created.
     """
-    path = Path(tempfile.gettempdir()) / f"fourbeat-{os.getuid()}" / f"place-{number}"
+    path = Path(tempfile.gettempdir()) / f"fourbeat-{os.getuid()}" / f"share-{number}"
     make_folder(path.parent)
     with storage_errors(path):
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
         descriptor = os.open(path, flags, 0o600)
         try:
             # Never closed: the lock ends with the process, however it ends. Children
-            # do not inherit the descriptor.
+            # do not inherit the descriptor. Not filelock's: its lock ends with the
+            # object.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)

@@ -80,7 +80,7 @@ def run_chunk(
     graphdef: TrainGraph,
     params: Params,
 ) -> tuple[nnx.State, ChunkResult]:
-    """Takes the steps of `span`; compiles once for every span.
+    """Takes the steps of `span`; one compilation serves all spans.
 
     Stops early after a step that diverged.
 
@@ -94,7 +94,7 @@ def run_chunk(
     """
 
     def body(carry: Carry) -> Carry:
-        # Copied: the step updates objects in place, and a skipped step is undone.
+        # copy=True: a skipped step restores carry.state, which must stay unchanged.
         train_state = nnx.merge(graphdef, carry.state, copy=True)
         step = span.steps_before + carry.step_in_epoch  # steps taken so far
         step_key = jax.random.fold_in(key, step)

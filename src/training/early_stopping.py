@@ -1,7 +1,8 @@
 """The best epoch, early stopping, and lowering the learning rate on a plateau."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from src.config.names import MonitorMode, MonitorName
 from src.config.params import Params
@@ -77,7 +78,7 @@ def build_early_stopping(params: Params) -> EarlyStopping:
     )
 
 
-@dataclass
+@dataclass(frozen=True)
 class ReduceLROnPlateau:
     """Lowers the learning rate between epochs when a metric stops improving.
 
@@ -94,15 +95,19 @@ class ReduceLROnPlateau:
     waited: int = 0  # epochs since the last improvement, reduction or cooldown
     cooldown_left: int = 0  # epochs
 
-    def update(self, epoch: int, value: float) -> None:
-        """Records an epoch that ended with `value`; may lower `rate`."""
-        self.best.update(epoch, value)
-        improved = self.best.epoch == epoch
-        self.waited = 0 if improved or self.cooldown_left else self.waited + 1
-        self.cooldown_left = max(self.cooldown_left - 1, 0)
-        if self.waited >= self.patience:
-            self.rate = max(self.rate * self.factor, self.lowest)
-            self.waited, self.cooldown_left = 0, self.cooldown
+    def after(self, epoch: int, value: float) -> Self:
+        """The schedule after an epoch that ended with `value`."""
+        best = replace(self.best)
+        best.update(epoch, value)
+        improved = best.epoch == epoch
+        waited = 0 if improved or self.cooldown_left else self.waited + 1
+        rate, cooldown_left = self.rate, max(self.cooldown_left - 1, 0)
+        if waited >= self.patience:
+            rate = max(rate * self.factor, self.lowest)
+            waited, cooldown_left = 0, self.cooldown
+        return replace(
+            self, best=best, rate=rate, waited=waited, cooldown_left=cooldown_left
+        )
 
 
 def build_plateau(params: Params) -> ReduceLROnPlateau:

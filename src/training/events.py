@@ -8,9 +8,10 @@ import numpy as np
 from flax import nnx
 
 from src.config.names import MonitorName
+from src.config.params import Params
 from src.models.build import Model
 from src.training.chunk import ChunkResult, MetricSums, SkippedSteps
-from src.training.early_stopping import ReduceLROnPlateau
+from src.training.early_stopping import ReduceLROnPlateau, build_plateau
 from src.training.validation import ValidationMetrics
 
 
@@ -32,6 +33,17 @@ class LoopPosition:
     row_start: tuple[float, ...] | None
     skipped: int  # steps skipped before the current row of steps.csv
     plateau: ReduceLROnPlateau
+
+    @classmethod
+    def start(cls, params: Params) -> Self:
+        """The position before the first step."""
+        return cls(
+            epoch=1,
+            step_in_epoch=0,
+            row_start=None,
+            skipped=0,
+            plateau=build_plateau(params),
+        )
 
     def after_row(self, chunk: ChunkResult) -> Self:
         """The position at the start of the next row of steps.csv."""

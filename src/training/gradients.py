@@ -1,4 +1,4 @@
-"""Gradients computed piecewise: in microbatches to save memory, or on all devices.
+"""Gradients in microbatches, to save memory, and gradients and logits on all devices.
 
 `microbatched` and `data_parallel` wrap a gradient function and keep its signature.
 """
@@ -38,10 +38,10 @@ def microbatched(grad_fn: GradFn, count: int) -> GradFn:
         graphdef, state = nnx.split(model)
 
         def add_slice(total: Any, numbered: Any) -> tuple[Any, Any]:  # noqa: ANN401
-            index, part = numbered
+            index, microbatch = numbered
             slice_key = jax.random.fold_in(key, index)
             slice_model = nnx.merge(graphdef, state, copy=True)
-            (loss, per_example), grads = grad_fn(slice_model, part, slice_key)
+            (loss, per_example), grads = grad_fn(slice_model, microbatch, slice_key)
             return jax.tree.map(jnp.add, total, (loss, grads)), per_example
 
         def stack(array: jax.Array) -> jax.Array:
@@ -71,20 +71,21 @@ def data_parallel(grad_fn: GradFn) -> GradFn:
     def run(model: Model, batch: Batch, key: jax.Array) -> LossAndGrads:
         graphdef, state = nnx.split(model)
 
-        def part(
-            state: nnx.State, images: jax.Array, others: Batch, key: jax.Array
+        def on_device(
+            state: nnx.State, images: jax.Array, labels: Batch, key: jax.Array
         ) -> LossAndGrads:
-            own = jax.tree.map(local_rows, others)._replace(images=images)
-            (loss, scores), grads = grad_fn(nnx.merge(graphdef, state), own, key)
-            sums = loss, grads, jax.tree.map(scatter_rows, scores)
+            local = jax.tree.map(local_rows, labels)._replace(images=images)
+            (loss, per_example), grads = grad_fn(nnx.merge(graphdef, state), local, key)
+            sums = loss, grads, jax.tree.map(scatter_rows, per_example)
             flat, restore = ravel_pytree(sums)
-            loss, grads, scores = restore(lax.psum(flat, BATCH_AXIS))
+            loss, grads, per_example = restore(lax.psum(flat, BATCH_AXIS))
             count = lax.axis_size(BATCH_AXIS)
             loss, grads = jax.tree.map(lambda sum: sum / count, (loss, grads))
-            return (loss, scores), grads
+            return (loss, per_example), grads
 
+        # Only the images are sharded: labels are small, and every device scores all.
         result: LossAndGrads = jax.shard_map(
-            part,
+            on_device,
             in_specs=(REPLICATED, BY_BATCH, REPLICATED, REPLICATED),
             out_specs=REPLICATED,
             check_vma=False,
@@ -100,12 +101,15 @@ def data_parallel_forward(model: Model, images: jax.Array) -> jax.Array:
         return model(images)
     graphdef, state = nnx.split(model)
 
-    def part(state: nnx.State, images: jax.Array) -> jax.Array:
+    def on_device(state: nnx.State, images: jax.Array) -> jax.Array:
         logits = nnx.merge(graphdef, state)(images)
         return lax.psum(scatter_rows(logits), BATCH_AXIS)
 
     logits: jax.Array = jax.shard_map(
-        part, in_specs=(REPLICATED, BY_BATCH), out_specs=REPLICATED, check_vma=False
+        on_device,
+        in_specs=(REPLICATED, BY_BATCH),
+        out_specs=REPLICATED,
+        check_vma=False,
     )(state, shard_batch(images))
     return logits
 
@@ -116,9 +120,9 @@ def local_rows(array: jax.Array) -> jax.Array:
     return lax.dynamic_slice_in_dim(array, lax.axis_index(BATCH_AXIS) * count, count)
 
 
-def scatter_rows(part: jax.Array) -> jax.Array:
+def scatter_rows(local: jax.Array) -> jax.Array:
     """This device's rows at their place in the batch, zeros elsewhere."""
-    rows = len(part) * lax.axis_size(BATCH_AXIS)
-    zeros = jnp.zeros((rows, *part.shape[1:]), part.dtype)
-    start = lax.axis_index(BATCH_AXIS) * len(part)
-    return lax.dynamic_update_slice_in_dim(zeros, part, start, axis=0)
+    rows = len(local) * lax.axis_size(BATCH_AXIS)
+    zeros = jnp.zeros((rows, *local.shape[1:]), local.dtype)
+    start = lax.axis_index(BATCH_AXIS) * len(local)
+    return lax.dynamic_update_slice_in_dim(zeros, local, start, axis=0)

@@ -18,7 +18,6 @@ from src.sharding import shard_state
 from src.training.chunk import ChunkResult, ChunkSpan, run_chunk
 from src.training.data import TrainData, count_steps, epoch_order
 from src.training.debug import run_chunk_watched
-from src.training.early_stopping import build_plateau
 from src.training.events import EpochEnd, EpochResult, LogRow, LoopPosition, SavePoint
 from src.training.pacing import Budget, ChunkSizer, next_multiple
 from src.training.state import (
@@ -54,7 +53,7 @@ def fit(
         DivergedError: a loss or a gradient is not finite.
     """
     budget, sizer = Budget(params), ChunkSizer()
-    position = position or LoopPosition(1, 0, None, 0, build_plateau(params))
+    position = position or LoopPosition.start(params)
     state = shard_state(state)
     for epoch in range(position.epoch, params.epochs + 1):
         if position.step_in_epoch == 0:
@@ -62,8 +61,7 @@ def fit(
         state, position, chunk = yield from train_epoch(
             state, graphdef, data, params, position, budget, sizer
         )
-        step = (epoch - 1) * count_steps(len(data.train), params.batch_size)
-        step += position.step_in_epoch
+        step = steps_before(epoch, data, params) + position.step_in_epoch
         validation = validate(state, graphdef, data, params.top_k)
         check_validation(validation.loss, epoch, float(chunk.lr))
         result = EpochResult.of(chunk, validation, position, step)
@@ -72,8 +70,9 @@ def fit(
         if stopped:
             return
         if params.schedule == "plateau":
-            position.plateau.update(epoch, result.value(params.monitor))
-            state = with_learning_rate(state, graphdef, position.plateau.rate)
+            plateau = position.plateau.after(epoch, result.value(params.monitor))
+            position = replace(position, plateau=plateau)
+            state = with_learning_rate(state, graphdef, plateau.rate)
         position = replace(position, epoch=epoch + 1, step_in_epoch=0, row_start=None)
         yield SavePoint(state, position, ends_epoch=True)
 
@@ -93,7 +92,7 @@ def train_epoch(
     """
     epoch, examples, batch_size = position.epoch, len(data.train), params.batch_size
     steps_per_epoch = count_steps(examples, batch_size)
-    steps_before = (epoch - 1) * steps_per_epoch
+    earlier = steps_before(epoch, data, params)
     order = epoch_order(examples, batch_size, params.seed, epoch)
     key = seed_key(params.seed, STEP_STREAM)
     run = run_chunk_watched if params.debug else run_chunk
@@ -103,27 +102,32 @@ def train_epoch(
             row_end = min(
                 next_multiple(start, params.log_every),
                 steps_per_epoch,
-                budget.max_steps - steps_before,
+                budget.max_steps - earlier,
             )
             stop = sizer.chunk_end(start, min(row_end, block.stop))
-            span = ChunkSpan(start, stop, row_end, steps_before)
+            span = ChunkSpan(start, stop, row_end, earlier)
             began = time.monotonic()
-            state, result = run(
+            state, on_device = run(
                 state, block, span, key, graphdef=graphdef, params=params
             )
-            chunk: ChunkResult = jax.device_get(result)
+            chunk: ChunkResult = jax.device_get(on_device)
             sizer.update(stop - start, time.monotonic() - began)
-            check_finite(chunk, epoch, steps_before)
+            check_finite(chunk, epoch, earlier)
             position = replace(position, step_in_epoch=stop)
             if stop == row_end:
-                budget.update(steps_before + stop)
-                yield LogRow.of(chunk, position, steps_before + stop)
+                budget.update(earlier + stop)
+                yield LogRow.of(chunk, position, earlier + stop)
                 position = position.after_row(chunk)
             if stop < steps_per_epoch and not budget.exhausted:
                 yield SavePoint(state, position, ends_epoch=False)
         if budget.exhausted:
             break
     return state, position, chunk
+
+
+def steps_before(epoch: int, data: TrainData, params: Params) -> int:
+    """Steps of the epochs before `epoch`."""
+    return (epoch - 1) * count_steps(len(data.train), params.batch_size)
 
 
 def check_finite(chunk: ChunkResult, epoch: int, steps_before: int) -> None:

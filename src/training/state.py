@@ -1,8 +1,7 @@
 """The state of training: model, optimizer and metrics, split for compiled functions.
 
-`nnx.split` separates the objects into a `graphdef`, their static structure, and a
-`state`, their arrays. A compiled function takes and returns the state and merges the
-objects inside.
+As with `nnx.split`, `graphdef` is the static structure of the objects and `state` their
+arrays. A compiled function takes and returns the state and merges the objects inside.
 """
 
 from typing import Any, NamedTuple

@@ -39,28 +39,30 @@ def train_step(
         losses = batch_losses(logits, batch, params.label_smoothing)  # loss
         return losses.mean() * loss_scale, (logits, losses)
 
-    model, optimizer, metrics = train_state[:3]
+    model, optimizer = train_state.model, train_state.optimizer
     grad_fn = nnx.value_and_grad(loss_fn, has_aux=True)
     grad_fn = microbatched(data_parallel(grad_fn), params.accumulate)
     (loss, (logits, losses)), grads = grad_fn(model, batch, key)  # backward
     loss, grads = jax.tree.map(lambda value: value / loss_scale, (loss, grads))
     optimizer.update(model, grads)  # update
-    metrics.update(loss=losses, logits=logits, labels=batch.labels)
+    train_state.metrics.update(loss=losses, logits=logits, labels=batch.labels)
     return loss, grads
 
 
 def step_batch(
-    split: Examples, indices: jax.Array, key: jax.Array, params: Params
+    examples: Examples, indices: jax.Array, key: jax.Array, params: Params
 ) -> Batch:
     """Gathers and augments the batch of one step.
 
     Args:
-        split: the training examples, as in a `BatchBlock`.
-        indices: int32 `[batch]`, or int32 () where `split` holds whole batches.
+        examples: of a `BatchBlock`.
+        indices: the row of its `batch_indices` for this step: int32 `[batch]`, or
+            int32 () where `examples` holds whole batches.
         key: the key of the step.
         params: the parameters of the run.
     """
     # Replicated: otherwise every device would ask the others for its labels.
     indices = replicate(indices)
-    examples = Examples(shard_batch(split.images[indices]), split.labels[indices])
-    return augment(examples, jax.random.fold_in(key, AUGMENT_STREAM), params)
+    images, labels = examples.images[indices], examples.labels[indices]
+    batch = Examples(shard_batch(images), labels)
+    return augment(batch, jax.random.fold_in(key, AUGMENT_STREAM), params)

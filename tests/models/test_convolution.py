@@ -31,16 +31,19 @@ def ours(images, kernel, padding):
     return fast_convolution(images, kernel, (1, 1), padding, dimension_numbers=numbers)
 
 
+slow = partial(pytest.param, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize("padding", ["SAME", "VALID", ((2, 0), (1, 3))])
 @pytest.mark.parametrize(
     ("size", "window", "channels"),
     [
-        ((28, 28), (3, 3), (1, 32)),
-        ((14, 14), (3, 3), (32, 64)),
+        slow((28, 28), (3, 3), (1, 32)),
+        slow((14, 14), (3, 3), (32, 64)),
         ((9, 11), (3, 3), (64, 8)),
-        ((7, 5), (3, 3), (64, 8)),
+        slow((7, 5), (3, 3), (64, 8)),
         ((9, 8), (5, 5), (3, 4)),
-        ((8, 7), (1, 1), (2, 3)),
+        slow((8, 7), (1, 1), (2, 3)),
         ((7, 9), (2, 4), (3, 1)),
     ],
 )
@@ -98,7 +101,7 @@ def test_strides_dilation_and_groups_are_left_to_lax(options):
     np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("size", [(4, 4), (7, 5), (28, 28)])
+@pytest.mark.parametrize("size", [(7, 5), *map(slow, [(4, 4), (28, 28)])])
 def test_pooling_equals_flax_in_value_and_gradient(size):
     (images,) = arrays((2, *size, 3))
     for mine, theirs in ((average_pool, nnx.avg_pool), (max_pool, nnx.max_pool)):

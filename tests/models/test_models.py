@@ -52,7 +52,10 @@ def test_table_of_models_has_every_name_that_the_parameters_allow():
     assert set(MODELS) == set(get_args(ModelName))
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    "shape",
+    [SHAPES[0], *(pytest.param(each, marks=pytest.mark.slow) for each in SHAPES[1:])],
+)
 @pytest.mark.parametrize("name", ["mlp", "cnn", "cnn_max"])
 def test_network_has_the_layers_that_its_name_says(name, shape):
     model, images = network(name, shape), pictures(3, shape)

@@ -151,10 +151,10 @@ def test_link_in_the_place_of_the_lock_is_not_followed(write_params, tmp_path):
     write_params()
     folder = tmp_path / f"fourbeat-{os.getuid()}"
     folder.mkdir()
-    (folder / "place-0").symlink_to(tmp_path / "elsewhere")
+    (folder / "share-0").symlink_to(tmp_path / "elsewhere")
     result = run_stage("check", tmp_path, FOURBEAT_JOBS="1", TMPDIR=str(tmp_path))
     assert result.returncode == 5
-    assert "place-0: " in result.stderr
+    assert "share-0: " in result.stderr
     assert not (tmp_path / "elsewhere").exists()
 
 

@@ -70,7 +70,13 @@ def test_shift_moves_each_image_by_up_to_two_pixels_and_fills_with_black():
     assert all(abs(count - 40) < 25 for count in counts.values())
 
 
-@pytest.mark.parametrize("name", ["flip", "shift", "rotation", "cutout", "mixup"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("flip", "shift", "cutout"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("rotation", "mixup")),
+    ],
+)
 def test_same_key_gives_the_same_images_and_a_different_key_different_ones(name):
     images = noise(50)
     first = augmented(images, name)

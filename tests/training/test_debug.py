@@ -63,7 +63,8 @@ def test_nan_of_the_backward_pass_names_the_forward_operation(params, monkeypatc
     assert "invalid value (nan) encountered in mul" in message
 
 
-@pytest.mark.parametrize("stop", [4, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [1, 4])
 def test_loss_scale_overflow_is_not_an_error(params, stop):
     changes = {"precision": "float16", "schedule": "constant", "batch_size": 16}
     params = params.model_copy(update=changes)

@@ -115,7 +115,7 @@ def rates(values, **changes):
     plateau = build_plateau(PARAMS.model_copy(update=defaults | changes))
     found = [1.0]
     for epoch, value in enumerate(values, start=1):
-        plateau.update(epoch, value)
+        plateau = plateau.after(epoch, value)
         found.append(plateau.rate)
     return found
 

@@ -312,7 +312,7 @@ def test_monitor_says_why_training_stops(base, changes, reason, epochs):
     assert (stopped, last) == (reason, epochs)
 
 
-@pytest.mark.parametrize("steps", [8, 12])
+@pytest.mark.parametrize("steps", [8, pytest.param(12, marks=pytest.mark.slow)])
 def test_max_steps_takes_the_first_steps_of_the_same_run(otherwise, steps):
     """In the midst of the second epoch, and at its end."""
     found = run(max_steps=steps, log_every=1)
@@ -380,13 +380,8 @@ def test_limit_examples_selects_a_subset_and_keeps_validation(monkeypatch):
     np.testing.assert_array_equal(validation.images, SPLITS["validation"].images)
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        "mlp",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("cnn", "cnn_max")),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["mlp", "cnn", "cnn_max"])
 def test_every_model_overfits_one_batch_in_200_steps(model):
     changes = {"overfit_batches": 1, "batch_size": 32, "epochs": 200, "hidden": None}
     found = run(model=model, lr=0.002, **changes)
