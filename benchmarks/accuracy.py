@@ -2,7 +2,7 @@
 
 The data are Fashion-MNIST. Times count from the start of the process and include
 imports, data and compilation. The target is the validation accuracy at the end of the
-article's recipe. Runs follow one another, so each has all cores. Writes accuracy.json
+tutorial's recipe. Runs follow one another, so each has all cores. Writes accuracy.json
 and the table in README.md.
 """
 
@@ -20,10 +20,10 @@ from benchmarks.sections import replace_section, table
 from benchmarks.task import PREPARED
 
 HERE = Path(__file__).parent
-ARTICLE = "the article's loop"
+ARTICLE = "the tutorial's loop"
 KERAS = "Keras fit, TensorFlow"
 RECIPE = {**FASHION, "dropout": 0.0}
-# The article's recipe, and two chosen on the validation split of seeds 0 and 1.
+# The tutorial's recipe, and two chosen on the validation split of seeds 0 and 1.
 STAGE_RUNS = {
     "Fourbeat, the same recipe": {
         **RECIPE,
@@ -95,7 +95,7 @@ def summary(
 ) -> dict[str, dict[str, list[float]]]:
     """Times and accuracies of each contestant, one number per seed.
 
-    The goal is the mean final validation accuracy of the article's runs.
+    The goal is the mean final validation accuracy of the tutorial's runs.
     """
     goal = statistics.mean(curve[-1][1] for curve, _ in runs[ARTICLE])
     results = {}

@@ -20,7 +20,7 @@ from typing import IO, Any
 from benchmarks.sections import replace_section, table
 
 HERE = Path(__file__).parent
-OURS, ARTICLE = "Fourbeat", "the article's loop"
+OURS, ARTICLE = "Fourbeat", "the tutorial's loop"
 CONTESTANTS = {  # name: module, environment
     OURS: ("fourbeat", {}),
     ARTICLE: ("article", {}),

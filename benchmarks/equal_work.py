@@ -1,4 +1,4 @@
-"""Checks that Fourbeat and the article's loop do the same work.
+"""Checks that Fourbeat and the tutorial's loop do the same work.
 
 Compares the losses of 200 steps with the same weights, batches and recipe.
 """

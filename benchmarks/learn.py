@@ -1,4 +1,4 @@
-"""Trains with the article's whole recipe, in its own process.
+"""Trains with the tutorial's whole recipe, in its own process.
 
 `python -m benchmarks.learn CONTESTANT SEED FOLDER` takes 5,000 steps at batch 32. It
 prints the validation accuracy after each 1,000 steps, then the test accuracy.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-# The article's recipe: optax.adamw(0.005, 0.9), which decays every weight by 1e-4.
+# The tutorial's recipe: optax.adamw(0.005, 0.9), which decays every weight by 1e-4.
 LEARNING_RATE, WEIGHT_DECAY = 0.005, 1e-4
 PREPARED = Path("data/prepared")  # in the shared folder
 HIDDEN = {"mlp": 256, "cnn": 256, "cnn_max": 128}

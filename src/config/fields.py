@@ -92,8 +92,8 @@ class Fields(BaseModel, frozen=True, extra="forbid", strict=True):
         "180]"
     )
     cutout_pixels: Count = Field(
-        description="cutout: side of the black square, in pixels; integer >= 1. At "
-        "most half of the image"
+        description="cutout: side of the black square, in pixels; integer in [1, image "
+        "size). Half of the image or less works best"
     )
     mixup_alpha: Positive = Field(
         description="mixup: alpha of Beta(alpha, alpha), > 0; an image keeps the "
@@ -173,8 +173,8 @@ class Fields(BaseModel, frozen=True, extra="forbid", strict=True):
     )
 
     save_minutes: Positive = Field(
-        description="minutes between checkpoints within an epoch; each epoch's end has "
-        "one too; > 0. Does not affect results"
+        description="minutes between checkpoints within an epoch; > 0. Training also "
+        "saves after epochs, at most once a second. Does not affect results"
     )
     resident_megabytes: Annotated[int, Field(ge=0)] | None = Field(
         description="larger splits are streamed from disk, in megabytes of pixels; "
