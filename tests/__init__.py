@@ -1,4 +1,4 @@
-"""The project's tests; JAX has the flags here that the stages give it."""
+"""The project's tests; JAX runs with the flags that the stages set."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What several test files share: small data, a prepared folder, a way to run stages."""
+"""Fixtures: small data, a prepared folder, and parameters."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 @pytest.fixture(scope="session", autouse=True)
 def _share_compiled_functions():
-    """Lets runs with equal parameters share what JAX compiled for the first of them.
+    """Shares compiled code between runs with equal parameters.
 
     A new optimizer consists of new functions, which JAX tells from the old ones.
     """
@@ -46,7 +46,7 @@ def params() -> Params:
 
 @pytest.fixture
 def prepared(tmp_path, monkeypatch) -> Path:
-    """A folder with data/prepared in it, which is then the working directory."""
+    """A folder with data/prepared; it becomes the working directory."""
     monkeypatch.chdir(tmp_path)
     names = ["low", "middle", "high"]
     splits = {

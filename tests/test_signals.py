@@ -1,4 +1,4 @@
-"""Signals: an end within five seconds, whatever the process is doing."""
+"""Signals end a process within five seconds, even inside a library call."""
 
 import os
 import signal
@@ -44,7 +44,7 @@ PATIENT = STUCK.replace(
 )
 
 
-def test_a_process_has_five_seconds_to_end_at_most():
+def test_grace_period_is_under_five_seconds():
     assert signals.GRACE_SECONDS < 5
 
 
@@ -60,7 +60,7 @@ def started(source):
     return process
 
 
-# The same while what libraries write to stderr is kept.
+# The same while the stderr of libraries is captured.
 QUIET = STUCK.replace(
     "hashlib.pbkdf2", "from src.export.quiet import quiet\nwith quiet(): hashlib.pbkdf2"
 )
@@ -99,7 +99,7 @@ def test_second_signal_ends_it_at_once(tmp_path):
     assert process.returncode == 143
 
 
-def test_signal_that_is_sent_to_process_and_group_is_one_signal():
+def test_signal_to_process_and_group_counts_once():
     """GNU timeout and some supervisors do so."""
     process = started(SAVING)
     process.send_signal(signal.SIGTERM)
@@ -112,7 +112,7 @@ def test_signal_that_is_sent_to_process_and_group_is_one_signal():
     assert process.returncode == 0
 
 
-def test_closed_terminal_is_ignored_where_nohup_says_so():
+def test_sighup_is_ignored_under_nohup():
     source = SAVING.replace("from src", "import signal\nfrom src").replace(
         "signals.install_handlers()",
         "signal.signal(signal.SIGHUP, signal.SIG_IGN)\nsignals.install_handlers()",
@@ -130,7 +130,7 @@ def test_closed_terminal_is_ignored_where_nohup_says_so():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["evaluate", "export"])
-def test_stage_that_is_stopped_leaves_what_was_there(
+def test_stopped_stage_leaves_its_outputs_unchanged(
     prepared, write_params, monkeypatch, stage
 ):
     write_params(model="mlp")

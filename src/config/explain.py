@@ -18,7 +18,8 @@ def explain_fault(fault: ErrorDetails, properties: dict[str, Any]) -> str:
         return str(fault["ctx"]["error"])
     key = str(fault["loc"][0])
     if fault["type"] == "extra_forbidden":
-        return f"{key}: unknown key.{suggestion(key, list(properties))}"
+        hint = suggestion(key, list(properties)) or " Remove it."
+        return f"{key}: unknown key.{hint}"
     schema = properties[key]
     if fault["type"] == "missing":
         return f"{key}: expected {expectation(schema)}, found no such key. Add it."

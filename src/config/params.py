@@ -24,7 +24,10 @@ class Params(Fields, frozen=True, extra="forbid", strict=True):
         for key in ("augment", "export_formats"):
             names = getattr(self, key)
             if len(set(names)) < len(names):
-                raise ValueError(f"{key}: expected each name once, got {list(names)}.")
+                raise ValueError(
+                    f"{key}: expected each name once, got {list(names)}. "
+                    "Remove duplicates."
+                )
         if list(self.lr_milestones) != sorted(set(self.lr_milestones)):
             raise ValueError(
                 "lr_milestones: expected increasing epochs, got "
@@ -38,11 +41,12 @@ class Params(Fields, frozen=True, extra="forbid", strict=True):
         if warm and self.warmup_epochs > self.epochs:
             raise ValueError(
                 f"warmup_epochs: expected a number in [0, epochs = {self.epochs}], "
-                f"got {self.warmup_epochs}."
+                f"got {self.warmup_epochs}. Reduce warmup_epochs or raise epochs."
             )
         if self.lr_end > self.lr:
             raise ValueError(
-                f"lr_end: expected a number in [0, lr = {self.lr}], got {self.lr_end}."
+                f"lr_end: expected a number in [0, lr = {self.lr}], got {self.lr_end}. "
+                "Reduce lr_end or raise lr."
             )
         if self.schedule == "exponential" and self.lr_end == 0:
             raise ValueError(
@@ -59,7 +63,8 @@ class Params(Fields, frozen=True, extra="forbid", strict=True):
         if self.lr_range_high <= self.lr_range_low:
             raise ValueError(
                 f"lr_range_high: expected a number > lr_range_low "
-                f"({self.lr_range_low}), got {self.lr_range_high}."
+                f"({self.lr_range_low}), got {self.lr_range_high}. "
+                f"Try {self.lr_range_low * 1000:g}."
             )
         return self
 
@@ -81,7 +86,8 @@ class Params(Fields, frozen=True, extra="forbid", strict=True):
         if self.start_from_epoch > self.epochs:
             raise ValueError(
                 f"start_from_epoch: expected an integer in [1, epochs = "
-                f"{self.epochs}], got {self.start_from_epoch}."
+                f"{self.epochs}], got {self.start_from_epoch}. "
+                "Reduce start_from_epoch or raise epochs."
             )
         return self
 

@@ -50,7 +50,19 @@ def open_image(
         SyntaxError,
     ) as error:
         unknown = isinstance(error, UnidentifiedImageError)
-        found = "another kind of file" if unknown else one_line(error)
+        found = unknown_kind(source) if unknown else one_line(error)
         raise DataError(
             f"{name}: expected a PNG or JPEG image, found {found}. {repair}"
         ) from None
+
+
+def unknown_kind(source: Path | BytesIO) -> str:
+    """Describes a file by its first bytes: `a file that begins with b'GIF89a'`."""
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            begin = file.read(8)
+    else:
+        begin = source.getvalue()[:8]
+    if begin.startswith((b"\x89PNG", b"\xff\xd8")):
+        return "a damaged one"
+    return f"a file that begins with {begin!r}" if begin else "an empty file"

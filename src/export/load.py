@@ -111,7 +111,7 @@ def load_exported(file: Path | None) -> Exported:
     if chosen not in known:
         raise DataError(
             f"{folder / chosen}: expected one of the files in {path} "
-            f"({', '.join(sorted(known))}), found another name. Name one of these."
+            f"({', '.join(sorted(known))}), found '{chosen}'. Name one of these."
         )
     contents = {
         name: read_bytes(folder / name, REPAIR_EXPORT, MAX_EXPORT_FILE)

@@ -79,17 +79,20 @@ def find_builder(name: str) -> Any:  # noqa: ANN401 - TFDS has no types
     """
     known = tfds.list_builders(with_community_datasets=False)
     if name.split("/")[0] not in known:
-        known = [*get_args(LocalSource), *known]
+        hint = suggestion(name, [*get_args(LocalSource), *known]) or (
+            " The names: https://www.tensorflow.org/datasets/catalog/overview"
+        )
         raise ParameterError(
             f"params.yaml: dataset: expected {LOCAL_SOURCES} or a data set of "
-            f"tensorflow-datasets, got '{name}'.{suggestion(name, known)}"
+            f"tensorflow-datasets, found '{name}'.{hint}"
         )
     try:
         return tfds.builder(name)
     except ValueError as error:
         raise ParameterError(
             f"params.yaml: dataset: expected a config of {name.split('/')[0]}, "
-            f"got '{name}': {one_line(error)}."
+            f"found '{name}': {one_line(error)}. "
+            "Choose another config, as in emnist/letters."
         ) from None
 
 

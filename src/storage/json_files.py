@@ -106,7 +106,7 @@ def read_record(path: Path, kind: type[Schema], repair: str) -> Schema:
     except (ValueError, RecursionError):
         found = "a number that is not finite, or invalid text"
     if found == recorded:
-        found = "another layout of the same keys"
+        found = "the same keys, formatted differently"
     raise DataError(
         f"{path}: expected {SEAL} {recorded}, found {found}: the file was changed or "
         f"damaged. {repair}"

@@ -215,8 +215,8 @@ def parse_header(name: str, content: bytes, size: int) -> Header:
     shape = tuple(int(size) for size in sizes.split(",") if size.strip())
     dtype = np.dtype(kind)
     if size - end != math.prod(shape) * dtype.itemsize:
-        said = f"the shape {str(list(shape))[:60]} of {name[:60]!r}"
-        raise ValueError(f"{size - end} bytes for {said}")
+        claim = f"the shape {str(list(shape))[:60]} of {name[:60]!r}"
+        raise ValueError(f"{size - end} bytes for {claim}")
     # Raises for too many dimensions, and for a huge dimension next to one of 0.
     np.broadcast_to(dtype.type(), shape)
     return Header(dtype, "F" if fortran == "True" else "C", shape, end)

@@ -1,4 +1,4 @@
-"""The tables in the benchmarks' README are those that their results files give."""
+"""The tables in the benchmarks' README match their results files."""
 
 import json
 import re
@@ -33,7 +33,7 @@ def read(path: Path, part: str | None) -> dict:
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_table_of_the_readme_is_that_of_the_results(name):
+def test_readme_table_matches_the_results(name):
     path, part, render = TABLES[name]
     assert section(name) == render(read(path, part))
 

@@ -1,4 +1,4 @@
-"""Wrong parameters, one line each; right ones however YAML and DVC write them."""
+"""Reading params.yaml: wrong values give one line; every valid notation is read."""
 
 import codecs
 import itertools
@@ -20,7 +20,7 @@ SCHEDULES = (
     "constant, cosine, warmup_cosine, linear, exponential, piecewise, one_cycle, "
     "plateau"
 )
-WRONG = [  # key, value as it stands in the file, the message behind the key
+WRONG = [  # key, value in the file, message after the key
     ("lr", "-1", "expected a number > 0, got -1."),
     ("lr", "0", "expected a number > 0, got 0."),
     ("lr", "abc", "expected a number > 0, got 'abc'."),
@@ -54,13 +54,27 @@ WRONG = [  # key, value as it stands in the file, the message behind the key
     ("momentum", "1.5", "expected a number in [0, 1), got 1.5."),
     ("weight_decay", "-0.1", "expected a number >= 0, got -0.1."),
     ("validation_fraction", "1", "expected a number in (0, 1), got 1."),
-    ("warmup_epochs", "61", "expected a number in [0, epochs = 60], got 61.0."),
+    (
+        "warmup_epochs",
+        "61",
+        "expected a number in [0, epochs = 60], got 61.0. Reduce warmup_epochs or "
+        "raise epochs.",
+    ),
     ("clip_value", "-1", "expected a number > 0 or null, got -1."),
     ("debug", "1", "expected true or false, got 1."),
     ("on_nan", "ignore", "expected one of stop, skip, got 'ignore'."),
     ("stop_at", ".inf", "expected a number or null, got inf."),
-    ("lr_end", "0.01", "expected a number in [0, lr = 0.002], got 0.01."),
-    ("start_from_epoch", "61", "expected an integer in [1, epochs = 60], got 61."),
+    (
+        "lr_end",
+        "0.01",
+        "expected a number in [0, lr = 0.002], got 0.01. Reduce lr_end or raise lr.",
+    ),
+    (
+        "start_from_epoch",
+        "61",
+        "expected an integer in [1, epochs = 60], got 61. Reduce start_from_epoch or "
+        "raise epochs.",
+    ),
     (
         "accumulate",
         "5",
@@ -79,9 +93,13 @@ WRONG = [  # key, value as it stands in the file, the message behind the key
     (
         "lr_range_high",
         "1e-7",
-        "expected a number > lr_range_low (1e-06), got 1e-07.",
+        "expected a number > lr_range_low (1e-06), got 1e-07. Try 0.001.",
     ),
-    ("augment", "[flip, flip]", "expected each name once, got ['flip', 'flip']."),
+    (
+        "augment",
+        "[flip, flip]",
+        "expected each name once, got ['flip', 'flip']. Remove duplicates.",
+    ),
     (
         "optimizer",
         "adan",
@@ -123,7 +141,9 @@ WRONG = [  # key, value as it stands in the file, the message behind the key
 
 
 @pytest.mark.parametrize(("key", "value", "message"), WRONG)
-def test_wrong_value_is_named_with_what_was_expected(write_params, key, value, message):
+def test_error_names_the_key_the_expectation_and_the_value(
+    write_params, key, value, message
+):
     with pytest.raises(ParameterError) as caught:
         load_params(write_params(**{key: value}))
     assert str(caught.value).endswith(f"params.yaml: {key}: {message}")
@@ -151,7 +171,7 @@ def test_every_way_to_write_a_number_gives_a_float(write_params, written, meant)
     ("line", "message"),
     [
         ("lrr: 1", "lrr: unknown key. Did you mean 'lr'?"),
-        ("zzz: 1", "zzz: unknown key."),
+        ("zzz: 1", "zzz: unknown key. Remove it."),
         (
             "lr: 1",
             "lr: expected one value, found two, in lines 20 and 39. Remove one of ",
@@ -210,7 +230,7 @@ def test_bomb_of_aliases_is_refused_before_it_is_built(tmp_path):
 @pytest.mark.parametrize(
     "written", ["0", "7", "007", "0o7", "0x7", "1_000", "+7", "-0", "~", "null", ""]
 )
-def test_values_are_those_that_dvc_reads(write_params, written):
+def test_values_match_those_that_dvc_reads(write_params, written):
     path = write_params(limit_examples=written)
     ours = parse_flat_yaml(path.read_bytes())
     assert ours == load_yaml(path)
@@ -226,7 +246,7 @@ def test_misspelt_key_is_the_first_fault_named(write_params):
     )
 
 
-def test_missing_key_is_named_with_what_belongs_there(write_params):
+def test_missing_key_is_named_with_its_expected_value(write_params):
     path = write_params()
     lines = path.read_text().splitlines()
     path.write_text("\n".join(line for line in lines if not line.startswith("lr:")))
@@ -254,7 +274,7 @@ def test_missing_key_is_named_with_what_belongs_there(write_params):
         b"!!set {a}\n",
     ],
 )
-def test_what_is_no_flat_mapping_is_refused_in_one_line(tmp_path, content):
+def test_malformed_mapping_is_refused_in_one_line(tmp_path, content):
     path = tmp_path / "params.yaml"
     path.write_bytes(content)
     with pytest.raises(ParameterError, match=r"params\.yaml: ") as caught:
@@ -319,7 +339,7 @@ def test_jax_is_not_imported_to_check_the_parameters():
         ("piecewise", "lr_milestones: expected numbers in (0, epochs = 60)"),
     ],
 )
-def test_schedule_without_what_it_needs_is_refused(write_params, schedule, message):
+def test_schedule_without_its_parameters_is_refused(write_params, schedule, message):
     with pytest.raises(ParameterError) as caught:
         load_params(write_params(schedule=schedule))
     assert message in str(caught.value)

@@ -49,7 +49,7 @@ ROWS = {
 
 @pytest.mark.parametrize("piece", [1, 40, 1 << 24])
 @pytest.mark.parametrize("name", ROWS)
-def test_rows_are_those_of_numpy_indexing(stored, monkeypatch, name, piece):
+def test_rows_match_numpy_indexing(stored, monkeypatch, name, piece):
     monkeypatch.setattr("src.data.lazy_images.PIECE_BYTES", piece)
     found = stored[ROWS[name]]
     assert found.dtype == np.uint8
@@ -58,7 +58,7 @@ def test_rows_are_those_of_numpy_indexing(stored, monkeypatch, name, piece):
 
 @pytest.mark.parametrize("first", ["any order", "rising", "booleans", "some"])
 @pytest.mark.parametrize("rows", [slice(3, 30), np.array([20, 0, 7, 7])])
-def test_selection_of_a_selection_is_that_of_numpy(stored, first, rows):
+def test_nested_selection_matches_numpy(stored, first, rows):
     chosen = stored.select(ROWS[first])
     expected = IMAGES[ROWS[first]]
     assert (len(chosen), chosen.shape) == (len(expected), expected.shape)
@@ -145,7 +145,7 @@ def test_hashes_distinguish_different_images(stored, monkeypatch):
     assert not np.intersect1d(image_hashes(IMAGES[70:]), image_hashes(twice)).size
 
 
-def test_brightness_is_that_of_all_pieces(monkeypatch):
+def test_brightness_is_computed_over_all_pieces(monkeypatch):
     monkeypatch.setattr("src.data.lazy_images.PIECE_BYTES", 15 * 4)
     images = np.clip(IMAGES, 3, 250)
     images[[2, 50, 99]] = 77

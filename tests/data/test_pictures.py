@@ -1,4 +1,4 @@
-"""Image files from strangers: their size is checked before their pixels are decoded."""
+"""Untrusted image files: their size is checked before their pixels are decoded."""
 
 import struct
 import subprocess

@@ -1,4 +1,4 @@
-"""Splits in several files: written, read, and refused if one was changed."""
+"""Splits in several files: writing, reading, and refusing changed files."""
 
 import io
 import json
@@ -58,7 +58,7 @@ def contents():
 TRAIN = [f"train/{number:05}.npz" for number in (1, 2, 3)]
 
 
-def test_small_split_is_the_file_that_numpy_writes(prepared):
+def test_small_split_matches_the_file_of_numpy_savez(prepared):
     for name, split in SPLITS.items():
         expected = io.BytesIO()
         np.savez(expected, images=split.images, labels=split.labels)
@@ -116,7 +116,7 @@ def test_prepared_arrays_may_be_prepared_again(sharded, write_params, monkeypatc
         np.testing.assert_array_equal(found.labels, expected.labels)
 
 
-def test_splits_made_from_shards_are_those_made_from_memory(sharded):
+def test_splits_from_shards_match_splits_from_memory(sharded):
     for name in ("validation", "test"):
         (paths.PREPARED / f"{name}.npz").unlink()
     (paths.SHARDS / "test/00001.npz").unlink()

@@ -59,7 +59,7 @@ def test_experiments_are_read_by_name_with_parameters_and_dotted_scores():
 
 
 @pytest.mark.parametrize("state", ["failed", "queued", "running"])
-def test_numbers_of_an_experiment_that_has_not_finished_are_not_its_own(state):
+def test_unfinished_experiment_has_no_scores(state):
     """DVC shows the ones of the commit that it began from."""
     error = {"msg": "Experiment run failed"} if state == "failed" else None
     group = entry("a", 0.001, error), {"state": state}
@@ -68,7 +68,7 @@ def test_numbers_of_an_experiment_that_has_not_finished_are_not_its_own(state):
     assert found.scores == {}
 
 
-def test_commit_without_experiments_has_none():
+def test_commit_without_experiments_gives_an_empty_list():
     assert read_experiments(shown()) == []
 
 

@@ -85,9 +85,11 @@ def test_every_format_gives_the_probabilities_of_the_network(
     asked = ["pictures", "--json", "--model", f"models/export/{file}"]
     monkeypatch.setattr("sys.argv", ["predict", *asked])
     main()
-    said = json.loads(capsys.readouterr().out)
-    assert [each["picture"] for each in said] == [f"pictures/{i}.png" for i in range(4)]
-    for each, row in zip(said, expected, strict=True):
+    answers = json.loads(capsys.readouterr().out)
+    assert [each["picture"] for each in answers] == [
+        f"pictures/{i}.png" for i in range(4)
+    ]
+    for each, row in zip(answers, expected, strict=True):
         order = np.argsort(-row)[:2]  # top_k of its record
         assert [best["class"] for best in each["classes"]] == [NAMES[i] for i in order]
         found = [best["probability"] for best in each["classes"]]
@@ -95,7 +97,7 @@ def test_every_format_gives_the_probabilities_of_the_network(
         assert each["changes"] == []
 
 
-def test_answer_for_a_person_is_a_line_for_each_picture(project):
+def test_default_output_has_one_line_per_picture(project):
     folder, expected = project
     ended = predict(folder, "pictures/1.png", "pictures/0.png")
     lines = ended.stdout.decode().splitlines()
@@ -108,12 +110,12 @@ def test_answer_for_a_person_is_a_line_for_each_picture(project):
 def test_picture_comes_from_standard_input(project):
     folder, expected = project
     content = (folder / "pictures/2.png").read_bytes()
-    (said,) = json.loads(predict(folder, "-", "--json", content=content).stdout)
-    assert said["picture"] == "standard input"
-    assert said["classes"][0]["class"] == NAMES[expected[2].argmax()]
+    (answer,) = json.loads(predict(folder, "-", "--json", content=content).stdout)
+    assert answer["picture"] == "standard input"
+    assert answer["classes"][0]["class"] == NAMES[expected[2].argmax()]
 
 
-def test_what_was_done_to_a_picture_is_said(project, tmp_path):
+def test_changes_to_a_picture_are_reported(project, tmp_path):
     folder, _ = project
     Image.new("RGB", (40, 20), "white").save(tmp_path / "wide.jpg")
     ended = predict(folder, str(tmp_path / "wide.jpg"))
@@ -125,15 +127,15 @@ def test_what_was_done_to_a_picture_is_said(project, tmp_path):
 
 NOT_PICTURES = {
     "no file": ("none.png", None, "found no file"),
-    "a text": ("text.png", b"This is a text.", "found another kind of file"),
-    "an empty file": ("empty.png", b"", "found another kind of file"),
+    "a text": ("text.png", b"This is a text.", "begins with b'This is '"),
+    "an empty file": ("empty.png", b"", "found an empty file"),
     "a picture cut short": ("short.png", "cut", "found "),
     "a folder without pictures": ("folder/text.txt", b"x", "found none"),
 }
 
 
 @pytest.mark.parametrize("case", NOT_PICTURES)
-def test_what_is_no_picture_ends_with_one_line(project, tmp_path, case):
+def test_file_that_is_not_a_picture_gives_one_line(project, tmp_path, case):
     name, content, message = NOT_PICTURES[case]
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
@@ -180,7 +182,7 @@ def test_wrong_arguments_end_with_one_line(project, arguments, message):
         ("elsewhere/model.onnx", "elsewhere/model.onnx: expected a file of an export"),
     ],
 )
-def test_model_that_is_none_ends_with_one_line(project, model, message):
+def test_wrong_model_file_gives_one_line(project, model, message):
     line = ended_with(predict(project[0], "pictures/0.png", "--model", model), 3)
     assert message in line
 
@@ -212,14 +214,14 @@ def test_missing_runtime_is_named(project, monkeypatch):
         load_exported(paths.EXPORT / "model.onnx")
 
 
-def test_without_an_export_the_stage_that_makes_it_is_named(prepared):
+def test_missing_export_names_the_command_that_creates_it(prepared):
     ended = run_stage("predict", prepared, ["x.png"])
     assert ended.returncode == 3
     assert "models/export/manifest.json" in ended.stderr
     assert "dvc repro export" in ended.stderr
 
 
-def test_quickest_format_that_is_there_is_taken(prepared):
+def test_fastest_exported_format_is_the_default(prepared):
     committed(
         write_files,
         convert_all(
@@ -235,22 +237,22 @@ def test_standard_input_is_read_once(project):
     )
 
 
-def test_picture_that_is_named_twice_is_answered_twice(project):
+def test_repeated_picture_is_classified_twice(project):
     asked = "pictures/0.png", "pictures/0.png", "--json"
-    said = json.loads(predict(project[0], *asked).stdout)
-    assert len(said) == 2
-    assert said[0] == said[1]
+    answers = json.loads(predict(project[0], *asked).stdout)
+    assert len(answers) == 2
+    assert answers[0] == answers[1]
 
 
-def test_folder_gives_its_pictures_and_nothing_else(project, tmp_path):
+def test_folder_means_its_pictures_only(project, tmp_path):
     folder = tmp_path / "album"
     (folder / "inner").mkdir(parents=True)
     (folder / "folder.png").mkdir()
     image = (project[0] / "pictures/0.png").read_bytes()
     for name in ("a.png", "inner/b.PNG", "._a.png", ".hidden.jpg", "notes.txt"):
         (folder / name).write_bytes(image)
-    said = json.loads(predict(project[0], str(folder), "--json").stdout)
-    names = [each["picture"].removeprefix(f"{folder}/") for each in said]
+    answers = json.loads(predict(project[0], str(folder), "--json").stdout)
+    names = [each["picture"].removeprefix(f"{folder}/") for each in answers]
     assert names == ["a.png", "inner/b.PNG"]
 
 
@@ -277,7 +279,7 @@ def test_name_that_the_terminal_cannot_write_is_escaped(project, tmp_path):
     assert b"\\u2603.png" in ended.stdout
 
 
-def test_photograph_of_a_large_camera_is_taken(project, tmp_path):
+def test_large_photograph_is_accepted(project, tmp_path):
     path = tmp_path / "photo.jpg"
     pixels = np.zeros((4000, 6000), np.uint8)
     pixels[1000:3000, 2500:3500] = 200
@@ -297,7 +299,7 @@ WRONG_MANIFESTS = {
 
 
 @pytest.mark.parametrize("case", WRONG_MANIFESTS)
-def test_manifest_that_cannot_be_is_refused(project, monkeypatch, case):
+def test_invalid_manifest_is_refused(project, monkeypatch, case):
     monkeypatch.chdir(project[0])
     path = paths.EXPORT / "manifest.json"
     before = path.read_bytes()
@@ -314,7 +316,7 @@ def test_manifest_that_cannot_be_is_refused(project, monkeypatch, case):
         path.write_bytes(before)
 
 
-def test_format_is_taken_whose_runtime_is_there(project, monkeypatch):
+def test_default_format_has_an_installed_runtime(project, monkeypatch):
     monkeypatch.chdir(project[0])
     for package in ("onnxruntime", "ai_edge_litert"):
         monkeypatch.setitem(sys.modules, package, None)
@@ -338,7 +340,7 @@ def grey(pixels):
     return Image.fromarray(np.asarray(pixels, np.uint8))
 
 
-def test_picture_of_the_right_kind_passes_as_it_is():
+def test_matching_picture_is_unchanged():
     image = patterned(1, seed=1).images[0]
     found = to_input(grey(image[:, :, 0]), SHAPE, background=20)
     assert np.array_equal(found.image, image)
@@ -360,7 +362,7 @@ def test_colours_become_grey_by_their_brightness():
     assert found.changes == ["converted to grey"]
 
 
-def test_grey_picture_becomes_three_channels_for_a_network_of_colours():
+def test_grey_picture_becomes_three_channels_for_a_colour_network():
     image = patterned(1, seed=1).images[0]
     found = to_input(grey(image[:, :, 0]), (8, 8, 3), background=20)
     assert np.array_equal(found.image, image.repeat(3, 2))
@@ -377,13 +379,13 @@ def test_picture_on_the_opposite_background_is_inverted(background, edge):
 
 
 @pytest.mark.parametrize(("background", "edge"), [(0, 120), (128, 255), (0, 10)])
-def test_polarity_that_is_not_plain_is_left_alone(background, edge):
+def test_ambiguous_polarity_is_left_unchanged(background, edge):
     found = to_input(grey(np.full((8, 8), edge)), SHAPE, background)
     assert (found.image == edge).all()
     assert found.changes == []
 
 
-def test_photograph_is_never_inverted_for_a_network_of_colours():
+def test_photograph_is_never_inverted_for_a_colour_network():
     found = to_input(Image.new("RGB", (8, 8), "white"), (8, 8, 3), background=10)
     assert (found.image == 255).all()
 
@@ -405,7 +407,7 @@ def test_size_is_changed_by_the_mean_of_each_area(size):
     assert np.abs(found - expected).max() <= 0.5 + 1e-3
 
 
-def test_proportions_are_kept_and_the_rest_is_like_the_border():
+def test_aspect_ratio_is_kept_and_bars_have_the_border_colour():
     pixels = np.full((16, 32), 30)
     pixels[:, 12:20] = 230  # a bar: full height, a quarter of the width
     found = to_input(grey(pixels), SHAPE, background=30).image[:, :, 0]
@@ -419,7 +421,7 @@ def test_proportions_are_kept_and_the_rest_is_like_the_border():
 
 
 @pytest.mark.parametrize(("ink", "paper"), [("black", 255), ("white", 0)])
-def test_what_is_drawn_on_nothing_gets_paper_that_it_stands_out_from(ink, paper):
+def test_transparent_background_contrasts_with_the_drawing(ink, paper):
     picture = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
     picture.paste(Image.new("RGBA", (2, 2), ink), (3, 3))
     found = to_input(picture, SHAPE, background=128)
@@ -428,7 +430,7 @@ def test_what_is_drawn_on_nothing_gets_paper_that_it_stands_out_from(ink, paper)
     assert found.changes[0].startswith("transparent areas filled with ")
 
 
-def test_picture_that_lets_nothing_through_is_laid_on_nothing():
+def test_opaque_picture_with_alpha_is_unchanged():
     image = patterned(1, seed=1).images[0, :, :, 0]
     picture = grey(image).convert("RGBA")
     found = to_input(picture, SHAPE, background=20)
@@ -436,25 +438,25 @@ def test_picture_that_lets_nothing_through_is_laid_on_nothing():
     assert found.changes == []
 
 
-def test_room_beside_a_coloured_picture_has_its_colour():
+def test_bars_of_a_coloured_picture_have_its_border_colour():
     found = to_input(Image.new("RGB", (16, 8), (0, 0, 255)), (8, 8, 3), background=0)
     assert (found.image == (0, 0, 255)).all()
 
 
-def test_eight_bits_that_are_stored_in_sixteen_stay_as_they_are():
+def test_8_bit_values_stored_in_16_bits_are_unchanged():
     image = patterned(1, seed=1).images[0, :, :, 0]
     found = to_input(Image.fromarray(image.astype(np.uint16)), SHAPE, background=20)
     assert np.array_equal(found.image[:, :, 0], image)
 
 
-def test_sixteen_bits_become_eight():
+def test_16_bit_picture_becomes_8_bit():
     pixels = np.linspace(0, 65535, 64).reshape(8, 8).astype(np.uint16)
     found = to_input(Image.fromarray(pixels), SHAPE, background=128)
     assert np.array_equal(found.image[:, :, 0], pixels // 257)
     assert found.changes == ["converted from 16 to 8 bits"]
 
 
-def test_picture_is_turned_as_its_camera_says():
+def test_picture_is_rotated_by_its_exif_orientation():
     image = patterned(1, seed=1).images[0, :, :, 0]
     exif = Image.Exif()
     exif[0x0112] = 6  # rotate by a quarter turn clockwise
@@ -466,7 +468,7 @@ def test_picture_is_turned_as_its_camera_says():
     assert found.changes == ["rotated by its EXIF orientation"]
 
 
-def test_margin_that_training_images_lack_is_mentioned():
+def test_margin_absent_from_training_images_gives_a_warning():
     pixels = np.zeros((100, 100), np.uint8)
     pixels[40:60, 45:55] = 255
     advice = "the object is small: crop a square around it"
@@ -475,7 +477,7 @@ def test_margin_that_training_images_lack_is_mentioned():
     assert advice not in to_input(grey(cut), SHAPE, background=0).changes
 
 
-def test_paper_in_the_shade_is_not_inverted_but_mentioned():
+def test_shaded_paper_is_not_inverted_and_gives_a_warning():
     pixels = np.full((100, 100), 150, np.uint8)
     pixels[5:95, 40:60] = 20
     found = to_input(grey(pixels), SHAPE, background=0)
@@ -492,12 +494,12 @@ def test_palette_and_one_bit_pictures_are_read(tmp_path):
     assert np.array_equal(bits.image[:, :, 0], np.where(image > 127, 255, 0))
 
 
-def test_extreme_proportions_leave_at_least_a_pixel():
+def test_extreme_aspect_ratio_keeps_at_least_one_pixel():
     found = to_input(Image.new("L", (4000, 1)), SHAPE, background=0)
     assert found.image.shape == SHAPE
 
 
-def test_broken_picture_is_found_where_it_is_used(project, tmp_path):
+def test_broken_picture_raises_when_it_is_decoded(project, tmp_path):
     path = tmp_path / "cut.jpg"
     ImageOps.expand(grey(patterned(1, 1).images[0, :, :, 0]), 50).save(path)
     path.write_bytes(path.read_bytes()[:-40])

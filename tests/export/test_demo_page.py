@@ -1,4 +1,4 @@
-"""The demo page in a real browser, compared with the network it was made from."""
+"""The demo page in a real browser, compared with the exported network."""
 
 import base64
 import html
@@ -59,25 +59,25 @@ const turn = () => new Promise((done) => {
   port1.onmessage = done;
   port2.postMessage(null);
 });
-const said = async () => {
+const noted = async () => {
   while (byId("note").hidden && byId("fault").hidden) await turn();
   await settled();
 };
 const choose = async (base64, name = "picture.png") => {
   byId("file").files = carrying(base64, name).files;
   byId("file").dispatchEvent(new Event("change"));
-  await said();
+  await noted();
 };
 const drop = async (base64) => {
   const dataTransfer = carrying(base64, "picture.png");
   document.body.dispatchEvent(new DragEvent("drop", {bubbles: true, dataTransfer}));
-  await said();
+  await noted();
 };
 const paste = async (base64) => {
   const clipboardData = carrying(base64, "picture.png");
   const event = new ClipboardEvent("paste", {bubbles: true, clipboardData});
   document.body.dispatchEvent(event);
-  await said();
+  await noted();
 };
 const bars = () => [...document.querySelectorAll(".bar")].map(
   (bar) => Number(bar.style.transform.slice("scaleX(".length, -1)));
@@ -216,7 +216,7 @@ def test_classify_refuses_another_number_of_pixels(tmp_path):
 
 
 @pytest.mark.slow
-def test_bars_follow_the_pen_and_clear_brings_them_back(tmp_path):
+def test_bars_follow_the_pen_and_clear_resets_them(tmp_path):
     script = f"""{TOOLS}
     const found = [[bars(), byId("best").textContent]];
     const look = () => found.push([bars(), byId("best").textContent, classify(seen())]);
@@ -255,7 +255,7 @@ def test_keys_draw_as_a_pen_does(tmp_path):
 
 
 @pytest.mark.slow
-def test_small_drawing_is_made_to_fill_the_image_unless_told_not_to(tmp_path):
+def test_small_drawing_is_enlarged_unless_disabled(tmp_path):
     script = f"""{TOOLS}
     await stroke([0.05, 0.1], [0.05, 0.4]);
     const filling = seen();
@@ -288,7 +288,7 @@ def test_drawing_looks_like_the_data(tmp_path):
 
 
 @pytest.mark.slow
-def test_mass_of_a_drawing_is_in_the_middle_where_the_data_has_a_margin(tmp_path):
+def test_drawing_is_centred_by_mass_if_the_data_has_a_margin(tmp_path):
     script = f"{TOOLS} await stroke([0.1, 0.1], [0.3, 0.5], [0.4, 0.5]); return seen();"
     page = write_page(tmp_path, shape=(28, 28, 1))
     seen = np.array(evaluate(page, script, tmp_path)).reshape(28, 28)
@@ -302,7 +302,7 @@ def test_mass_of_a_drawing_is_in_the_middle_where_the_data_has_a_margin(tmp_path
 # Bright border: a network with three channels inverts nothing.
 @pytest.mark.slow
 @pytest.mark.parametrize(("shape", "edge"), [((8, 8, 1), 191), ((13, 10, 3), 255)])
-def test_picture_of_the_size_of_the_image_is_taken_as_it_is(tmp_path, shape, edge):
+def test_picture_of_the_right_size_is_unchanged(tmp_path, shape, edge):
     pixels = np.random.default_rng(4).integers(0, 256, shape, dtype=np.uint8)
     pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1] = edge, edge, edge, edge
     script = f"""{TOOLS}
@@ -323,7 +323,7 @@ def test_picture_of_the_size_of_the_image_is_taken_as_it_is(tmp_path, shape, edg
         assert "pixel for pixel" in note
 
 
-def test_picture_of_another_size_is_fitted_and_says_so(tmp_path):
+def test_picture_of_another_size_is_fitted_with_a_note(tmp_path):
     picture = np.zeros((40, 80))
     picture[:, 40:] = 200
     script = (
@@ -338,7 +338,7 @@ def test_picture_of_another_size_is_fitted_and_says_so(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("background", "border"), [(20.0, 255), (240.0, 0)])
-def test_picture_with_the_opposite_background_is_inverted_and_says_so(
+def test_picture_with_the_opposite_background_is_inverted_with_a_note(
     tmp_path, background, border
 ):
     picture = np.full((32, 32), border)
@@ -357,7 +357,7 @@ def test_picture_with_the_opposite_background_is_inverted_and_says_so(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("background", "border"), [(20.0, 255), (240.0, 0)])
-def test_picture_of_own_size_on_the_opposite_ground_is_inverted_and_says_so(
+def test_picture_of_the_right_size_is_inverted_with_a_note(
     tmp_path, background, border
 ):
     pixels = np.random.default_rng(6).integers(0, 256, (8, 8))
@@ -374,7 +374,7 @@ def test_picture_of_own_size_on_the_opposite_ground_is_inverted_and_says_so(
 
 
 @pytest.mark.slow
-def test_bars_beside_a_picture_have_the_mean_colour_of_its_border(tmp_path):
+def test_padding_of_a_picture_has_the_mean_colour_of_its_border(tmp_path):
     picture = np.full((20, 40, 3), (200, 100, 40))
     picture[5:15, 10:30] = 255, 0, 255
     script = f"""{TOOLS}
@@ -389,7 +389,7 @@ def test_bars_beside_a_picture_have_the_mean_colour_of_its_border(tmp_path):
 
 
 @pytest.mark.slow
-def test_bars_of_an_inverted_picture_are_inverted_too(tmp_path):
+def test_padding_of_an_inverted_picture_is_inverted_too(tmp_path):
     picture = np.full((20, 40), 230)
     picture[5:15, 10:30] = 0
     script = f"{TOOLS} await choose({png(picture)}); return seen();"
@@ -399,9 +399,7 @@ def test_bars_of_an_inverted_picture_are_inverted_too(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("ink", "ground"), [(90, "white"), (200, "black")])
-def test_transparent_picture_lies_on_what_its_ink_stands_out_from(
-    tmp_path, ink, ground
-):
+def test_transparent_background_contrasts_with_the_ink(tmp_path, ink, ground):
     picture = np.zeros((8, 8, 4))
     picture[2:4] = ink, ink, ink, 255
     script = f"""{TOOLS}
@@ -420,7 +418,7 @@ def test_transparent_picture_lies_on_what_its_ink_stands_out_from(
 
 
 @pytest.mark.slow
-def test_picture_that_is_transparent_throughout_is_laid_on_white(tmp_path):
+def test_fully_transparent_picture_becomes_white(tmp_path):
     picture = np.zeros((16, 16, 4))
     script = f"""{TOOLS}
     await choose({png(picture)});
@@ -432,7 +430,7 @@ def test_picture_that_is_transparent_throughout_is_laid_on_white(tmp_path):
 
 
 @pytest.mark.slow
-def test_black_ink_on_nothing_has_the_answer_of_the_same_ink_on_paper_inverted(
+def test_black_ink_on_transparency_is_classified_like_inverted_ink_on_paper(
     tmp_path,
 ):
     digit = load_digits(ROOT / "data/raw").test.images[0, :, :, 0]
@@ -505,7 +503,7 @@ PICTURES = {
     "background",
     [0.0, *(pytest.param(value, marks=pytest.mark.slow) for value in (128.0, 255.0))],
 )
-def test_page_sees_of_a_picture_what_predict_sees(tmp_path, background):
+def test_page_and_predict_prepare_a_picture_alike(tmp_path, background):
     files = [png(pixels) for pixels in PICTURES.values()]
     script = f"""{TOOLS}
     const found = [];
@@ -524,7 +522,7 @@ def test_page_sees_of_a_picture_what_predict_sees(tmp_path, background):
 
 
 @pytest.mark.slow
-def test_file_that_is_no_picture_is_named_until_the_next(tmp_path):
+def test_file_that_is_not_a_picture_is_named_until_the_next_file(tmp_path):
     good = png(patterned(1, seed=5).images[0, :, :, 0])
     script = f"""{TOOLS}
     await choose(btoa("no picture"), "<b>notes.txt");
@@ -558,7 +556,7 @@ def test_hostile_names_are_shown_as_text_and_never_run(tmp_path):
 
 
 @pytest.mark.slow
-def test_page_asks_for_nothing(tmp_path):
+def test_page_makes_no_requests(tmp_path):
     page = write_page(tmp_path)
     assert not re.search(
         r"https?:|//[a-z]|@import|fetch\(|\bimport\b", page.read_text()

@@ -1,4 +1,4 @@
-"""Exported files, compared with the network that they were made from."""
+"""Exported files, compared with the trained network."""
 
 import ast
 import hashlib
@@ -121,7 +121,7 @@ runpy.run_path("run.py", run_name="__main__")
 """
 
 
-def brought_by(names):
+def with_dependencies(names):
     """The modules of these distributions and of all that they require."""
     todo, done = list(names), set()
     while todo:
@@ -159,7 +159,7 @@ def test_exported_file_runs_with_only_the_runtime_that_the_card_names(
     """In a copy of the folder, with only the shipped program and the runtime."""
     folder, trained = shipped
     module = format_module(name)
-    allowed = brought_by(["numpy", *(module.RUNTIME or "").split()])
+    allowed = with_dependencies(["numpy", *(module.RUNTIME or "").split()])
     shutil.copytree(folder, tmp_path / "device")
     images = patterned(70, seed=4).images
     np.save(tmp_path / "images.npy", images)
@@ -242,7 +242,7 @@ def test_calibration_images_come_evenly_from_all_of_train():
     assert list(calibration_images(images[:3])) == [0, 1, 2]
 
 
-def test_calibration_leaves_the_training_images_as_they_are():
+def test_calibration_does_not_change_the_training_images():
     trained, images = untrained("mlp"), patterned(60, 1).images
     before = images.copy()
     to_tflite_int8.convert(trained, images)
@@ -259,7 +259,7 @@ def test_onnx_file_passes_the_checker_and_names_its_input_and_output(shipped):
     assert model.opset_import[0].version == 17
 
 
-def test_manifest_says_what_goes_in_and_what_comes_out(shipped):
+def test_manifest_describes_input_and_output(shipped):
     manifest = json.loads((shipped[0] / "manifest.json").read_text())
     assert manifest["input"]["shape"] == ["batch", 8, 8, 1]
     assert manifest["input"]["type"] == "uint8"
@@ -320,7 +320,7 @@ def test_exported_files_name_no_path_of_this_machine(shipped):
         assert str(Path.home()).encode() + b"/" not in content
 
 
-def test_export_folder_holds_these_files_and_no_older_ones(prepared):
+def test_export_removes_older_files(prepared):
     committed(
         write_files,
         {"a.txt": b"old", "b/c.txt": b"old", "d/e/f": b"old", "d/g": b"old"},
@@ -331,7 +331,7 @@ def test_export_folder_holds_these_files_and_no_older_ones(prepared):
     assert (paths.EXPORT / "a.txt").read_bytes() == b"new"
 
 
-# What the proof accepts and refuses.
+# What the verification accepts and refuses.
 
 EXPECTED = np.array([[0.7, 0.2, 0.1], [0.1, 0.45, 0.45], [0.2, 0.2, 0.6]])
 LABELS = np.array([0, 1, 2])
@@ -341,7 +341,7 @@ def judged(name, found):
     return compare(format_module(name), np.float32(found), LABELS, EXPECTED)
 
 
-def test_proof_counts_bytes_accuracy_differences_and_changes(prepared):
+def test_verification_counts_bytes_accuracy_differences_and_changes(prepared):
     trained = untrained("mlp")
     test = load_split("test", load_manifest())
     expected = probabilities(trained, test.images)
@@ -358,24 +358,24 @@ def test_proof_counts_bytes_accuracy_differences_and_changes(prepared):
 
 
 @pytest.mark.parametrize("wrong", [2e-5, np.nan])
-def test_proof_refuses_an_exact_file_that_answers_otherwise(wrong):
+def test_verification_refuses_changed_predictions(wrong):
     with pytest.raises(DataError, match=r"model\.onnx: .* difference of (2e-05|nan)"):
         judged("onnx", EXPECTED + wrong)
 
 
-def test_proof_lets_rounding_choose_between_two_equal_classes():
+def test_verification_allows_rounding_to_break_ties():
     found = EXPECTED + np.array([[0, 0, 0], [0, 0, 1e-6], [0, 0, 0]])
     assert judged("onnx", found)["changed"] == 1
 
 
-def test_proof_refuses_int8_only_where_it_loses_accuracy():
+def test_verification_refuses_int8_only_if_it_loses_accuracy():
     assert judged("tflite_int8", EXPECTED + 0.02)["changed"] == 0
     worse = EXPECTED[[0, 1, 0]]
     with pytest.raises(DataError, match=r"at most 0\.5% of accuracy, found 33\.33%"):
         judged("tflite_int8", worse)
 
 
-def test_proof_refuses_int8_whose_answers_are_no_numbers():
+def test_verification_refuses_int8_with_nan_outputs():
     with pytest.raises(DataError, match="accuracy"):
         judged("tflite_int8", EXPECTED * np.nan)
 
@@ -394,7 +394,9 @@ WRONG_LISTS = {
 
 
 @pytest.mark.parametrize("case", WRONG_LISTS)
-def test_list_of_layers_that_is_not_the_network_is_noticed(prepared, monkeypatch, case):
+def test_layer_list_that_differs_from_the_network_is_refused(
+    prepared, monkeypatch, case
+):
     trained, images = untrained("mlp"), patterned(5, seed=4).images
     expected = probabilities(trained, images)
     assert layers_agree(trained, images, expected)
@@ -403,7 +405,7 @@ def test_list_of_layers_that_is_not_the_network_is_noticed(prepared, monkeypatch
     assert not layers_agree(trained, images, expected)
 
 
-def test_wrong_list_of_layers_is_an_error_where_a_format_is_made_from_it():
+def test_wrong_layer_list_fails_in_the_formats_that_use_it():
     check_layers(["stablehlo"], agree=False)
     check_layers(FORMATS, agree=True)
     with pytest.raises(DataError, match=r"src/models: layers: .* or remove onnx from"):
@@ -411,9 +413,7 @@ def test_wrong_list_of_layers_is_an_error_where_a_format_is_made_from_it():
 
 
 @pytest.mark.slow
-def test_wrong_list_of_layers_ends_up_in_no_file(
-    prepared, write_params, monkeypatch, capsys
-):
+def test_wrong_layer_list_writes_no_file(prepared, write_params, monkeypatch, capsys):
     write_params(model="mlp", hidden=8, epochs=1)
     for stage in ("train", "evaluate"):
         assert exit_code(stage, monkeypatch) == 0
@@ -428,7 +428,7 @@ def test_wrong_list_of_layers_ends_up_in_no_file(
 
 
 @pytest.mark.slow
-def test_demo_is_written_with_the_export_and_says_what_was_trained_on(
+def test_demo_is_exported_and_names_the_training_data(
     prepared, write_params, monkeypatch
 ):
     write_params(model="mlp", hidden=8, epochs=1)
@@ -437,7 +437,7 @@ def test_demo_is_written_with_the_export_and_says_what_was_trained_on(
     assert "mlp on stripes" in (paths.EXPORT / "demo.html").read_text()
 
 
-def test_proof_names_a_file_that_does_not_run(prepared):
+def test_verification_names_a_file_that_does_not_run(prepared):
     trained = untrained("mlp")
     test = load_split("test", load_manifest())
     export = convert_all(["onnx"], trained, test.images, layers_agree=True)
@@ -454,7 +454,7 @@ def test_missing_package_is_named_before_anything_is_converted(monkeypatch):
     check_packages(["stablehlo", "numpy"])
 
 
-def test_proof_is_run_on_every_test_image(prepared):
+def test_verification_uses_every_test_image(prepared):
     """Including those of an incomplete last batch."""
     trained, test = untrained("mlp"), load_split("test", load_manifest())
     expected = probabilities(trained, test.images).copy()
@@ -464,7 +464,7 @@ def test_proof_is_run_on_every_test_image(prepared):
         prove_all(["numpy"], export, Examples(test.images, test.labels), expected)
 
 
-def test_proof_is_run_on_a_test_split_in_several_files(prepared, monkeypatch):
+def test_verification_reads_a_test_split_in_several_files(prepared, monkeypatch):
     monkeypatch.setattr("src.data.prepared.SHARD_BYTES", 10 * 64)
     splits = {name: load_split(name, load_manifest()) for name in SPLITS}
     names = load_manifest().class_names
@@ -515,13 +515,13 @@ def test_run_prints_a_class_and_its_probability_for_each_image(shipped):
     assert lines == [f"{names[row.argmax()]}\t{row.max():.4f}" for row in rows]
 
 
-def test_run_measures_latency_and_memory_where_it_is(shipped):
+def test_run_measures_latency_and_memory(shipped):
     folder = shipped[0]
     np.save(folder / "one.npy", patterned(1, seed=4).images)
-    said = json.loads(
+    found = json.loads(
         command(folder, "numpy_predictor.py", "one.npy", "--latency").stdout
     )
-    assert said.keys() == {"batch_1", "batch_64", "peak_memory_mb"}
+    assert found.keys() == {"batch_1", "batch_64", "peak_memory_mb"}
 
 
 @pytest.mark.parametrize(
@@ -539,7 +539,7 @@ def test_run_measures_latency_and_memory_where_it_is(shipped):
         (["model.onnx", "good.npy", "--output", "run.py/x.npz"], 5, "directory"),
     ],
 )
-def test_run_says_in_one_line_what_is_wrong(shipped, arguments, code, message):
+def test_run_reports_errors_in_one_line(shipped, arguments, code, message):
     folder = shipped[0]
     np.save(folder / "good.npy", patterned(1, seed=4).images)
     (folder / "elsewhere").mkdir(exist_ok=True)
@@ -581,7 +581,7 @@ def test_numpy_predictor_refuses_images_that_are_not_for_this_network(shipped, c
         classify(WRONG_IMAGES[case])
 
 
-# A process that can import only what `pip install` of these names installs.
+# A process that can import only these packages and their dependencies.
 def test_run_names_the_package_that_is_missing(shipped):
     np.save(shipped[0] / "good.npy", patterned(2, seed=4).images)
     ended = subprocess.run(
@@ -595,18 +595,18 @@ def test_run_names_the_package_that_is_missing(shipped):
     one_line_of(ended, 2, "model.onnx: needs onnxruntime, which is not installed")
 
 
-def test_stage_tells_equal_files_from_those_of_integers(prepared):
+def test_stage_reports_exact_and_int8_files_separately(prepared):
     exact = {"largest_difference": 2e-7, "changed": 0, "accuracy": 0.99}
     integers = {"largest_difference": 0.03, "changed": 2, "accuracy": 0.98}
-    said = summary({"onnx": exact, "tflite_int8": integers}, 355)
-    assert said == (
+    found = summary({"onnx": exact, "tflite_int8": integers}, 355)
+    assert found == (
         "onnx: max difference 2.0e-07; 0 predictions changed on 355 test images. "
         "tflite_int8: 2 predictions changed, accuracy 0.9800"
     )
     assert "max difference" not in summary({"tflite_int8": integers}, 355)
 
 
-def test_accuracy_is_a_headline_only_where_it_differs_from_the_network():
+def test_accuracy_of_a_format_is_reported_only_if_it_differs():
     results = {"onnx": {"accuracy": 1.0}, "tflite_int8": {"accuracy": 2 / 3}}
     found = accuracy_differences(results, EXPECTED, LABELS)
     assert found == {"tflite_int8": {"accuracy": 2 / 3}}

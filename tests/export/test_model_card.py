@@ -1,4 +1,4 @@
-"""MODEL_CARD.md: its content, and its commands."""
+"""MODEL_CARD.md: content and commands."""
 
 import json
 import re
@@ -133,7 +133,7 @@ def test_weakest_class_is_named():
     )
 
 
-def test_files_stand_in_a_table_with_what_was_measured():
+def test_table_lists_files_with_their_measurements():
     (header, row) = table(section(card(), "Files"))
     assert row[:2] == ["numpy", "`numpy_predictor.py`"]
     assert row[3:] == ["0.9600", "3.0e-07", "1.0e-09", "2"]
@@ -149,7 +149,7 @@ def test_digests_of_weights_data_and_files_are_given():
     assert "a" * 64 in text
 
 
-def test_calibration_is_put_into_words():
+def test_calibration_is_described():
     assert "differ by\n0.0100 on average" in section(card(), "Results")
 
 
@@ -170,11 +170,11 @@ def test_class_without_test_images_is_not_the_weakest():
         (128, "a similar background"),
     ],
 )
-def test_card_says_what_a_picture_should_stand_on(background, words):
+def test_card_describes_the_expected_background(background, words):
     assert background_words(background) == words
 
 
-def test_images_that_stand_in_train_and_test_are_admitted():
+def test_duplicates_in_train_and_test_are_reported():
     metrics = scores()
     assert "none of which is in the training split" in card(metrics=metrics)
     metrics["in_both"]["train_test"] = 3
@@ -183,7 +183,7 @@ def test_images_that_stand_in_train_and_test_are_admitted():
     assert "none of which is in the training split" not in text
 
 
-def test_averaged_weights_are_mentioned_where_there_are_any():
+def test_averaged_weights_are_mentioned():
     assert "moving average" not in card()
     parameters = {"top_k": 2, "seed": 7, "ema_decay": 0.99}
     assert "the weights are the exponential moving average" in card(
@@ -211,13 +211,13 @@ def test_names_cannot_break_the_card():
     assert front["model-index"][0]["results"][0]["dataset"]["name"].startswith("da`ta")
 
 
-def test_plain_escapes_what_markdown_would_act_on():
+def test_plain_escapes_markdown():
     assert plain("a_b*c") == r"a\_b\*c"
     assert plain("| <b> [l](x)") == r"\| \<b\> \[l\]\(x\)"
     assert "\n" not in plain("two\nlines")
 
 
-def test_card_says_no_time_and_no_place():
+def test_card_contains_no_date_and_no_path():
     assert card() == card()
     assert str(paths.Path.cwd()) not in card()
 
@@ -252,20 +252,20 @@ def commands(text):
     return [line.strip() for line in text.splitlines() if line.startswith("    ")]
 
 
-# What each format says of a picture, and its speed, test_formats and the stage ask too.
+# Fast to start. test_formats and the stage's tests run every format, so these suffice.
 QUICK = "numpy_predictor.py", "model.onnx", "model_int8.tflite"
 
 
 @pytest.mark.parametrize("quick", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_every_command_of_the_card_runs_and_gives_the_networks_answer(device, quick):
+def test_commands_of_the_card_give_the_predictions_of_the_network(device, quick):
     folder, expected = device
-    said = [
+    programs = [
         line
         for line in commands((folder / "MODEL_CARD.md").read_text())
         if line.startswith("python ")
     ]
-    assert len(said) == 1 + 2 * len(FORMATS)
-    first, *others = said  # makes pictures.npy
+    assert len(programs) == 1 + 2 * len(FORMATS)
+    first, *others = programs  # makes pictures.npy
     chosen = [line for line in others if any(file in line for file in QUICK) == quick]
     assert 0 < len(chosen) < len(others)
     for line in (first, *chosen):
@@ -295,7 +295,7 @@ def test_lines_of_python_in_the_card_run(device, monkeypatch):
     np.testing.assert_allclose(found["probabilities"][0], expected, atol=1e-5)
 
 
-def test_card_asks_to_install_what_exists(device):
+def test_card_names_installable_packages(device):
     text = (device[0] / "MODEL_CARD.md").read_text()
     asked = {
         name
@@ -318,7 +318,7 @@ def installed(name):
         return None
 
 
-def test_every_file_that_the_card_names_is_there(device):
+def test_every_file_in_the_card_exists(device):
     folder, _ = device
     text = (folder / "MODEL_CARD.md").read_text()
     for name in re.findall(r"`([\w.]+\.(?:py|json|npz|onnx|tflite|stablehlo))`", text):

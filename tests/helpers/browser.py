@@ -15,11 +15,11 @@ import pytest
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 OPTIONS = (
     "--headless=new",
-    "--no-sandbox",  # which refuses to run as root; these pages are our own
+    "--no-sandbox",  # the sandbox refuses to run as root
     "--disable-gpu",
     "--disable-dev-shm-usage",
     "--no-first-run",
-    "--host-resolver-rules=MAP * ~NOTFOUND",  # what asks for a network gets none
+    "--host-resolver-rules=MAP * ~NOTFOUND",  # blocks the network
 )
 RESULT = re.compile(r'<pre id="result-of-the-test">(.*?)</pre>', re.DOTALL)
 SCRIPT = """
@@ -38,7 +38,7 @@ addEventListener("load", async () => {{
 
 
 def browser() -> str:
-    """Chromium's name; the test is skipped where there is none, but not in CI."""
+    """Chromium's name. Without Chromium the test is skipped, or fails in CI."""
     found = next(filter(None, map(shutil.which, NAMES)), None)
     if found is None and "CI" not in os.environ:
         pytest.skip("no Chromium: apt-get install chromium")
@@ -47,7 +47,7 @@ def browser() -> str:
 
 
 def run(folder: Path, *arguments: str) -> str:
-    """Starts the browser with a profile of its own; what it prints."""
+    """Runs the browser with a temporary profile; returns its output."""
     return subprocess.run(
         [browser(), *OPTIONS, f"--user-data-dir={folder / 'profile'}", *arguments],
         check=True,
@@ -58,18 +58,18 @@ def run(folder: Path, *arguments: str) -> str:
 
 
 def evaluate(page: Path, script: str, folder: Path) -> Any:
-    """What a script returns that runs in a page once it is loaded.
+    """Runs a script in a loaded page and returns its result.
 
     Args:
         page: an HTML file.
         script: the body of an async function.
-        folder: where the browser may keep what it needs.
+        folder: for the browser's profile.
     """
     copy = folder / f"with_script_{page.name}"
     copy.write_text(page.read_text() + SCRIPT.format(script=script))
     dom = run(folder, "--virtual-time-budget=60000", "--dump-dom", copy.as_uri())
     found = RESULT.search(dom)
-    assert found, f"{page}: the script never came to its end"
+    assert found, f"{page}: the script did not end"
     result = json.loads(html.unescape(found[1]))
     assert "error" not in result, result["error"]
     return result.get("value")

@@ -32,26 +32,26 @@ OUTPUTS = (
     "metrics/plots/steps.csv",
 )
 LOG = "train.log"
-PATIENCE = 900  # seconds to wait for what must happen on any machine
+PATIENCE = 900  # seconds; longer than any machine needs
 TRAIN = ("-m", "stages.train")
 ROOT = Path(__file__).parents[2]
 
 
 @dataclass
 class Report:
-    """What happened."""
+    """Counts of kills, resumes and differences."""
 
     starts: int = 0
     kills: int = 0
-    resumes: int = 0  # starts that went on from a saved state
+    resumes: int = 0  # starts that resumed from a checkpoint
     ended: int = 0  # runs that left all outputs, some killed just after
-    different: int = 0  # of these: with another byte in an output
+    different: int = 0  # of these: with a changed output
     lost: list[int] = field(default_factory=list)  # steps done again, at least, by kill
     codes: set[int] = field(default_factory=set)  # how killed processes ended
 
 
 def start(folder: Path, command: Sequence[str]) -> subprocess.Popen[str]:
-    """Starts Python with these sources, in a session of its own; it prints to LOG."""
+    """Starts Python in a new session, with these sources; it prints to LOG."""
     with (folder / LOG).open("w") as log:
         return subprocess.Popen(
             (sys.executable, "-u", *command),
@@ -74,14 +74,14 @@ def outputs(folder: Path) -> dict[str, bytes]:
 
 
 def digests(folder: Path) -> list[str]:
-    """Of every output."""
+    """The SHA-256 of every output."""
     return [
         hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in OUTPUTS
     ]
 
 
 def run_to_its_end(folder: Path, command: Sequence[str]) -> float:
-    """Trains undisturbed; how many seconds it took."""
+    """Trains without interruption; returns the duration in seconds."""
     began = time.monotonic()
     process = start(folder, command)
     if process.wait(PATIENCE):

@@ -1,4 +1,4 @@
-"""A copy of the repository, with DVC's own verbs."""
+"""A temporary clone of the repository, in which tests run git and DVC."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from tests.helpers.imports import ROOT
 
 
 class Clone:
-    """A repository of its own with the files that git would take from this one."""
+    """A new repository with the files of this one that git does not ignore."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -52,7 +52,7 @@ class Clone:
         return result.stdout + result.stderr
 
     def start(self, *command: str, **variables: str) -> subprocess.Popen[str]:
-        """The same in the background, in a session of its own."""
+        """Like `run`, but in the background and in a new session."""
         return subprocess.Popen(
             command,
             cwd=self.folder,

@@ -1,4 +1,4 @@
-"""What tests compare between numbers of devices: JAX fixes theirs when it starts.
+"""Training runs on several devices. JAX fixes the device count when it starts.
 
 `python -m tests.helpers.device_runs NAME...` prints JSON for as many devices as
 `XLA_FLAGS` makes of the processor: each run's losses by step, what validation

@@ -1,7 +1,7 @@
-"""A disk that fills up, breaks, or loses power: it stands between the code and `os`.
+"""A simulated disk that fills up, fails or loses power: it patches functions of `os`.
 
-What is written is real until `fsync` says otherwise: without it, a file may turn out
-empty, cut or full of zeros after the power is back, and a name may be the old one.
+Without `fsync`, a file may be empty, truncated or full of zeros after a power failure,
+and a rename may be lost.
 """
 
 import errno
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-PARTS = 40  # a file is cut at so many places
+PARTS = 40  # places at which a file is truncated
 PASSED_ON = "open", "write", "fsync", "close", "replace", "unlink", "mkdir"
 
 
@@ -25,15 +25,15 @@ class Disk:
         self.log: list[tuple] = []
         self.calls = 0
         self.fails_at = 0  # the number of the call that fails, from 1
-        self.code = 0  # with which error
+        self.code = 0  # errno of that failure
         self.files: dict[int, tuple[int, Path]] = {}  # by descriptor: inode, path
-        self.inodes = itertools.count(1)  # never one twice, unlike a real disk's
+        self.inodes = itertools.count(1)  # never reused, unlike a real disk's
         self.real = {name: getattr(os, name) for name in PASSED_ON}
         for name in PASSED_ON:
             patch.setattr(os, name, getattr(self, name))
 
     def below(self, path: object) -> Path | None:
-        """The path from `root`, if it lies there."""
+        """The path relative to `root`; None if it is outside."""
         full = Path(os.path.abspath(os.fsdecode(path)))  # noqa: PTH100 - links stay
         return full.relative_to(self.root) if full.is_relative_to(self.root) else None
 
@@ -122,7 +122,7 @@ def crashes(log: list[tuple]) -> Iterator[tuple[int, Tree]]:
 
 
 def arrived(old: bytes, new: bytes) -> list[bytes]:
-    """What may be in a file that was not synced: the old, zeros, any part, all."""
+    """Possible contents of a file that was not synced: old, zeros, any part, all."""
     parts = [new[: len(new) * part // PARTS] for part in range(PARTS + 1)]
     return [old, bytes(len(new)), *parts]
 
@@ -182,7 +182,7 @@ def subsets(changes):
 
 
 def tree_of(names, contents) -> Tree:
-    """The files that can be reached: those whose folders are there."""
+    """The files whose parent folders exist."""
     tree: Tree = {}
     for path in sorted(names):
         folders = [folder for folder in path.parents if folder != Path()]

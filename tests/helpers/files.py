@@ -14,7 +14,7 @@ from src.storage.tables import csv_bytes
 
 
 def committed(write: Callable[..., Any], *arguments: Any) -> Any:
-    """Calls a writer with a commit of its own as its last argument."""
+    """Calls a writer with a new commit as its last argument."""
     with atomic_commit() as outputs:
         return write(*arguments, outputs)
 

@@ -46,7 +46,7 @@ def exported(folder, names, trained, shape=(8, 8, 1)):
 def trained_network(**record):
     """A small network with a record as training writes it."""
     trained = untrained("cnn")
-    said = {
+    fields = {
         "dataset": "digits",
         "dataset_version": "1.0.0",
         "parameters": {"top_k": 2, "seed": 7, "ema_decay": 0.0, "lr": 0.002},
@@ -54,7 +54,7 @@ def trained_network(**record):
         "versions": {"jax": "0.10.2"},
         **record,
     }
-    record = trained.record.model_copy(update=said)
+    record = trained.record.model_copy(update=fields)
     return type(trained)(trained.model, trained.weights, record)
 
 

@@ -1,4 +1,4 @@
-"""Feeds the reader of npz files what nobody would write; led by coverage, with atheris.
+"""Coverage-guided fuzzing of the npz reader, with atheris.
 
 `python -m tests.helpers.fuzz_npz -runs=100000` ends with an error at the first input
 that is neither refused with a DataError nor read as arrays of numbers.
@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-# Nothing that imports zipfile stands here: what is imported already is not watched.
+# Atheris instruments modules on import, so nothing here may import zipfile earlier.
 
 
 def seeds() -> list[bytes]:
-    """Good files, to be spoiled: whole ones, and the parts that `wrapped` takes."""
+    """Valid inputs to mutate: whole files, and the parts that `wrapped` takes."""
     import zipfile
 
     import numpy as np
@@ -47,7 +47,7 @@ def seeds() -> list[bytes]:
 
 
 def wrapped(content: bytes) -> bytes:
-    """An input as a file: as it is, or behind npy's magic in a zip without fault."""
+    """The file for an input: unchanged, or after npy's magic in a valid zip."""
     import zipfile
 
     way = content[:1]
@@ -61,17 +61,17 @@ def wrapped(content: bytes) -> bytes:
 
 
 def try_to_read(content: bytes) -> bool:
-    """Whether a file is an npz; raises what a reader must not raise."""
+    """Whether a file is an npz; raises if the reader misbehaves."""
     from src.storage.npz import unpack_arrays
 
     arrays = refused_or_read(
-        lambda: unpack_arrays(Path("fuzzed.npz"), content, "Make it anew.")
+        lambda: unpack_arrays(Path("fuzzed.npz"), content, "Recreate it.")
     )
     with tempfile.NamedTemporaryFile() as file:
         file.write(content)
         file.flush()
         located = refused_or_read(lambda: whole_arrays(Path(file.name)))
-    # What is left in the file is not read there with less care.
+    # The lazy reader must not accept more than the eager one.
     assert located is None or arrays is not None
     for name, array in (arrays or {}).items():
         assert array.dtype.kind in "biuf"
@@ -84,7 +84,7 @@ def try_to_read(content: bytes) -> bool:
 
 
 def refused_or_read(read: Callable[[], "dict[str, np.ndarray]"]):
-    """What was read; None if it was refused, in one line."""
+    """The arrays; None if the file was refused in one line."""
     from src.errors import DataError
 
     try:
@@ -97,17 +97,17 @@ def refused_or_read(read: Callable[[], "dict[str, np.ndarray]"]):
 
 
 def whole_arrays(path: Path) -> "dict[str, np.ndarray]":
-    """What is located in a file, read."""
+    """Reads all arrays that `locate_arrays` finds."""
     from src.storage.lazy_npz import LazyArray, locate_arrays
 
     return {
         name: array.read() if isinstance(array, LazyArray) else array
-        for name, array in locate_arrays(path, "Make it anew.").items()
+        for name, array in locate_arrays(path, "Recreate it.").items()
     }
 
 
 def main() -> None:
-    """Hands over to atheris, with `seeds` as its corpus."""
+    """Runs atheris with `seeds` as its corpus."""
     import atheris
 
     with atheris.instrument_imports(include=["src", "zipfile", "numpy.lib", "ast"]):

@@ -32,7 +32,7 @@ def free_port() -> int:
 
 
 class Group:
-    """Processes of one run, none of which outlives the `with`."""
+    """Processes of one run; they end with the `with` block."""
 
     def __init__(self, folder, commands=(STAGE, STAGE), **environment):
         shared = {
@@ -106,7 +106,7 @@ class Group:
 
 
 def trained(folder, count=2, commands=None, seconds=300, **environment):
-    """A group's run to its end: the group, all of whose members ended with 0."""
+    """Runs a group until all its processes have ended with exit code 0."""
     with Group(folder, commands or (STAGE,) * count, **environment) as group:
         codes = group.wait(seconds)
         assert codes == [0] * len(codes), [group.err(n) for n in range(len(codes))]

@@ -1,4 +1,4 @@
-"""Ways to run a stage: in a process of its own, or in this one."""
+"""Runs a stage, in a new process or in this one."""
 
 import os
 import re
@@ -39,7 +39,7 @@ def run_python(
 
 
 def wait_for_handlers(process: subprocess.Popen) -> None:
-    """Waits until the process handles SIGTERM itself; where /proc tells."""
+    """Waits until the process handles SIGTERM; needs /proc."""
     status = Path(f"/proc/{process.pid}/status")
     end = time.monotonic() + 300
     while status.exists() and process.poll() is None:
@@ -50,7 +50,7 @@ def wait_for_handlers(process: subprocess.Popen) -> None:
         time.sleep(0.01)
 
 
-# Prepare, and how much memory it needs beyond what its libraries do.
+# Runs prepare and measures its memory beyond that of its libraries.
 MEASURED = """
 import atexit, re, runpy
 from pathlib import Path
@@ -71,7 +71,7 @@ runpy.run_module("stages.prepare", run_name="__main__")
 def prepare_measured(
     folder: Path, setting: str = ""
 ) -> tuple[subprocess.CompletedProcess[str], int]:
-    """The prepare stage after a line of Python; kB that it needed at the peak."""
+    """Runs prepare after a line of Python; also returns its peak memory in kB."""
     result = run_python(["-c", MEASURED.format(setting=setting)], folder)
     growth = folder / "growth"
     kilobytes = int(growth.read_text())

@@ -10,7 +10,7 @@ KEY = seed_key(0, STEP_STREAM)
 def run_steps(
     state, split, indices, start, stop, steps_before=0, *, run=run_chunk, **static
 ):
-    """The steps `start` to `stop`; one row of steps.csv, which ends with the epoch."""
+    """Steps `start` to `stop`: one row of steps.csv, at the end of the epoch."""
     block = BatchBlock(split, indices, 0, len(indices))
     span = ChunkSpan(start, stop, len(indices), steps_before)
     return run(state, block, span, KEY, **static)

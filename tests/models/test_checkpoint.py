@@ -1,4 +1,4 @@
-"""A trained model on disk: read back to the bit, or refused."""
+"""Saving and loading a trained model: bit-identical, or refused."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The fused block, compared with lax's three layers; slices with the whole batch."""
+"""The fused block against lax's three layers, and slices against the whole batch."""
 
 from functools import partial
 

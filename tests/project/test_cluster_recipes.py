@@ -20,13 +20,13 @@ def cluster_commands() -> list[str]:
     return [each["train"]["cmd"] for each in found]
 
 
-def test_scripts_for_clusters_are_what_a_shell_understands():
+def test_cluster_scripts_are_valid_shell():
     assert len(cluster_commands()) == 4
     for script in [*blocks(CLUSTERS, "bash"), *cluster_commands()]:
         subprocess.run(["bash", "-n"], input=script, text=True, check=True)
 
 
-def test_command_for_open_mpi_tells_each_process_who_it_is():
+def test_open_mpi_command_sets_the_number_of_each_process():
     (command,) = (each for each in cluster_commands() if "FOURBEAT" in each)
     script = command.replace("mpirun -n 2", "").replace("python -m stages.train", "env")
     given = {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "1"}
@@ -37,7 +37,7 @@ def test_command_for_open_mpi_tells_each_process_who_it_is():
     assert read_environment(variables) == ("node1:29500", 2, 1)
 
 
-def test_job_for_kubernetes_tells_each_pod_who_it_is():
+def test_kubernetes_job_sets_the_number_of_each_pod():
     (service, job), *others = (
         list(yaml.safe_load_all(text))
         for text in blocks(CLUSTERS, "yaml")

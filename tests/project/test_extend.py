@@ -100,7 +100,7 @@ def test_diffs_of_the_page_train_and_evaluate(changed, prepared, write_params, m
     assert run_stage("evaluate", prepared, PYTHONPATH=str(changed)).returncode == 0
 
 
-def test_metric_of_the_page_is_that_of_scikit_learn(changed):
+def test_metric_of_the_page_matches_scikit_learn(changed):
     space: dict[str, object] = {}
     exec((changed / "src/evaluation/metrics.py").read_text(), space)
     rng = np.random.default_rng(0)

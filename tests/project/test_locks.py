@@ -1,4 +1,4 @@
-"""The locks: the same versions in all of them, every package with a hash, no host."""
+"""Lock files: equal versions, a hash for every package, and no host name."""
 
 import re
 

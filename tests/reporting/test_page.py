@@ -1,4 +1,4 @@
-"""The report: its content, its safety, and its look in a browser."""
+"""The HTML report: content, escaping, and layout in a browser."""
 
 import base64
 import html
@@ -121,7 +121,7 @@ def test_mistakes_are_counted(make_page):
     assert "misclassified 5 of 40 test images" in Text(page).of("mistakes")
 
 
-def test_export_table_has_what_was_measured_of_each_format(make_page):
+def test_export_table_has_the_measurements_of_each_format(make_page):
     _, page = make_page()
     text = Text(page).of("exports")
     assert "accuracy changed predictions max difference mean difference bytes" in text
@@ -264,14 +264,14 @@ def look(make_page, tmp_path):
     return looked
 
 
-def test_hostile_names_are_shown_as_text_and_nothing_of_them_runs(look):
+def test_hostile_names_are_escaped_and_never_run(look):
     seen = look(names=HOSTILE, params={"data_path": "'<script>alert(2)</script>'"})
     assert seen["names"] == HOSTILE
     assert (seen["scripts"], seen["handlers"]) == (0, 0)
     assert seen["pictures"]
 
 
-def test_page_asks_for_nothing_else(look):
+def test_page_makes_no_requests(look):
     assert look(names=HOSTILE)["requests"] == 0
     tags = Text(paths.REPORT.read_text()).tags
     loaded = [of[key] for _, of in tags for key in ("src", "href") if key in of]

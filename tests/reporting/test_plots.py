@@ -1,4 +1,4 @@
-"""The plots, checked in matplotlib's own figures."""
+"""The plots, checked through matplotlib's figure objects."""
 
 import io
 

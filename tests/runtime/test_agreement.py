@@ -1,4 +1,4 @@
-"""What several processes tell each other, and who must be alone."""
+"""Broadcasts between processes, and stages that refuse several processes."""
 
 import jax
 import numpy as np
@@ -15,30 +15,28 @@ from tests.helpers.running import run_stage
 
 @pytest.fixture
 def second_of_two(become_process, monkeypatch):
-    """This process is number 1; what process 0 says is what the test has it say."""
+    """Simulates process 1; the test supplies the content from process 0."""
     become_process(1, 2)
-    said = {}
+    messages = {}
     monkeypatch.setattr(
         "jax.experimental.multihost_utils.process_allgather",
-        lambda own: np.stack([said["numbers"], own]),
+        lambda own: np.stack([messages["numbers"], own]),
     )
     monkeypatch.setattr(
         "jax.experimental.multihost_utils.broadcast_one_to_all",
-        lambda own: said["content"],
+        lambda own: messages["content"],
     )
-    return said
+    return messages
 
 
 @pytest.mark.parametrize("content", [b"", b"another run", b"x" * 1000])
-def test_shared_content_is_that_of_process_0(second_of_two, content):
+def test_shared_content_comes_from_process_0(second_of_two, content):
     second_of_two["numbers"] = np.array([0, len(content)], np.int32)
     second_of_two["content"] = np.frombuffer(content, np.uint8)
     assert broadcast(b"mine") == content
 
 
-def test_size_of_what_is_shared_may_be_more_than_a_message_can_say(
-    become_process, monkeypatch
-):
+def test_shared_content_may_exceed_the_size_of_a_message(become_process, monkeypatch):
     become_process(0, 2)
     sizes = []
 
@@ -102,7 +100,7 @@ class JaxRuntimeError(RuntimeError):
         ValueError("UNKNOWN: Gloo AllGather failed: timed out"),
     ],
 )
-def test_message_that_was_lost_is_said_in_one_line(become_process, error):
+def test_lost_message_is_reported_in_one_line(become_process, error):
     become_process(1, 2)
     with pytest.raises(StorageError, match="found one lost"), peer_errors():
         raise error
@@ -123,20 +121,22 @@ def test_other_faults_are_not_called_a_lost_process(become_process, error):
 
 
 @pytest.mark.parametrize("stage", ["repeat", "lr_range"])
-def test_stage_that_divides_no_work_refuses_company(prepared, write_params, stage):
+def test_stages_other_than_train_refuse_several_processes(
+    prepared, write_params, stage
+):
     write_params()
-    told = {
+    environment = {
         "FOURBEAT_COORDINATOR": "localhost:1",
         "FOURBEAT_PROCESSES": "2",
         "FOURBEAT_PROCESS_ID": "0",
     }
-    result = run_stage(stage, prepared, **told)
+    result = run_stage(stage, prepared, **environment)
     assert result.returncode == 2
     assert "expected one process, found several: only stages.train" in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_one_process_of_one_is_alone(monkeypatch):
+def test_run_of_one_process_is_accepted(monkeypatch):
     monkeypatch.setenv("FOURBEAT_COORDINATOR", "localhost:1")
     monkeypatch.setenv("FOURBEAT_PROCESSES", "1")
     monkeypatch.setenv("FOURBEAT_PROCESS_ID", "0")

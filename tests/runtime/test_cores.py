@@ -1,4 +1,4 @@
-"""Jobs that share a machine: each on its own cores, with the bits it has alone."""
+"""Jobs that share a machine: separate cores, bit-identical results."""
 
 import json
 import os
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 )
 CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else {0}
 two_cores = pytest.mark.skipif(len(CORES) < 2, reason="needs two cores")
-# A network whose weights differ with the number of threads: see the test of that.
+# A network whose weights depend on the number of threads; a test below shows it.
 LARGE = {"model": "mlp", "hidden": 256, "batch_size": 512, "epochs": 5}
 
 JOB = """
@@ -34,8 +34,8 @@ child = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=Tr
 with bound_to(before):
     free = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True)
 cores = sorted(os.sched_getaffinity(0))
-said = [child.stdout.strip(), free.stdout.strip()]
-print(json.dumps([cores, os.environ.get("NPROC"), *said]), flush=True)
+output = [child.stdout.strip(), free.stdout.strip()]
+print(json.dumps([cores, os.environ.get("NPROC"), *output]), flush=True)
 sys.stdin.read()
 """
 
@@ -56,8 +56,8 @@ class Job:
             stdout=subprocess.PIPE,
             text=True,
         )
-        said = json.loads(self.process.stdout.readline())
-        self.cores, self.nproc, self.child, self.free = said
+        output = json.loads(self.process.stdout.readline())
+        self.cores, self.nproc, self.child, self.free = output
 
     def __enter__(self):
         return self
@@ -69,7 +69,7 @@ class Job:
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch):
-    """Whatever the one who tests has set."""
+    """Removes variables that the user of the tests has set."""
     for name in ("FOURBEAT_JOBS", "NPROC", "PJRT_NPROC"):
         monkeypatch.delenv(name, raising=False)
 
@@ -87,7 +87,7 @@ def test_two_jobs_have_disjoint_cores_and_a_third_has_all(tmp_path):
 
 
 @two_cores
-def test_place_of_a_killed_job_is_free_again(tmp_path):
+def test_cores_of_a_killed_job_are_released(tmp_path):
     with Job(tmp_path, FOURBEAT_JOBS="2"):
         with Job(tmp_path, FOURBEAT_JOBS="2") as killed:
             pass
@@ -96,14 +96,14 @@ def test_place_of_a_killed_job_is_free_again(tmp_path):
 
 
 @two_cores
-def test_what_a_job_starts_has_its_cores_and_its_threads(tmp_path):
+def test_child_process_inherits_cores_and_threads(tmp_path):
     with Job(tmp_path, FOURBEAT_JOBS="2") as job:
         assert job.nproc == str(len(CORES))
         assert job.child == f"{job.cores} {len(CORES)}"
 
 
 @two_cores
-def test_what_a_job_starts_apart_has_all_cores_and_the_job_its_share(tmp_path):
+def test_detached_process_has_all_cores_and_the_job_its_share(tmp_path):
     with Job(tmp_path, FOURBEAT_JOBS="2") as job:
         assert job.free == f"{sorted(CORES)} {len(CORES)}"
         assert len(job.cores) == len(CORES) // 2
@@ -117,7 +117,7 @@ def test_without_the_variable_nothing_changes(tmp_path, environment):
     assert not list(tmp_path.iterdir())
 
 
-def test_threads_that_the_user_asks_for_stay(tmp_path):
+def test_thread_count_of_the_user_is_kept(tmp_path):
     with Job(tmp_path, FOURBEAT_JOBS="1", NPROC="7") as job:
         assert job.nproc == "7"
 
@@ -147,7 +147,7 @@ def test_wrong_number_of_jobs_ends_with_code_two_and_one_line(
     )
 
 
-def test_link_in_the_place_of_the_lock_is_not_followed(write_params, tmp_path):
+def test_lock_that_is_a_link_is_not_followed(write_params, tmp_path):
     write_params()
     folder = tmp_path / f"fourbeat-{os.getuid()}"
     folder.mkdir()
@@ -158,7 +158,7 @@ def test_link_in_the_place_of_the_lock_is_not_followed(write_params, tmp_path):
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_threads_are_those_that_xla_counts(monkeypatch):
+def test_thread_count_matches_xla(monkeypatch):
     """That XLA looks at them in this order, the weights in the last test tell."""
     assert threads() == len(CORES)
     monkeypatch.setenv("NPROC", "3")
@@ -201,7 +201,7 @@ def weights(write_params, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @two_cores
-def test_share_changes_no_bit_and_the_number_of_threads_does(weights):
+def test_results_depend_on_the_thread_count_not_on_the_cores(weights):
     # Two threads, however many cores there are: one is the negative control.
     alone = weights(NPROC="2")
     assert weights(NPROC="2", FOURBEAT_JOBS="2") == alone

@@ -1,4 +1,4 @@
-"""The same run, the same bits: what is refused, and what makes no difference."""
+"""Reproducibility: flags that are refused, and settings that change no result."""
 
 import json
 import os
@@ -29,9 +29,7 @@ from tests.helpers.running import exit_code, run_stage
         "--xla_cpu_use_xnnpack=true --xla_cpu_enable_fast_math=true",
     ],
 )
-def test_flags_against_repeatable_results_are_refused_by_name(
-    monkeypatch, params, flags
-):
+def test_nondeterministic_flags_are_refused_by_name(monkeypatch, params, flags):
     monkeypatch.setenv("XLA_FLAGS", flags)
     name = flags.split()[-1].partition("=")[0]
     with pytest.raises(ParameterError, match=f"XLA_FLAGS: .*found {name}=.*Remove it"):
@@ -46,13 +44,13 @@ def test_flags_in_a_file_are_refused(monkeypatch, params):
         pin_arithmetic(params)
 
 
-def test_flags_come_too_late_once_jax_has_read_them(monkeypatch, params):
+def test_flags_after_the_import_of_jax_are_refused(monkeypatch, params):
     monkeypatch.delenv("XLA_FLAGS")
     with pytest.raises(ParameterError, match="before JAX is imported"):
         pin_arithmetic(params)
 
 
-def test_other_flags_stay_and_the_pinned_ones_are_added(monkeypatch, params):
+def test_other_flags_are_kept_and_pinned_ones_added(monkeypatch, params):
     monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=/tmp/x")
     monkeypatch.setattr(sys, "modules", {})
     pin_arithmetic(params)
@@ -77,9 +75,7 @@ def trained(folder, **environment):
 
 
 @pytest.mark.slow
-def test_hash_seed_time_zone_language_and_pinned_flags_change_no_bit(
-    prepared, write_params
-):
+def test_environment_does_not_change_results(prepared, write_params):
     write_params(model="cnn", hidden=8, epochs=1, dropout=0.3, augment="[shift]")
     ours = trained(prepared, PYTHONHASHSEED="1")
     other = {"PYTHONHASHSEED": "77", "TZ": "Asia/Tokyo", "LC_ALL": "C", "HOME": "/"}
@@ -98,7 +94,7 @@ def test_hash_seed_time_zone_language_and_pinned_flags_change_no_bit(
 
 
 @pytest.mark.slow
-def test_damaged_compilation_cache_changes_no_bit(prepared, write_params):
+def test_damaged_compilation_cache_does_not_change_results(prepared, write_params):
     write_params(model="mlp", hidden=8, epochs=2)
     expected = trained(prepared)[0]
     cache = prepared / "cache"
@@ -116,7 +112,7 @@ def test_damaged_compilation_cache_changes_no_bit(prepared, write_params):
 
 
 @pytest.mark.slow
-def test_nothing_of_this_machine_is_in_the_outputs(prepared, write_params, monkeypatch):
+def test_outputs_contain_no_machine_names_or_paths(prepared, write_params, monkeypatch):
     write_params(model="mlp", hidden=4, epochs=1)
     monkeypatch.setenv("USER", "secret-user")
     for stage in ("train", "evaluate", "export"):

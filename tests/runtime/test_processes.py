@@ -1,4 +1,4 @@
-"""Several processes on this machine: one run, whatever happens to any of them."""
+"""One training run in several processes on this machine."""
 
 import csv
 import hashlib
@@ -61,7 +61,7 @@ def states(folder):
 
 
 @pytest.mark.slow
-def test_two_processes_learn_as_one_and_write_once(prepared, write_params):
+def test_two_processes_match_one_and_write_outputs_once(prepared, write_params):
     write_params(**SHORT)
     one = run_stage("train", prepared)
     assert one.returncode == 0, one.stderr
@@ -79,7 +79,7 @@ def test_two_processes_learn_as_one_and_write_once(prepared, write_params):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 4])
-def test_processes_give_the_same_bytes_again(prepared, write_params, count):
+def test_two_runs_in_two_processes_are_bit_identical(prepared, write_params, count):
     write_params(**{**SHORT, "epochs": 8})
     one = run_stage("train", prepared)
     assert one.returncode == 0, one.stderr
@@ -94,7 +94,7 @@ def test_processes_give_the_same_bytes_again(prepared, write_params, count):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("mpirun"), reason="needs mpirun")
-def test_processes_that_mpirun_starts_learn_as_one(prepared, write_params):
+def test_processes_of_mpirun_match_one_process(prepared, write_params):
     write_params(**SHORT)
     one = run_stage("train", prepared)
     assert one.returncode == 0, one.stderr
@@ -137,7 +137,7 @@ def test_signal_to_either_process_saves_and_stops_both(prepared, write_params):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.slow), 1])
-def test_survivor_of_a_killed_process_ends_and_writes_nothing(
+def test_process_ends_without_outputs_if_another_is_killed(
     prepared, write_params, victim
 ):
     write_params(**LONG)
@@ -152,9 +152,7 @@ def test_survivor_of_a_killed_process_ends_and_writes_nothing(
 
 
 @pytest.mark.slow
-def test_processes_killed_four_times_end_with_the_bits_of_undisturbed_ones(
-    prepared, write_params
-):
+def test_processes_killed_four_times_match_an_uninterrupted_run(prepared, write_params):
     write_params(**LONG)
     trained(prepared)
     expected, draw, went_on = digests(prepared), random.Random(10), 0
@@ -180,7 +178,7 @@ def test_processes_killed_four_times_end_with_the_bits_of_undisturbed_ones(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
-def test_process_that_stands_still_is_given_up(prepared, write_params, victim):
+def test_hanging_process_times_out(prepared, write_params, victim):
     write_params(**LONG)
     with Group(prepared, (STAGE, STAGE)) as group:
         group.until(epochs=5)
@@ -191,7 +189,7 @@ def test_process_that_stands_still_is_given_up(prepared, write_params, victim):
 
 
 @pytest.mark.slow
-def test_divergence_ends_both_in_one_line_each(prepared, write_params):
+def test_divergence_ends_both_processes_with_one_line(prepared, write_params):
     changes = {"optimizer": "sgd", "schedule": "constant", "lr": 1e30}
     write_params(**{**SHORT, **changes, "warmup_epochs": 0})
     with Group(prepared, (STAGE, STAGE)) as group:
@@ -201,7 +199,7 @@ def test_divergence_ends_both_in_one_line_each(prepared, write_params):
         assert line.startswith(f"train, process {number} of 2: step ")
 
 
-def test_wrong_parameter_ends_both_before_jax_is_there(prepared, write_params):
+def test_wrong_parameter_ends_both_before_jax_is_imported(prepared, write_params):
     write_params(batch_size=-1)
     without = patched("sys.modules['jax'] = None", process="01")
     with Group(prepared, without) as group:
@@ -230,7 +228,9 @@ def test_output_that_cannot_be_written_fails_every_process(prepared, write_param
         pytest.param({"max_steps": 10}, "max_steps", id="max_steps"),
     ],
 )
-def test_early_end_is_the_same_for_both(prepared, write_params, changes, reason):
+def test_both_processes_stop_early_at_the_same_epoch(
+    prepared, write_params, changes, reason
+):
     write_params(**{**LONG, "epochs": 3000, **changes})
     group = trained(prepared)
     last = [group.out(number)[-1].partition(": ")[2] for number in (0, 1)]
@@ -265,10 +265,10 @@ def test_bug_in_one_process_keeps_its_traceback_and_ends_the_other(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("first", [1, 2])
-def test_save_is_gone_on_with_by_another_number_of_processes(
+def test_checkpoint_resumes_with_another_number_of_processes(
     prepared, write_params, first
 ):
-    """Two start and one goes on, or the other way; the curve stays."""
+    """From two processes to one, or from one to two; the loss curve matches."""
     write_params(**{**LONG, "epochs": 60, "log_every": 1})
     expected = run_stage("train", prepared)
     assert expected.returncode == 0, expected.stderr
@@ -291,50 +291,50 @@ def test_save_is_gone_on_with_by_another_number_of_processes(
     assert not states(prepared)
 
 
-# ---- What the environment says ----
+# ---- The environment variables ----
 
 
-def told(where="localhost:1234", count="2", number="1"):
+def environment_of(where="localhost:1234", count="2", number="1"):
     names = launch.COORDINATOR, launch.PROCESSES, launch.PROCESS_ID
     given = zip(names, (where, count, number), strict=True)
     return {name: value for name, value in given if value is not None}
 
 
 def test_environment_names_coordinator_count_and_number():
-    assert read_environment(told()) == ("localhost:1234", 2, 1)
-    assert read_environment(told("[::1]:80", "1", "0")) == ("[::1]:80", 1, 0)
+    assert read_environment(environment_of()) == ("localhost:1234", 2, 1)
+    assert read_environment(environment_of("[::1]:80", "1", "0")) == ("[::1]:80", 1, 0)
 
 
-@pytest.mark.parametrize("empty", [{}, told("", "", "")])
-def test_environment_that_names_nothing_means_one_process(empty):
+@pytest.mark.parametrize("empty", [{}, environment_of("", "", "")])
+def test_empty_environment_means_one_process(empty):
     assert read_environment(empty) is None
 
 
 @pytest.mark.parametrize(
     ("given", "name", "found"),
     [
-        (told(where=None), "COORDINATOR", "''"),
-        (told(where="localhost"), "COORDINATOR", "'localhost'"),
-        (told(where="localhost:"), "COORDINATOR", "'localhost:'"),
-        (told(where=":1234"), "COORDINATOR", "':1234'"),
-        (told(where="localhost:0"), "COORDINATOR", "'localhost:0'"),
-        (told(where="localhost:65536"), "COORDINATOR", "'localhost:65536'"),
-        (told(where="localhost:http"), "COORDINATOR", "'localhost:http'"),
-        (told(where=None, count=None), "COORDINATOR", "''"),
-        (told(where=None, number=None), "COORDINATOR", "''"),
-        (told(count=None), "PROCESSES", "''"),
-        (told(count=None, number=None), "PROCESSES", "''"),
-        (told(count="0"), "PROCESSES", "'0'"),
-        (told(count="-2"), "PROCESSES", "'-2'"),
-        (told(count="two"), "PROCESSES", "'two'"),
-        (told(number=None), "PROCESS_ID", "''"),
-        (told(number="2"), "PROCESS_ID", "'2'"),
-        (told(number="-1"), "PROCESS_ID", "'-1'"),
-        (told(number="1.0"), "PROCESS_ID", "'1.0'"),
-        (told(number="\u00b2"), "PROCESS_ID", "'\u00b2'"),
+        (environment_of(where=None), "COORDINATOR", "''"),
+        (environment_of(where="localhost"), "COORDINATOR", "'localhost'"),
+        (environment_of(where="localhost:"), "COORDINATOR", "'localhost:'"),
+        (environment_of(where=":1234"), "COORDINATOR", "':1234'"),
+        (environment_of(where="localhost:0"), "COORDINATOR", "'localhost:0'"),
+        (environment_of(where="localhost:65536"), "COORDINATOR", "'localhost:65536'"),
+        (environment_of(where="localhost:http"), "COORDINATOR", "'localhost:http'"),
+        (environment_of(where=None, count=None), "COORDINATOR", "''"),
+        (environment_of(where=None, number=None), "COORDINATOR", "''"),
+        (environment_of(count=None), "PROCESSES", "''"),
+        (environment_of(count=None, number=None), "PROCESSES", "''"),
+        (environment_of(count="0"), "PROCESSES", "'0'"),
+        (environment_of(count="-2"), "PROCESSES", "'-2'"),
+        (environment_of(count="two"), "PROCESSES", "'two'"),
+        (environment_of(number=None), "PROCESS_ID", "''"),
+        (environment_of(number="2"), "PROCESS_ID", "'2'"),
+        (environment_of(number="-1"), "PROCESS_ID", "'-1'"),
+        (environment_of(number="1.0"), "PROCESS_ID", "'1.0'"),
+        (environment_of(number="\u00b2"), "PROCESS_ID", "'\u00b2'"),
     ],
 )
-def test_environment_that_is_wrong_is_named(given, name, found):
+def test_wrong_environment_is_named(given, name, found):
     with pytest.raises(ParameterError) as caught:
         read_environment(given)
     assert str(caught.value).startswith(f"FOURBEAT_{name}: expected ")
@@ -353,7 +353,7 @@ def test_environment_that_is_wrong_is_named(given, name, found):
         ({"SLURM_STEP_NUM_TASKS": "1", "OMPI_COMM_WORLD_SIZE": "2"}, True),
     ],
 )
-def test_launcher_of_several_processes_is_seen(variables, expected):
+def test_launcher_of_several_processes_is_detected(variables, expected):
     assert launched(variables) == expected
 
 
@@ -396,7 +396,7 @@ def test_threads_are_divided_among_processes_of_one_machine(
 
 
 def test_single_process_never_joins(monkeypatch):
-    for name in (*told(), *launch.LAUNCHERS, "JOB_COMPLETION_INDEX"):
+    for name in (*environment_of(), *launch.LAUNCHERS, "JOB_COMPLETION_INDEX"):
         monkeypatch.delenv(name, raising=False)
     joined = []
     monkeypatch.setattr("jax.distributed.initialize", lambda *_, **__: joined.append(1))
@@ -406,7 +406,7 @@ def test_single_process_never_joins(monkeypatch):
     assert processes.is_main_process()
 
 
-# ---- What a process reads ----
+# ---- Each process's share of the data ----
 
 
 class Counted:

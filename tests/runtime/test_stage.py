@@ -1,4 +1,4 @@
-"""How stages end: exit codes, one line, nothing half-written."""
+"""Exit codes and error messages of stages; no partial outputs."""
 
 import csv
 import json
@@ -63,7 +63,7 @@ def test_a_folder_that_cannot_be_written_is_code_five_with_its_path(write_params
     assert result.stderr.count("\n") == 1
 
 
-def test_full_disk_is_code_five_and_leaves_no_part(write_params):
+def test_full_disk_is_code_five_and_leaves_no_partial_file(write_params):
     folder = write_params(data_path=ROOT / "data/raw").parent
     source = (
         "import resource, runpy, signal;"
@@ -96,7 +96,7 @@ def start_training():
 
 
 @SIGNALS
-def test_stopped_training_says_so_and_writes_nothing(
+def test_stopped_training_prints_one_line_and_writes_nothing(
     prepared, write_params, number, code
 ):
     write_params(model="mlp", epochs=100000, batch_size=4)
@@ -155,7 +155,7 @@ def test_diverged_training_is_code_four_with_the_step_named(
     assert not (prepared / "models").exists()
 
 
-def test_stage_without_its_input_says_which_stage_makes_it(
+def test_missing_input_names_the_stage_that_creates_it(
     write_params, monkeypatch, capsys
 ):
     monkeypatch.chdir(write_params().parent)
@@ -186,7 +186,7 @@ def numpy_loss(weights, images, labels):
 
 
 @pytest.mark.slow
-def test_epoch_that_the_monitor_likes_best_is_kept_and_scores_as_the_history_says(
+def test_best_epoch_is_saved_and_matches_the_history(
     prepared, write_params, monkeypatch
 ):
     found = {}
@@ -203,7 +203,7 @@ def test_epoch_that_the_monitor_likes_best_is_kept_and_scores_as_the_history_say
 
 
 @pytest.mark.slow
-def test_all_stages_agree_on_what_the_network_says(prepared, write_params):
+def test_all_stages_agree_on_the_predictions(prepared, write_params):
     write_params(model="mlp", hidden=8, epochs=3, lr=0.02)
     for stage in ("train", "evaluate", "export"):
         result = run_stage(stage, prepared)
@@ -223,7 +223,7 @@ def test_all_stages_agree_on_what_the_network_says(prepared, write_params):
         assert all(float(row["lr"]) > 0 for row in csv.DictReader(file))
 
 
-def test_classes_too_small_to_be_cut_are_refused_by_prepare(
+def test_classes_too_small_to_split_are_refused(
     tmp_path, write_params, monkeypatch, capsys
 ):
     images = np.zeros((2, 4, 4, 1), np.uint8)
@@ -254,7 +254,7 @@ def test_five_skipped_steps_in_a_row_are_code_four(
 
 
 @pytest.mark.slow
-def test_stopped_run_records_why_and_average_and_precision_reach_the_file(
+def test_early_stopping_is_recorded_with_ema_and_bfloat16(
     prepared, write_params, monkeypatch, capsys
 ):
     write_params(
@@ -276,7 +276,7 @@ def test_stopped_run_records_why_and_average_and_precision_reach_the_file(
     weights = load_file(prepared / "models/model.safetensors")
     assert {array.dtype for array in weights.values()} == {np.dtype("float32")}
     validation = json.loads((prepared / "metrics/train.json").read_text())["validation"]
-    # The saved weights score what validation said of them, by evaluation's own code.
+    # The evaluation code computes the recorded validation loss for the saved weights.
     saved = load_trained(load_manifest())
     images, labels = load_split("validation", load_manifest())
     scores = predict(saved.model, images)

@@ -57,7 +57,7 @@ def source(train=None, **others):
     return Source("mine", "1", names, train, given["validation"], given["test"])
 
 
-def test_digits_are_those_of_scikit_learn():
+def test_digits_match_scikit_learn():
     from sklearn.datasets import load_digits as sklearn_digits
 
     bunch = sklearn_digits()
@@ -360,7 +360,7 @@ def test_arrays_without_a_manifest_take_their_numbers_as_names(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.int16])
-def test_labels_of_any_integer_type_are_taken(tmp_path, dtype):
+def test_labels_of_any_integer_type_are_accepted(tmp_path, dtype):
     train = patterned(9, seed=0)
     np.savez(tmp_path / "train.npz", images=train.images, labels=dtype(train.labels))
     labels = load_npz(tmp_path).train.labels
@@ -455,7 +455,7 @@ def test_archive_of_other_files_is_refused(tmp_path):
         load_npz(tmp_path)
 
 
-def test_single_class_is_no_classification():
+def test_single_class_is_refused():
     images = np.zeros((4, 2, 2, 1), np.uint8)
     train = Examples(images, np.zeros(4, np.int32))
     with pytest.raises(

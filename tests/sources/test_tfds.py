@@ -1,4 +1,4 @@
-"""Data sets of tensorflow-datasets: its own archives, and a builder made here."""
+"""Data sets of tensorflow-datasets: Fashion-MNIST, and a builder defined here."""
 
 import json
 import os
@@ -220,6 +220,6 @@ def test_any_builder_gives_its_images_labels_and_names(tmp_path, splits, limit, 
         ),
     ],
 )
-def test_builder_that_is_no_image_classifier_is_refused(tmp_path, settings, message):
+def test_builder_without_images_and_labels_is_refused(tmp_path, settings, message):
     result = run_builder(tmp_path, **settings)
     assert f"DataError: {message}" in result.stderr

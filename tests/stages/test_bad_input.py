@@ -1,4 +1,4 @@
-"""Whatever is wrong with parameters, data, artifacts: a line, its code, no output."""
+"""Wrong parameters, data or artifacts: one line, the exit code, and no output."""
 
 import gzip
 import json
@@ -32,7 +32,7 @@ def with_line(line, instead_of=""):
     return text
 
 
-WRONG_PARAMETERS = {  # params.yaml, what stands in the message
+WRONG_PARAMETERS = {  # params.yaml, part of the message
     "unknown key": (with_line("lrr: 1"), "lrr: unknown key. Did you mean 'lr'?"),
     "key twice": (with_line("lr: 1"), "lr: expected one value, found two, in lines"),
     "missing key": (PARAMS.replace("\nlr: ", "\n# lr: "), "lr: expected a number"),
@@ -79,7 +79,7 @@ def snapshot(folder):
 
 
 def refused(stage, folder, monkeypatch, capsys):
-    """The stage's code and its one line, once nothing was found changed."""
+    """Runs a stage that must change no file; returns its exit code and its line."""
     before = snapshot(folder)
     code = exit_code(stage, monkeypatch)
     error = capsys.readouterr().err
@@ -101,7 +101,7 @@ def test_wrong_parameters_are_code_two(tmp_path, monkeypatch, capsys, name):
     assert message in error
 
 
-def test_parameters_are_judged_before_jax_is_imported(tmp_path):
+def test_parameters_are_checked_before_jax_is_imported(tmp_path):
     (tmp_path / "params.yaml").write_text(with_line("lrr: 1"))
     source = (
         "import runpy, sys\n"
@@ -391,7 +391,7 @@ def edit(path, old, new):
 
 
 TRAIN = paths.PREPARED / "train.npz"
-WRONG_ARTIFACTS = {  # stage, code, what is done, what stands in the message
+WRONG_ARTIFACTS = {  # stage, exit code, damage, part of the message
     "no manifest": ("train", 3, lambda: paths.MANIFEST.unlink(), "dvc repro prepare"),
     "no split": ("train", 3, lambda: TRAIN.unlink(), "train.npz: expected a file"),
     "flipped split": ("train", 3, lambda: flip(TRAIN), "train.npz: expected SHA-256"),
@@ -487,7 +487,7 @@ WRONG_ARTIFACTS = {  # stage, code, what is done, what stands in the message
 
 @pytest.fixture(scope="module")
 def artifacts():
-    """What a run of train has written, by path; each case gets its own copy."""
+    """The files that train writes, by path; each case gets a new copy."""
     found: dict[Path, bytes] = {}
 
     def copy(monkeypatch):
@@ -504,7 +504,7 @@ def artifacts():
 
 
 @pytest.mark.parametrize("name", WRONG_ARTIFACTS)
-def test_wrong_artifact_has_its_code(
+def test_wrong_artifact_gives_its_exit_code(
     prepared, write_params, monkeypatch, capsys, artifacts, name
 ):
     stage, expected, spoil, message = WRONG_ARTIFACTS[name]
@@ -519,8 +519,8 @@ def test_wrong_artifact_has_its_code(
 
 
 @pytest.mark.parametrize("stage", ["prepare", "train", "evaluate", "export", "report"])
-def test_each_stage_says_it_so_to_dvc_too(tmp_path, write_params, stage):
-    """What is shown above within this process, in one of its own."""
+def test_each_stage_prints_one_line_in_a_new_process(tmp_path, write_params, stage):
+    """The tests above run in this process; this one starts a new one."""
     write_params(lr=-1)
     result = run_stage(stage, tmp_path)
     assert (result.returncode, result.stderr.count("\n")) == (2, 1)

@@ -38,7 +38,7 @@ def results(project):
 
 
 @pytest.mark.parametrize("name", [name for name in FORMATS if name != "tflite_int8"])
-def test_float_format_answers_as_the_network_on_all_test_images(project, results, name):
+def test_float_format_matches_the_network_on_all_test_images(project, results, name):
     scores = json.loads((project / "metrics/test.json").read_text())["test"]
     details = json.loads((project / "metrics/details/test.json").read_text())["test"]
     assert details["examples"] == 10_000
@@ -47,13 +47,13 @@ def test_float_format_answers_as_the_network_on_all_test_images(project, results
     assert results[name]["accuracy"] == scores["accuracy"]
 
 
-def test_integers_lose_at_most_half_a_point_and_take_a_quarter(project, results):
+def test_int8_loses_at_most_half_a_point_and_is_a_quarter_of_the_size(project, results):
     lost = results["tflite"]["accuracy"] - results["tflite_int8"]["accuracy"]
     assert lost <= 0.005
     assert results["tflite_int8"]["bytes"] < 0.26 * results["tflite"]["bytes"]
 
 
-def test_demo_page_answers_as_the_trained_network_on_100_test_images(
+def test_demo_page_matches_the_network_on_100_test_images(
     project, monkeypatch, tmp_path
 ):
     monkeypatch.chdir(project)

@@ -1,4 +1,4 @@
-"""DVC's own verbs on a copy of the repository."""
+"""DVC commands in a temporary clone of the repository."""
 
 import json
 import os
@@ -130,7 +130,7 @@ def test_run_forced_again_gives_the_same_bytes(clone):
     assert clone.run("git", "status", "--porcelain") == ""
 
 
-def test_experiment_reruns_what_depends_on_its_parameter_and_shows_cause_and_change(
+def test_experiment_reruns_dependent_stages_and_shows_the_changes(
     clone,
 ):
     output = clone.run("dvc", "exp", "run", "-S", "lr=3e-4", "evaluate")
@@ -164,7 +164,7 @@ def test_numbers_written_by_dvc_are_read_as_floats(clone):
 def test_wrong_parameter_stops_the_experiment_before_anything_ran(
     clone, change, message
 ):
-    """What only DVC writes; test_bad_input has other values."""
+    """Values that only DVC writes; test_bad_input has others."""
     output = clone.run("dvc", "exp", "run", "-S", change, code=255)
     assert message in output
     assert "Running stage 'train'" not in output
@@ -183,7 +183,7 @@ def test_changed_image_folder_reruns_prepare(clone):
 
 @pytest.fixture
 def shared(clone, tmp_path):
-    """The repository with a remote, to which all was pushed; what README says."""
+    """The repository and a remote to which everything was pushed, as in README."""
     clone.run("dvc", "remote", "add", "--default", "storage", str(tmp_path / "remote"))
     clone.run("dvc", "push")
     clone.run("git", "commit", "--quiet", "--all", "--message", "Name a remote")
@@ -199,7 +199,7 @@ def files_in(folder):
     }
 
 
-def test_pushed_run_is_pulled_to_the_bit_elsewhere(shared, tmp_path):
+def test_pulled_run_is_bit_identical(shared, tmp_path):
     elsewhere = Clone.__new__(Clone)
     elsewhere.folder = tmp_path / "elsewhere"
     shared.run("git", "clone", "--quiet", ".", str(elsewhere.folder))
@@ -211,7 +211,7 @@ def test_pushed_run_is_pulled_to_the_bit_elsewhere(shared, tmp_path):
 
 
 @pytest.mark.slow
-def test_registered_version_is_had_by_its_name_without_the_code(shared, tmp_path):
+def test_registered_version_is_downloaded_without_the_code(shared, tmp_path):
     shared.run("gto", "register", "classifier", "--version", "v1.0.0")
     assert "v1.0.0" in shared.run("gto", "show")
     address = str(shared.folder)
@@ -223,7 +223,7 @@ def test_registered_version_is_had_by_its_name_without_the_code(shared, tmp_path
 
 
 @pytest.mark.slow
-def test_experiment_in_a_temporary_copy_gives_the_bits_of_the_workspace(clone):
+def test_experiment_in_a_temporary_copy_matches_the_workspace(clone):
     clone.run("dvc", "exp", "run", "--temp", "--name", "apart", "-S", "lr=0.01")
     clone.run("dvc", "exp", "apply", "apart")
     apart = clone.bytes("dvc.lock")
@@ -252,7 +252,7 @@ def started_until_epoch(clone, number, **variables):
 
 @pytest.fixture(scope="module")
 def undisturbed(clone):
-    """What dvc.lock says after a run that nobody interrupted."""
+    """dvc.lock after an uninterrupted run."""
     clone.set(**LONG)
     clone.run("dvc", "repro", "--force", "train")
     lock = clone.bytes("dvc.lock")
@@ -266,12 +266,16 @@ def undisturbed(clone):
     [
         (signal.SIGKILL, True, "/bin/sh"),
         (signal.SIGINT, True, "/bin/sh"),
-        (signal.SIGKILL, False, "/bin/sh"),  # dash stands between DVC and the stage
+        (
+            signal.SIGKILL,
+            False,
+            "/bin/sh",
+        ),  # dash is a process between DVC and the stage
         (signal.SIGKILL, False, "/bin/bash"),  # bash does not
     ],
     ids=["all killed", "Ctrl-C", "only dvc killed", "only dvc killed, bash"],
 )
-def test_interrupted_repro_goes_on_when_it_is_started_again(
+def test_interrupted_repro_resumes_when_restarted(
     clone, undisturbed, number, all_of_it, shell
 ):
     clone.set(**LONG)
@@ -288,8 +292,8 @@ def test_interrupted_repro_goes_on_when_it_is_started_again(
 
 
 @pytest.mark.slow
-def test_source_edited_before_the_fingerprint_is_taken_is_no_part_of_it(clone):
-    """The run of the old code must not be gone on with under the new code's name."""
+def test_source_edited_before_the_fingerprint_ends_the_stage(clone):
+    """A run of the old code must not be resumed under the fingerprint of the new."""
     clone.set(**LONG)
     source, stage = (clone.folder / name for name in ("src/training/losses.py", TRAIN))
     edit = 'open("src/training/losses.py", "a").write("# edited\\n")'
@@ -309,7 +313,7 @@ def test_source_edited_before_the_fingerprint_is_taken_is_no_part_of_it(clone):
 
 
 @pytest.mark.slow
-def test_source_edited_while_it_trains_is_not_recorded_as_the_cause(clone):
+def test_source_edited_during_training_is_not_recorded(clone):
     clone.set(**LONG)
     process = started_until_epoch(clone, 400)
     source = clone.folder / "src/training/losses.py"

@@ -1,4 +1,4 @@
-"""DVC's own queue: experiments side by side give the bits of those run one by one."""
+"""DVC's queue: parallel experiments are bit-identical to sequential ones."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ SECONDS = 900  # for four experiments of ten
 
 
 def processes_in(folder):
-    """The processes at work there, by number; not on every system can it be told."""
+    """The numbers of the processes that work in a folder; needs /proc."""
     found = []
     for link in Path("/proc").glob("[0-9]*/cwd"):
         try:
@@ -51,7 +51,7 @@ def make_clone(folder):
 
 @pytest.fixture
 def queued(tmp_path):
-    """A repository whose queue's workers end with the test, however that ends."""
+    """A repository; the workers of its queue are stopped after the test."""
     clone = make_clone(tmp_path / "queued")
     try:
         yield clone
@@ -64,7 +64,7 @@ def queued(tmp_path):
 
 
 def wait_for_queue(clone):
-    """What the queue says of its tasks once none waits or runs."""
+    """The status of the queue, once no task is queued or running."""
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
         status = clone.run("dvc", "queue", "status")
@@ -75,7 +75,7 @@ def wait_for_queue(clone):
 
 
 def results(clone):
-    """Of each experiment, by lr and seed: its metrics, and the digests of its files."""
+    """The metrics and file digests of each experiment, by lr and seed."""
     baseline = json.loads(clone.run("dvc", "exp", "show", "--json"))[1]
     found = {}
     for group in baseline["experiments"]:
@@ -87,9 +87,7 @@ def results(clone):
 
 
 @pytest.mark.slow
-def test_four_queued_experiments_two_at_a_time_give_the_bits_of_four_one_by_one(
-    queued, tmp_path, monkeypatch
-):
+def test_parallel_experiments_match_sequential_ones(queued, tmp_path, monkeypatch):
     resume = tmp_path / "resume"
     with monkeypatch.context() as variables:
         variables.setenv("FOURBEAT_JOBS", str(min(2, threads())))
@@ -99,7 +97,7 @@ def test_four_queued_experiments_two_at_a_time_give_the_bits_of_four_one_by_one(
         queued.run("dvc", "queue", "start", "--jobs", "2")
         status = wait_for_queue(queued)
     assert status.count("Success") == len(PAIRS), status
-    # Each had a folder of its own there, and left none behind.
+    # Each experiment used a separate folder there and removed it.
     assert len(list(resume.glob("*.lock"))) == len(PAIRS)
     assert not [path for path in resume.iterdir() if path.is_dir()]
 
@@ -114,13 +112,13 @@ def test_four_queued_experiments_two_at_a_time_give_the_bits_of_four_one_by_one(
     assert len(weights) == len(PAIRS)
     assert results(queued) == expected
 
-    told = queued.run("python", "-m", "stages.sweep").splitlines()
-    assert told[0].split() == ["experiment", "seed", "lr", "validation.loss"]
+    lines = queued.run("python", "-m", "stages.sweep").splitlines()
+    assert lines[0].split() == ["experiment", "seed", "lr", "validation.loss"]
     losses = sorted(
         metrics["metrics/train.json"]["data"]["validation"]["loss"]
         for metrics, _ in expected.values()
     )
     assert [
-        float(row.split()[-1]) for row in told[1 : 1 + len(PAIRS)]
+        float(row.split()[-1]) for row in lines[1 : 1 + len(PAIRS)]
     ] == pytest.approx(losses, rel=1e-5)
     assert queued.bytes("metrics/plots/sweep.png").startswith(b"\x89PNG")

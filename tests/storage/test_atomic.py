@@ -1,4 +1,4 @@
-"""Full disks, broken disks, power that goes at any moment: nothing is lost or mixed."""
+"""Atomic writes on full and failing disks, and after a power failure."""
 
 import contextlib
 import errno
@@ -31,7 +31,7 @@ SAVES = 12
 
 @pytest.fixture
 def run(params):
-    """A state to save, and how to say after which epoch."""
+    """A state to save, for any epoch."""
     _, state = build_state(params, TINY, steps_per_epoch=4)
     plateau, monitor = build_plateau(params), build_early_stopping(params)
 
@@ -53,7 +53,7 @@ def save_again_and_again(disk, run, monkeypatch):
             weights = {"dense.kernel": np.full((40, 9), number, np.float32)}
             resume.save(state, progress(number), weights)
             through.append(len(disk.log))
-        raise KeyboardInterrupt  # else the folder is removed
+        raise KeyboardInterrupt  # skips the removal of the folder
     return through
 
 
@@ -98,13 +98,17 @@ def bad_outcomes(run, tmp_path, monkeypatch, syncs):
 
 
 @pytest.mark.slow
-def test_power_may_go_at_any_moment_of_saving(run, tmp_path, monkeypatch, capsys):
+def test_checkpoint_survives_a_power_failure_at_any_moment(
+    run, tmp_path, monkeypatch, capsys
+):
     tried, bad = bad_outcomes(run, tmp_path, monkeypatch, syncs=True)
     assert tried >= 500
     assert bad == 0
 
 
-def test_without_fsync_the_power_must_not_go(run, tmp_path, monkeypatch, capsys):
+def test_without_fsync_a_power_failure_corrupts_files(
+    run, tmp_path, monkeypatch, capsys
+):
     """The negative control of the test above."""
     _, bad = bad_outcomes(run, tmp_path, monkeypatch, syncs=False)
     assert bad
@@ -144,9 +148,7 @@ def snapshot(folder):
 CODES = [errno.ENOSPC, errno.EIO, errno.EACCES]
 
 
-def test_whatever_fails_among_files_written_together_none_appears(
-    tmp_path, monkeypatch
-):
+def test_failed_commit_writes_no_file(tmp_path, monkeypatch):
     """All but the renaming itself: a disk that fails there leaves some of both."""
     for number in itertools.count(1):
         root = tmp_path / str(number)
@@ -171,7 +173,7 @@ def test_whatever_fails_among_files_written_together_none_appears(
     assert number > 8
 
 
-def test_interrupted_write_is_gone_on_with(tmp_path, monkeypatch):
+def test_partial_write_is_completed(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         disk = Disk(tmp_path, patch)
         disk.fails_at, disk.code = 2, errno.EINTR  # half is written, no error
@@ -191,7 +193,7 @@ def test_nothing_is_written_through_a_link(tmp_path):
     assert not (tmp_path / "file").is_symlink()
 
 
-def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
+def test_leftovers_of_a_killed_writer_are_removed(tmp_path):
     left = tmp_path / ".file.999999999.tmp"
     other = tmp_path / ".other.999999999.tmp"
     left.write_bytes(b"half")

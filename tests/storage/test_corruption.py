@@ -57,13 +57,13 @@ def accepted(path, read, seed):
     return count
 
 
-def test_no_spoiled_split_is_accepted(prepared):
+def test_no_corrupt_split_is_accepted(prepared):
     manifest = load_manifest()
     path = paths.PREPARED / "train.npz"
     assert accepted(path, lambda: load_split("train", manifest), seed=1) == 0
 
 
-def test_no_spoiled_shard_is_accepted(prepared, monkeypatch):
+def test_no_corrupt_shard_is_accepted(prepared, monkeypatch):
     monkeypatch.setattr("src.data.prepared.SHARD_BYTES", 50 * 64)
     split = patterned(100, seed=1)
     splits = dict.fromkeys(("train", "validation", "test"), split)
@@ -75,11 +75,11 @@ def test_no_spoiled_shard_is_accepted(prepared, monkeypatch):
     assert accepted(path, lambda: open_split("train", manifest), seed=6) == 0
 
 
-def test_no_spoiled_manifest_is_accepted(prepared):
+def test_no_corrupt_manifest_is_accepted(prepared):
     assert accepted(paths.MANIFEST, load_manifest, seed=2) == 0
 
 
-def test_no_spoiled_weights_are_accepted(prepared):
+def test_no_corrupt_weights_are_accepted(prepared):
     content = pack_tensors({"kernel": np.ones((30, 9), np.float32)})
     replace_file(paths.WEIGHTS, content)
 
@@ -89,7 +89,7 @@ def test_no_spoiled_weights_are_accepted(prepared):
     assert accepted(paths.WEIGHTS, read, seed=3) == 0
 
 
-def test_no_spoiled_record_is_accepted(prepared):
+def test_no_corrupt_record_is_accepted(prepared):
     write_record(
         paths.MODEL,
         {
@@ -116,7 +116,7 @@ def state_file(params, tmp_path):
     return snapshots.path(1), state
 
 
-def test_no_spoiled_snapshot_is_accepted(state_file):
+def test_no_corrupt_snapshot_is_accepted(state_file):
     path, template = state_file
 
     def read():
@@ -125,7 +125,7 @@ def test_no_spoiled_snapshot_is_accepted(state_file):
     assert accepted(path, read, seed=5) == 0
 
 
-def test_without_its_digest_some_spoiled_snapshots_would_be_accepted(state_file):
+def test_without_a_digest_some_corrupt_snapshots_are_accepted(state_file):
     """The negative control: safetensors has no checksums."""
     path, _ = state_file
     content = path.read_bytes().partition(b"\n")[2]

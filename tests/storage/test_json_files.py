@@ -1,4 +1,4 @@
-"""Whole files or none; the same content, the same bytes."""
+"""JSON and npz files: atomic, reproducible, and refused if malformed."""
 
 import json
 
@@ -11,10 +11,10 @@ from src.storage.json_files import read_json
 from src.storage.npz import read_arrays
 from tests.helpers.files import write_arrays, write_metrics
 
-REPAIR = "Make it anew."
+REPAIR = "Recreate it."
 
 
-def test_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+def test_failed_write_leaves_only_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "file"
     replace_file(path, b"old")
 
@@ -39,7 +39,7 @@ def test_metrics_are_rounded_sorted_and_finite(tmp_path):
     assert json.loads(path.read_text())["a"] == 0.333333
 
 
-def test_arrays_come_back_as_they_were_and_twice_in_the_same_bytes(tmp_path):
+def test_arrays_are_read_back_unchanged_from_reproducible_bytes(tmp_path):
     arrays = {
         "kernel": np.arange(6, dtype=np.float32).reshape(2, 3).T,
         "images": np.arange(8, dtype=np.uint8),
@@ -73,13 +73,15 @@ def test_pickle_is_refused_and_not_run(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b"3"])
-def test_what_is_no_json_object_is_refused(tmp_path, content):
+def test_file_without_a_json_object_is_refused(tmp_path, content):
     path = tmp_path / "record.json"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"record\.json: expected .*Make it anew\."):
+    with pytest.raises(DataError, match=r"record\.json: expected .*Recreate it\."):
         read_json(path, REPAIR)
 
 
-def test_missing_file_says_how_to_make_it(tmp_path):
-    with pytest.raises(DataError, match=r"none: expected a file, found none. Make it"):
+def test_missing_file_gives_the_repair(tmp_path):
+    with pytest.raises(
+        DataError, match=r"none: expected a file, found none. Recreate it"
+    ):
         read_json(tmp_path / "none", REPAIR)

@@ -114,7 +114,7 @@ def test_stage_writes_nothing_if_a_large_file_was_touched(start, monkeypatch):
         write_result(context)
 
 
-def test_edits_of_what_the_stage_does_not_read_are_allowed(start, write_params):
+def test_edits_of_unrelated_files_are_allowed(start, write_params):
     context = start()
     write_params(data_path="data", lr=0.002, epochs=7)
     Path("other.py").write_text("")
@@ -147,7 +147,7 @@ def test_command_outside_the_pipeline_has_no_inputs(start, write_params):
 
 
 def stale(root):
-    """A module whose compiled form is of an earlier edit that Python cannot see."""
+    """A module with stale bytecode that Python cannot detect."""
     source = root / "src/answer.py"
     source.parent.mkdir()
     source.write_text("answer = 41\n")
@@ -158,7 +158,7 @@ def stale(root):
 
 
 @pytest.mark.parametrize(("removed", "answer"), [(True, "42"), (False, "41")])
-def test_code_that_runs_is_the_code_that_is_there(tmp_path, removed, answer):
+def test_stale_bytecode_is_not_run(tmp_path, removed, answer):
     """Without the removal Python runs the old one: the negative control."""
     stale(tmp_path)
     if removed:

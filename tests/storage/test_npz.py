@@ -1,4 +1,4 @@
-"""npz files that lie: refused from their directories, nothing run, nothing filled."""
+"""Hostile npz files: refused without running code or filling the memory."""
 
 import io
 import os
@@ -30,7 +30,7 @@ TYPES = ["?", "i1", "u1", "<i2", ">i4", "<u8", "<f2", "<f4", ">f8"]
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 @pytest.mark.parametrize("dtype", TYPES)
-def test_what_numpy_writes_is_read_as_numpy_reads_it(tmp_path, dtype, save, order):
+def test_files_of_numpy_are_read_as_by_numpy(tmp_path, dtype, save, order):
     path = tmp_path / "arrays.npz"
     rng = np.random.default_rng(0)
     arrays = {
@@ -48,7 +48,7 @@ def test_what_numpy_writes_is_read_as_numpy_reads_it(tmp_path, dtype, save, orde
                 np.testing.assert_array_equal(found[name], expected[name])
 
 
-def test_only_what_is_compressed_or_lies_by_column_is_read_at_once(tmp_path):
+def test_only_compressed_and_column_major_arrays_are_read_into_memory(tmp_path):
     path = tmp_path / "arrays.npz"
     rows = np.arange(12, dtype=">i4").reshape(3, 4)
     np.savez(path, rows=rows, columns=np.asfortranarray(rows))
@@ -114,7 +114,7 @@ def end_of(members, size, begin):
 
 
 def beyond_all():
-    """A member that says, in its zip64 field, that it begins at 2^63."""
+    """A member whose zip64 field claims the offset 2^63."""
     plain = packed("a.npy", npy())
     begin, end = plain.rindex(b"PK\1\2"), plain.rindex(b"PK\5\6")
     entry = bytearray(plain[begin:end])
@@ -147,7 +147,7 @@ def bomb():
 
 
 def two_sizes():
-    """Not compressed, and yet longer unpacked than packed: into what comes next."""
+    """An uncompressed member that claims to extend into the next one."""
     plain = packed("a.npy", npy(shape="(40,)", data=b"1234"))
     begin = plain.rindex(b"PK\1\2")
     size = struct.unpack_from("<I", plain, begin + 24)[0]
@@ -212,7 +212,7 @@ def test_hostile_file_is_refused_with_a_reason(tmp_path, name):
     path.write_bytes(make())
     for read in (read_arrays, locate_arrays):
         with pytest.raises(DataError, match=f"expected an npz .*, found .*{reason}"):
-            read(path, "Make it anew.")
+            read(path, "Recreate it.")
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
@@ -250,7 +250,7 @@ def test_ten_thousand_arrays_are_read(tmp_path):
     assert read_arrays(path, "", sha256) == arrays
 
 
-def test_arrays_cannot_be_written_to(tmp_path):
+def test_arrays_are_read_only(tmp_path):
     write_arrays(tmp_path / "a.npz", {"x": np.zeros(3)})
     with pytest.raises(ValueError, match="read-only"):
         read_arrays(tmp_path / "a.npz", "")["x"][0] = 1
@@ -273,17 +273,17 @@ SPOILED = st.builds(
 
 @settings(max_examples=500, deadline=None, database=None, derandomize=True)
 @given(st.one_of(SPOILED, st.binary(max_size=300)))
-def test_whatever_the_file_it_is_arrays_of_numbers_or_refused(content):
+def test_fuzzed_file_is_refused_or_gives_arrays_of_numbers(content):
     try_to_read(wrapped(content))
 
 
-def test_seeds_of_the_fuzzers_are_good_files():
+def test_fuzzing_seeds_are_valid_files():
     assert all(try_to_read(wrapped(content)) for content in seeds())
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("atheris") is None, reason="atheris is not built for it")
-def test_three_hundred_thousand_inputs_led_by_coverage_find_no_way_through(tmp_path):
+def test_coverage_guided_fuzzing_finds_no_error(tmp_path):
     result = subprocess.run(
         [sys.executable, "-m", "tests.helpers.fuzz_npz", "-runs=300000"],
         cwd=tmp_path,
@@ -296,6 +296,6 @@ def test_three_hundred_thousand_inputs_led_by_coverage_find_no_way_through(tmp_p
     assert "Done 300000 runs" in result.stderr
 
 
-def test_same_arrays_same_bytes():
+def test_same_arrays_give_the_same_bytes():
     arrays = {"b": np.arange(3), "a": np.ones((2, 2), np.float32)}
     assert bytes(pack_arrays(arrays)) == bytes(pack_arrays(arrays))

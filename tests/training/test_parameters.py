@@ -231,7 +231,7 @@ OTHER_PROGRAM = {"on_nan", "resident_megabytes", "max_steps", "limit_examples"}
 
 @pytest.mark.parametrize("compiled", [True, False])
 def test_parameters_of_features_that_are_off_change_no_bit(base, compiled):
-    """All at once: those that change what is compiled or fed, and the others."""
+    """All at once: parameters that change the compiled code or the data, and others."""
     changes = {
         key: value
         for key, value in ALONE_WITHOUT_EFFECT.items()
