@@ -1,5 +1,6 @@
 """Convolutional network: two convolutions with pooling, then two dense layers."""
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -21,7 +22,6 @@ class CNN(Model):
 
     smallest_image = 4  # two poolings leave one pixel
     default_hidden = 256
-    pool = staticmethod(average_pool)
 
     def __init__(self, architecture: Architecture, rngs: nnx.Rngs) -> None:
         height, width, channels = architecture.image_shape
@@ -31,6 +31,7 @@ class CNN(Model):
         )
         self.conv1 = conv(channels, first, rngs=rngs)
         self.conv2 = conv(first, second, rngs=rngs)
+        self.pool: Callable[[jax.Array], jax.Array] = average_pool
         # 'SAME' padding keeps the size. Each pooling halves it and drops an odd edge.
         pixels = (height // 4) * (width // 4)
         self.dense = nnx.Linear(pixels * second, architecture.hidden, rngs=rngs)
@@ -64,4 +65,7 @@ class MaxPoolCNN(CNN):
     """`CNN` with max pooling and, by default, a narrower dense layer."""
 
     default_hidden = 128
-    pool = staticmethod(max_pool)
+
+    def __init__(self, architecture: Architecture, rngs: nnx.Rngs) -> None:
+        super().__init__(architecture, rngs)
+        self.pool = max_pool

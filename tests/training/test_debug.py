@@ -8,6 +8,8 @@ from flax import nnx
 
 from src.data.examples import Batch, Examples
 from src.errors import DivergedError
+from src.models.architecture import Architecture
+from src.models.build import build_model
 from src.models.mlp import MLP
 from src.training.chunk import run_chunk
 from src.training.debug import health_table, layer_table, run_chunk_watched
@@ -116,6 +118,14 @@ def test_layers_are_listed_with_their_shapes(params):
     table = layer_table(nnx.merge(graphdef, state).model, SPLIT)
     for expected in ("dense", "kernel: float32[64,5]", "float32[1,3]", "343"):
         assert expected in table
+
+
+@pytest.mark.parametrize("model", ["cnn", "cnn_max"])
+def test_layers_of_convolutional_models_are_listed(model):
+    architecture = Architecture(model, 8, 0.0, image_shape=(8, 8, 1), classes=3)
+    table = layer_table(build_model(architecture, nnx.Rngs(params=0)), SPLIT)
+    assert "conv2" in table
+    assert "kernel: float32[3,3,32,64]" in table
 
 
 def test_health_gives_norms_by_numpy_and_counts_dead_units(params):
