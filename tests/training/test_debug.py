@@ -108,6 +108,7 @@ def test_overflow_without_nan_is_left_to_the_caller(params, monkeypatch):
     jax.tree.map(np.testing.assert_array_equal, *map(jax.device_get, found))
 
 
+@pytest.mark.slow
 def test_skipped_step_is_explained_too(params):
     with pytest.raises(DivergedError, match=r"found the first NaN in src/"):
         watch(params, optimizer="sgd", lr=1e36, on_nan="skip")
