@@ -271,7 +271,7 @@ SPOILED = st.builds(
 )
 
 
-@settings(max_examples=500, deadline=None, database=None, derandomize=True)
+@settings(max_examples=2000, deadline=None, database=None, derandomize=True)
 @given(st.one_of(SPOILED, st.binary(max_size=300)))
 def test_fuzzed_file_is_refused_or_gives_arrays_of_numbers(content):
     try_to_read(wrapped(content))
