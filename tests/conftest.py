@@ -8,16 +8,10 @@ from pathlib import Path
 import jax
 import pytest
 
-from benchmarks.project import with_values
-from src import paths
 from src.config.params import Params
-from src.data.examples import Source
-from src.data.prepared import save_prepared
 from src.runtime import processes
 from src.training import state
-from tests.helpers.examples import patterned
-from tests.helpers.files import committed, write_metrics
-from tests.helpers.imports import ROOT
+from tests.helpers.prepared import write_params_file, write_prepared
 from tests.helpers.running import run_python
 from tests.helpers.training import small_params
 
@@ -47,19 +41,8 @@ def params() -> Params:
 @pytest.fixture
 def prepared(tmp_path, monkeypatch) -> Path:
     """A folder with data/prepared; it becomes the working directory."""
+    write_prepared(tmp_path)
     monkeypatch.chdir(tmp_path)
-    names = ["low", "middle", "high"]
-    splits = {
-        "train": patterned(100, seed=1),
-        "validation": patterned(30, seed=2),
-        "test": patterned(37, seed=3),
-    }
-    source = Source("stripes", "1", names, splits["train"], None, None)
-    manifest = committed(save_prepared, source, splits)
-    counts = {name: {"examples": len(split.labels)} for name, split in splits.items()}
-    write_metrics(paths.METRICS / "prepare.json", counts)
-    details = {"in_both": manifest["in_both"]}
-    write_metrics(paths.DETAILS / "prepare.json", details)
     return tmp_path
 
 
@@ -71,10 +54,8 @@ def write_params(tmp_path):
     """
 
     def write(**changes: object) -> Path:
-        path = tmp_path / "params.yaml"
         values = {"export_formats": "[stablehlo]", **changes}
-        path.write_text(with_values((ROOT / "params.yaml").read_text(), **values))
-        return path
+        return write_params_file(tmp_path, **values)
 
     return write
 

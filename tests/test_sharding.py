@@ -47,7 +47,7 @@ def found(devices: int, *names: str, again: int = 0):
 
 
 @pytest.mark.parametrize(
-    "devices", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 4, 8))]
+    "devices", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 8))]
 )
 def test_loss_curve_matches_one_device(devices):
     one, several = (found(count, "mlp")["mlp"] for count in (1, devices))
@@ -57,16 +57,15 @@ def test_loss_curve_matches_one_device(devices):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("devices", [2, 3])
 @pytest.mark.parametrize("name", sorted(RUNS.keys() - {"mlp"}))
-def test_loss_curve_matches_one_device_with(devices, name):
+def test_loss_curve_on_three_devices_matches_one_with(name):
     """Of the CNN, its first 20 steps.
 
     Later, a relu whose input is 0 up to rounding may flip, and the curves diverge. The
     same happens on one device when its sums are split differently.
     """
     others = sorted(RUNS.keys() - {"mlp"})
-    one, several = (found(count, *others)[name] for count in (1, devices))
+    one, several = (found(count, *others)[name] for count in (1, 3))
     tolerance = 1e-3 if name == "bfloat16" else 1e-5  # 8 and 24 bits of mantissa
     assert len(one["losses"]) >= 20
     for column in ("losses", "validation"):

@@ -1,81 +1,18 @@
-"""Data sets of tensorflow-datasets: Fashion-MNIST, and a builder defined here."""
+"""Data sets of tensorflow-datasets: wrong names and archives, a builder defined here.
 
-import json
+`tests/stages/test_fashion.py` reads a whole data set.
+"""
+
 import os
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
 from src.sources.tfds import REACH_SECONDS
-from tests.helpers.archives import (
-    MANUAL,
-    NO_NETWORK,
-    has_archives,
-    idx,
-    prepare_offline,
-)
+from tests.helpers.archives import MANUAL, NO_NETWORK, has_archives, prepare_offline
 from tests.helpers.imports import ROOT
 from tests.helpers.running import run_stage
-
-MEASURED = """
-import atexit
-import re
-import runpy
-from pathlib import Path
-
-def write_peak():
-    status = Path("/proc/self/status").read_text()
-    Path("peak").write_text(re.search(r"VmHWM:\\s*(\\d+) kB", status)[1])
-
-atexit.register(write_peak)
-runpy.run_module("stages.train", run_name="__main__")
-"""
-
-
-@pytest.mark.slow
-@has_archives
-def test_fashion_mnist_goes_through_the_pipeline_without_a_network(write_params):
-    folder = write_params(dataset="fashion_mnist").parent
-    result = prepare_offline(folder, MANUAL)
-    assert result.returncode == 0, result.stderr
-    with np.load(folder / "data/prepared/test.npz") as test:
-        images, labels = test["images"], test["labels"]
-    expected = idx("t10k-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28, 1)
-    order = np.lexsort(images.reshape(len(images), -1).T)
-    expected_order = np.lexsort(expected.reshape(len(expected), -1).T)
-    np.testing.assert_array_equal(images[order], expected[expected_order])
-    truth = idx("t10k-labels-idx1-ubyte.gz", 8)
-    assert np.bincount(labels).tolist() == np.bincount(truth).tolist() == [1000] * 10
-    manifest = (folder / "data/prepared/manifest.json").read_text()
-    assert "Ankle boot" in manifest
-
-    write_params(dataset="fashion_mnist", model="cnn", epochs=5)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", MEASURED]
-    subprocess.run(command, cwd=folder, env=environment, check=True, timeout=500)
-    assert int((folder / "peak").read_text()) < 1_500_000  # kilobytes
-    assert run_stage("evaluate", folder).returncode == 0
-    scores = json.loads((folder / "metrics/test.json").read_text())["test"]
-    assert scores["accuracy"] >= 0.91
-
-
-@pytest.mark.slow
-@has_archives
-def test_short_precision_is_within_half_a_point_of_float32(write_params):
-    changes = {"dataset": "fashion_mnist", "model": "mlp", "epochs": 3, "lr": 0.001}
-    accuracy = {}
-    folder = write_params(**changes).parent
-    assert prepare_offline(folder, MANUAL).returncode == 0
-    for name in ("float32", "bfloat16", "float16"):
-        write_params(precision=name, **changes)
-        for stage in ("train", "evaluate"):
-            assert run_stage(stage, folder).returncode == 0
-        scores = json.loads((folder / "metrics/test.json").read_text())["test"]
-        accuracy[name] = scores["accuracy"]
-    assert accuracy["bfloat16"] == pytest.approx(accuracy["float32"], abs=0.005)
-    assert accuracy["float16"] == pytest.approx(accuracy["float32"], abs=0.005)
 
 
 @pytest.mark.slow

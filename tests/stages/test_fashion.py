@@ -5,31 +5,86 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.project import with_values
 from src.data.prepared import load_manifest
 from src.evaluation.predict import predict
 from src.models.checkpoint import load_trained
-from tests.helpers.archives import MANUAL, has_archives, prepare_offline
+from tests.helpers.archives import MANUAL, has_archives, idx, prepare_offline
 from tests.helpers.browser import classify_in_page
 from tests.helpers.formats import FORMATS
-from tests.helpers.imports import ROOT
-from tests.helpers.running import run_stage
+from tests.helpers.prepared import write_params_file
+from tests.helpers.running import run_python, run_stage
 
 pytestmark = [pytest.mark.slow, has_archives]
 
 
+PROJECT = {"dataset": "fashion_mnist", "model": "cnn", "epochs": 1}
+MEASURED = """
+import atexit
+import re
+import runpy
+from pathlib import Path
+
+def write_peak():
+    status = Path("/proc/self/status").read_text()
+    Path("peak").write_text(re.search(r"VmHWM:\\s*(\\d+) kB", status)[1])
+
+atexit.register(write_peak)
+runpy.run_module("stages.train", run_name="__main__")
+"""
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A project with `cnn` trained for one epoch and exported to all formats."""
+    """A project with `cnn` trained for one epoch and exported to all formats.
+
+    Prepare, the longest step, runs once for all tests of this file.
+    """
     folder = tmp_path_factory.mktemp("fashion")
-    text = (ROOT / "params.yaml").read_text()
-    changes = {"dataset": "fashion_mnist", "model": "cnn", "epochs": 1}
-    (folder / "params.yaml").write_text(with_values(text, **changes))
-    assert prepare_offline(folder, MANUAL).returncode == 0
-    for stage in ("train", "evaluate", "export"):
+    write_params_file(folder, **PROJECT)
+    result = prepare_offline(folder, MANUAL)
+    assert result.returncode == 0, result.stderr
+    result = run_python(["-c", MEASURED], folder)
+    assert result.returncode == 0, result.stderr
+    for stage in ("evaluate", "export"):
         result = run_stage(stage, folder)
         assert result.returncode == 0, result.stderr
     return folder
+
+
+def test_images_and_labels_are_those_of_the_archives(project):
+    with np.load(project / "data/prepared/test.npz") as test:
+        images, labels = test["images"], test["labels"]
+    expected = idx("t10k-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28, 1)
+    order = np.lexsort(images.reshape(len(images), -1).T)
+    expected_order = np.lexsort(expected.reshape(len(expected), -1).T)
+    np.testing.assert_array_equal(images[order], expected[expected_order])
+    truth = idx("t10k-labels-idx1-ubyte.gz", 8)
+    assert np.bincount(labels).tolist() == np.bincount(truth).tolist() == [1000] * 10
+    assert "Ankle boot" in (project / "data/prepared/manifest.json").read_text()
+
+
+def test_one_epoch_of_a_cnn_classifies_85_percent_of_the_test_images(project):
+    scores = json.loads((project / "metrics/test.json").read_text())["test"]
+    assert scores["accuracy"] >= 0.85
+
+
+def test_training_on_60000_images_needs_less_than_1500_megabytes(project):
+    assert int((project / "peak").read_text()) < 1_500_000  # kilobytes
+
+
+def test_short_precision_is_within_half_a_point_of_float32(project, tmp_path):
+    (tmp_path / "data").symlink_to(project / "data")
+    changes = {"dataset": "fashion_mnist", "model": "mlp", "epochs": 3, "lr": 0.001}
+    accuracy = {}
+    for name in ("float32", "bfloat16", "float16"):
+        write_params_file(tmp_path, precision=name, **changes)
+        for stage in ("train", "evaluate"):
+            result = run_stage(stage, tmp_path)
+            assert result.returncode == 0, result.stderr
+        scores = json.loads((tmp_path / "metrics/test.json").read_text())["test"]
+        accuracy[name] = scores["accuracy"]
+    assert accuracy["bfloat16"] == pytest.approx(accuracy["float32"], abs=0.005)
+    assert accuracy["float16"] == pytest.approx(accuracy["float32"], abs=0.005)
 
 
 @pytest.fixture

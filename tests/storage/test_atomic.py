@@ -211,46 +211,49 @@ BEFORE = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGE_OUTPUTS)
-def test_disk_that_fails_at_any_write_of_a_stage_is_code_five_and_changes_nothing(
+def test_stage_on_a_failing_disk_ends_with_code_five_and_changes_nothing(
     stage, prepared, write_params, monkeypatch, capsys
 ):
+    """Fails at the first write, at the last, and at ten between."""
     write_params(
         data_path=ROOT / "data/raw", model="mlp", hidden=4, epochs=2, batch_size=50
     )
-    monkeypatch.setattr(
-        "src.resume.resume.EPOCH_PAUSE", -1.0
-    )  # saves after every epoch
+    # Saves after every epoch.
+    monkeypatch.setattr("src.resume.resume.EPOCH_PAUSE", -1.0)
     monkeypatch.setattr("src.resume.resume.COST_FACTOR", 0)
     monkeypatch.setattr("src.data.prepared.SHARD_BYTES", 500 * 64)  # of the digits'
     shutil.copy(ROOT / "requirements.lock", prepared)
     for before in BEFORE.get(stage, ()):
         assert exit_code(before, monkeypatch) == 0
-    for number in itertools.count(1):
-        for name in STAGE_OUTPUTS[stage]:
-            (prepared / name).parent.mkdir(parents=True, exist_ok=True)
-            (prepared / name).write_bytes(b"old")
+    outputs = [prepared / name for name in STAGE_OUTPUTS[stage]]
+
+    def run(fails_at):
+        for path in outputs:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"old")
         shutil.rmtree(prepared / ".resume", ignore_errors=True)
         capsys.readouterr()
         with monkeypatch.context() as patch:
             disk = Disk(prepared, patch)
-            disk.fails_at, disk.code = number, CODES[number % 3]
+            disk.fails_at, disk.code = fails_at, CODES[fails_at % 3]
             code = exit_code(stage, monkeypatch)
-        error = capsys.readouterr().err
         assert not list(prepared.rglob("*.tmp"))
-        contents = {
-            name: (prepared / name).read_bytes() for name in STAGE_OUTPUTS[stage]
-        }
-        if code == 0:
-            break
+        return code, disk
+
+    code, disk = run(fails_at=0)  # never
+    assert code == 0
+    assert all(path.read_bytes() != b"old" for path in outputs)
+    assert disk.calls >= 3 * len(outputs)
+    for number in sorted({round(n) for n in np.linspace(1, disk.calls, 12)}):
+        code, disk = run(number)
+        error = capsys.readouterr().err
         assert (code, error.count("\n")) == (5, 1), error
         where = error.removeprefix(f"{stage}: ").partition(":")[0]
         assert where.startswith(("data", "metrics", "models", ".resume", ".")), error
         assert os.strerror(disk.code) in error
-        placed = {str(entry[2]) for entry in disk.log if entry[0] == "move"}
-        for name, content in contents.items():
-            assert (content == b"old") == (name not in placed)
-    assert b"old" not in contents.values()
-    assert number > 3 * len(STAGE_OUTPUTS[stage])
+        placed = {prepared / entry[2] for entry in disk.log if entry[0] == "move"}
+        for path in outputs:
+            assert (path.read_bytes() == b"old") == (path not in placed)
 
 
 def test_folder_in_the_way_is_found_before_anything_takes_its_place(

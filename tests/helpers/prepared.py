@@ -1,0 +1,40 @@
+"""A folder as `prepare` leaves it: data/prepared, its metrics, params.yaml."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.project import with_values
+from src import paths
+from src.data.examples import Source
+from src.data.prepared import save_prepared
+from tests.helpers.examples import patterned
+from tests.helpers.files import committed, write_metrics
+from tests.helpers.imports import ROOT
+
+
+def write_prepared(folder: Path) -> None:
+    """Writes data/prepared: 100, 30 and 37 images of three classes."""
+    names = ["low", "middle", "high"]
+    splits = {
+        "train": patterned(100, seed=1),
+        "validation": patterned(30, seed=2),
+        "test": patterned(37, seed=3),
+    }
+    source = Source("stripes", "1", names, splits["train"], None, None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        manifest = committed(save_prepared, source, splits)
+        counts = {
+            name: {"examples": len(split.labels)} for name, split in splits.items()
+        }
+        write_metrics(paths.METRICS / "prepare.json", counts)
+        details = {"in_both": manifest["in_both"]}
+        write_metrics(paths.DETAILS / "prepare.json", details)
+
+
+def write_params_file(folder: Path, **changes: object) -> Path:
+    """Writes params.yaml: the default one with these keys changed."""
+    path = folder / "params.yaml"
+    path.write_text(with_values((ROOT / "params.yaml").read_text(), **changes))
+    return path
