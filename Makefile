@@ -64,7 +64,7 @@ TEST_XLA_FLAGS ?= --xla_backend_optimization_level=0
 
 test: export XLA_FLAGS := $(TEST_XLA_FLAGS)
 test: setup-dev  ## run the tests; ARGS="-m slow" for the slow ones, ARGS="-m ''" for all
-	python -m pytest --numprocesses auto --dist worksteal $(ARGS)
+	python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 lint: setup-dev  ## check formatting, lint and types
 	ruff format --check .
@@ -77,9 +77,8 @@ format: setup-dev  ## format the sources and fix what ruff can fix
 
 check: lint test  ## lint and test: green before every commit
 
-ci:  ## what CI runs: lint, pipeline, `make verify`, all tests; ends with the 20 slowest
+ci:  ## what CI runs: lint, `make verify`, all tests; ends with the 20 slowest
 	$(MAKE) lint
-	$(MAKE) repro
 	$(MAKE) verify
 	$(MAKE) test TEST_XLA_FLAGS= ARGS="-m '' --durations=20"
 

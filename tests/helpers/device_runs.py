@@ -39,10 +39,13 @@ COMMON = {
 RUNS = {
     "mlp": {},
     "cnn": {"model": "cnn", "epochs": 2},
-    "accumulate": {"accumulate": 2, "epochs": 4},
-    "ema_decay": {"ema_decay": 0.9, "epochs": 4},
-    "mixup": {"augment": ("shift", "mixup"), "epochs": 4},
-    "on_nan": {"on_nan": "skip", "epochs": 4},
+    "features": {
+        "accumulate": 2,
+        "ema_decay": 0.9,
+        "augment": ("shift", "mixup"),
+        "on_nan": "skip",
+        "epochs": 4,
+    },
     "bfloat16": {"precision": "bfloat16", "epochs": 2},
     "overfit_batches": {"overfit_batches": 2, "epochs": 10},
 }

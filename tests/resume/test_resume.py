@@ -78,9 +78,9 @@ def test_killed_run_ends_with_the_bits_of_an_undisturbed_one(prepared, write_par
 def test_run_killed_and_stopped_six_times_ends_with_the_same_bits(
     prepared, write_params
 ):
-    write_params(**LONG)
+    write_params(**{**LONG, "epochs": 200})
     signals = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]
-    report = campaign(prepared, 6, seed=6, signals=signals)
+    report = campaign(prepared, 6, 6, signals, ("-c", SAVES_OFTEN))
     assert (report.kills, report.different) == (6, 0)
     assert report.codes <= {-signal.SIGKILL, 143, 130}
     assert report.resumes, "no start resumed from a snapshot"
