@@ -8,6 +8,7 @@ LOCK = Path("requirements.lock")
 MANUAL = Path("data/manual")
 PREPARED = Path("data/prepared")
 MANIFEST = PREPARED / "manifest.json"
+FILES = PREPARED / "files.csv"
 SHARDS = PREPARED / "shards"
 
 WEIGHTS = Path("models/model.safetensors")

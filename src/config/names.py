@@ -29,12 +29,30 @@ Dataset = Annotated[
 
 
 # The values of `dataset` that are not names of tensorflow-datasets.
-LocalSource = Literal["digits", "folder", "npz"]
+LocalSource = Literal["digits", "folder", "npz", "idx", "csv", "parquet"]
 
 
 FolderPath = Annotated[
     str, Field(min_length=1, json_schema_extra={"expected": "a path"})
 ]
+
+Side = Annotated[int, Field(ge=1, le=1024)]  # pixels
+
+ImageSize = (
+    Side
+    | Annotated[
+        tuple[Side, Side],
+        Field(strict=False, json_schema_extra={"expected": "[height, width]"}),
+    ]
+)
+
+ImageFit = Literal["pad", "crop", "stretch"]
+
+ChannelsName = Literal["auto", "grey", "rgb"]
+
+BackgroundName = Literal["white", "black"]
+
+OnBroken = Literal["stop", "skip"]
 
 ModelName = Literal["mlp", "cnn", "cnn_max"]
 
@@ -78,6 +96,11 @@ FormatName = Literal[
 NOT_TRAINING = {
     "dataset",
     "data_path",
+    "image_size",
+    "image_fit",
+    "channels",
+    "background",
+    "on_broken",
     "validation_fraction",
     "lr_range_low",
     "lr_range_high",

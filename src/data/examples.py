@@ -1,11 +1,13 @@
 """Examples, and operations on whole splits: check, split, select, hash, count."""
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from src.data.lazy_images import Images, LazyImages, pieces
+from src.data.pictures import PicturePolicy
 from src.errors import DataError
 
 
@@ -25,6 +27,23 @@ class Batch(NamedTuple):
     shares: Any = None  # float32 [batch] in [0, 1], the weight of `labels` in the loss
 
 
+class Origin(NamedTuple):
+    """Where an example came from; a row of `data/prepared/files.csv`."""
+
+    file: str = ""  # relative to data_path; empty: from an array
+    group: str = ""  # a patient, artist or video, which never lies in two splits
+    digest: str = ""  # SHA-256 of the file
+    width: int | None = None  # of the picture in the file, as viewers show it
+    height: int | None = None
+
+
+class PassedOver(NamedTuple):
+    """A file that prepare did not use."""
+
+    file: str  # relative to data_path
+    reason: str  # such as "hidden", "no picture", "broken: truncated file"
+
+
 class Source(NamedTuple):
     """A data set from its source; a split that is None is split off from `train`."""
 
@@ -34,6 +53,9 @@ class Source(NamedTuple):
     train: Examples
     validation: Examples | None
     test: Examples | None
+    origins: Mapping[str, Sequence[Origin]] | None = None  # of each split, by row
+    pictures: PicturePolicy | None = None  # of a source of picture files
+    passed_over: Sequence[PassedOver] = ()
 
 
 def check_examples(split: Examples, classes: int, where: str) -> None:

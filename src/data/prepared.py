@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from src import paths
+from src.config.names import BackgroundName, ImageFit
 from src.data.examples import (
     Examples,
     Source,
@@ -44,6 +45,15 @@ ABOUT_TEXT = (
 SplitName = Literal["train", "validation", "test"]
 
 
+class PictureRecord(BaseModel, frozen=True):
+    """A `PicturePolicy` in a manifest."""
+
+    size: tuple[int, int]  # height, width
+    fit: ImageFit
+    channels: Literal[1, 3]
+    background: BackgroundName
+
+
 class Manifest(BaseModel, frozen=True):
     """The keys of `manifest.json` that later stages read; it has others."""
 
@@ -52,6 +62,7 @@ class Manifest(BaseModel, frozen=True):
     class_names: list[str]
     image_shape: tuple[int, int, int]  # height, width, channels
     sha256: dict[SplitName, str]  # of each split's first file
+    pictures: PictureRecord | None = None  # of a source of picture files
     shards: dict[SplitName, dict[str, str]] = {}  # SHA-256 of the other files, by path
 
     def files(self, name: SplitName) -> dict[str, str]:
