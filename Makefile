@@ -58,13 +58,14 @@ setup-gpu: setup  ## add CUDA 13 for NVIDIA GPUs, from requirements-gpu.lock; un
 repro: setup  ## run the pipeline: check, prepare, train, evaluate, export, report
 	dvc repro
 
-# The tests spend most of their time in XLA's compiler, so it does not optimize here. In
-# `make ci` it does.
+# The quick tests spend most of their time in XLA's compiler, so it does not optimize
+# them. It optimizes the slow ones, which compare whole runs.
 TEST_XLA_FLAGS ?= --xla_backend_optimization_level=0
+WORKERS ?= auto
 
 test: export XLA_FLAGS := $(TEST_XLA_FLAGS)
 test: setup-dev  ## run the tests; ARGS="-m slow" for the slow ones, ARGS="-m ''" for all
-	python -m pytest --numprocesses auto --dist loadfile $(ARGS)
+	python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 lint: setup-dev  ## check formatting, lint and types
 	ruff format --check .
@@ -80,7 +81,9 @@ check: lint test  ## lint and test: green before every commit
 ci:  ## what CI runs: lint, `make verify`, all tests; ends with the 20 slowest
 	$(MAKE) lint
 	$(MAKE) verify
-	$(MAKE) test TEST_XLA_FLAGS= ARGS="-m '' --durations=20"
+	$(MAKE) test
+	$(MAKE) test TEST_XLA_FLAGS= ARGS="-m slow --durations=20" \
+	  WORKERS=$$(($$(getconf _NPROCESSORS_ONLN) + 1))  # many of them wait for processes
 
 verify: setup  ## run the pipeline in a temporary clone and compare with the committed results
 	python -m tests.helpers.verify

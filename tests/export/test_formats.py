@@ -298,9 +298,9 @@ def test_exporting_in_another_process_and_order_gives_the_same_bytes(tmp_path):
         "from tests.helpers.formats import exported, untrained\n"
         "exported(Path(sys.argv[1]), sys.argv[2:], untrained('cnn'))"
     )
-    exported(tmp_path / "one", FORMATS, untrained("cnn"))
-    command = [sys.executable, "-c", code, str(tmp_path / "other"), *FORMATS[::-1]]
-    subprocess.run(command, cwd=ROOT, check=True, timeout=300)
+    for folder, names in (("one", FORMATS), ("other", FORMATS[::-1])):
+        command = [sys.executable, "-c", code, str(tmp_path / folder), *names]
+        subprocess.run(command, cwd=ROOT, check=True, timeout=300)
     one, other = (
         {path.relative_to(home): path.read_bytes() for path in files_in(home)}
         for home in (tmp_path / "one", tmp_path / "other")
