@@ -9,7 +9,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from src.storage.reading import check_inside, open_regular
 
 KINDS = {"images": 3, "labels": 1}  # with their number of dimensions
 PREFIXES = {"train": ("train",), "test": ("t10k", "test"), "validation": ("val",)}
+File: TypeAlias = BinaryIO | gzip.GzipFile
 DOWNLOAD = "Download it again, or unpack it with gunzip first."
 
 
@@ -48,9 +49,13 @@ def load_idx(folder: Path) -> Source:
     examples = {
         split: Examples(images, labels[split]) for split, (images, _) in splits.items()
     }
-    train, validation = examples["train"], examples.get("validation")
     return Source(
-        *("idx", "none", class_names, train, validation, examples.get("test")),
+        name="idx",
+        version="none",
+        class_names=class_names,
+        train=examples["train"],
+        validation=examples.get("validation"),
+        test=examples.get("test"),
         passed_over=passed_over,
     )
 
@@ -148,7 +153,7 @@ def read_idx(path: Path, folder: Path, rank: int) -> LazyImages | np.ndarray:
             ) from None
 
 
-def read_shape(file: BinaryIO, rank: int) -> tuple[int, ...]:
+def read_shape(file: File, rank: int) -> tuple[int, ...]:
     """Reads the header: 0, 0, the type (8: bytes), the rank, then each dimension.
 
     Raises:
@@ -163,7 +168,7 @@ def read_shape(file: BinaryIO, rank: int) -> tuple[int, ...]:
     return shape
 
 
-def unpack(file: BinaryIO, rank: int, packed: int) -> LazyImages | np.ndarray:
+def unpack(file: File, rank: int, packed: int) -> LazyImages | np.ndarray:
     """Unpacks a gzipped file piece by piece, never more than its header claims.
 
     Args:
@@ -188,7 +193,7 @@ def unpack(file: BinaryIO, rank: int, packed: int) -> LazyImages | np.ndarray:
     return writer.images()
 
 
-def chunks(file: BinaryIO, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+def chunks(file: File, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
     """Yields rows of bytes `[m, ...]` until there are `shape[0]`.
 
     Raises:

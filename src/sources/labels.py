@@ -8,6 +8,7 @@ import numpy as np
 
 from src.errors import DataError, shortened
 
+LABEL_NAMES = ("label", "labels", "class", "target", "y")  # of a column
 NAMES_SHOWN = 9  # in a message
 MAX_LETTER = 0x10FFFF  # the last code point of Unicode
 LITTLE = sys.byteorder == "little"

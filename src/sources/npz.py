@@ -127,11 +127,15 @@ def to_source(splits: dict[str, list[Part]], names: list[str] | None) -> Source:
         images[split] = joined.images
         labels[split] = parts[0].labels._replace(values=joined.labels)
     class_names, numbered = number_classes(labels, names)
-    train, validation, test = (
-        Examples(images[split], numbered[split]) if split in images else None
-        for split in ("train", "validation", "test")
+    examples = {split: Examples(images[split], numbered[split]) for split in images}
+    return Source(
+        name="npz",
+        version="none",
+        class_names=class_names,
+        train=examples["train"],
+        validation=examples.get("validation"),
+        test=examples.get("test"),
     )
-    return Source("npz", "none", class_names, train, validation, test)
 
 
 def find_files(folder: Path) -> dict[str, str]:

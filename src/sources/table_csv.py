@@ -14,10 +14,9 @@ from src.data.examples import Examples, PassedOver, Source
 from src.data.lazy_images import Images, ImageWriter
 from src.errors import DataError, one_line, shortened
 from src.sources.arrays import SPLIT_OF
-from src.sources.labels import Labels, number_classes
+from src.sources.labels import LABEL_NAMES, Labels, number_classes
 from src.storage.reading import check_inside, open_regular
 
-LABEL_NAMES = ("label", "class", "target", "y")
 INDEX_NAMES = ("", "unnamed: 0", "id", "index")  # as pandas writes row numbers
 MAX_LINE = 4 << 20  # bytes; a million pixels of three digits
 MAX_COLUMNS = 200_000  # 256 x 256 RGB
@@ -72,12 +71,18 @@ def load_csv(folder: Path) -> Source:
             passed_over.append(PassedOver(name, reason))
     raw = {split: labels for split, (_, labels) in splits.items()}
     class_names, numbered = number_classes(same_kind(raw), None)
-    train, validation, test = (
-        Examples(splits[split][0], numbered[split]) if split in splits else None
-        for split in ("train", "validation", "test")
-    )
+    examples = {
+        split: Examples(images, numbered[split])
+        for split, (images, _) in splits.items()
+    }
     return Source(
-        *("csv", "none", class_names, train, validation, test), passed_over=passed_over
+        name="csv",
+        version="none",
+        class_names=class_names,
+        train=examples["train"],
+        validation=examples.get("validation"),
+        test=examples.get("test"),
+        passed_over=passed_over,
     )
 
 
@@ -184,7 +189,11 @@ def place_pixels(
 
 def wrong_columns(path: Path, names: list[str]) -> DataError:
     """The error for a table with other columns."""
-    odd = [name for name in names if not NUMBERED.fullmatch(name)]
+    odd = [
+        name
+        for name in names
+        if not NUMBERED.fullmatch(name) and name.lower() not in LABEL_NAMES
+    ]
     shown = ", ".join(shortened(name) for name in odd[:5] or names[:5]) or "none"
     return DataError(
         f"{path}: expected {WANTED}, found {len(names)} columns, such as {shown}. "
@@ -232,12 +241,15 @@ def read_batches(
     """
     types = {name: pyarrow.uint8() for name in layout.pixels}
     with open_regular(path, "Put the table there.") as file:
+        if layout.has_header:
+            file.readline()
+        if not file.peek(1):
+            return
         reader = arrow_csv.open_csv(
             file,
             read_options=arrow_csv.ReadOptions(
                 block_size=BLOCK_BYTES,
                 column_names=layout.columns,
-                skip_rows=int(layout.has_header),
                 use_threads=False,  # so that errors name rows
             ),
             convert_options=arrow_csv.ConvertOptions(
