@@ -88,13 +88,11 @@ def check_complete(paths: list[Path]) -> None:
     expected = list(range(int(last[2]))) if last else [-1] * len(paths)
     found = sorted(int(number[1]) if number else -1 for number in numbers)
     if found != expected or len({path.parent for path in paths}) > 1:
-        count = len(expected) if last else 1
-        shown = ", ".join(
-            str(path.relative_to(paths[0].parent.parent)) for path in paths[:9]
-        )
+        shown = ", ".join(f"{path.parent.name}/{path.name}" for path in paths[:9])
+        wanted = f"all of 00000 to {len(expected) - 1:05}" if last else "all files"
         raise DataError(
-            f"{paths[0]}: expected {count} files of its split, in one folder and "
-            f"numbered from 00000, found {shown}. Add or remove files."
+            f"{paths[0].parent}: expected {wanted} of a split, once and in one folder, "
+            f"found {shown}. Add or remove files."
         )
 
 

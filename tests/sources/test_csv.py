@@ -162,7 +162,7 @@ WRONG = {
     "an empty field": ("\n".join([LINES[0], "1," + "," * 63]), "an empty field"),
     "an empty label": ("\n".join([LINES[0], "," + LINES[1][2:]]), "an empty field"),
     "a short row": ("\n".join([*LINES[:3], "1,2"]), "Expected 65 columns"),
-    "no rows": (LINES[0], "expected a row for each image, found none"),
+    "no rows": (LINES[0], "found none"),
     "nothing": ("", "found 0 columns"),
     "no label": (table(label=None), "one column of labels"),
     "two labels": ("label,y,pixel0\n", "found 3 columns"),
