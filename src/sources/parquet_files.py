@@ -112,9 +112,9 @@ def read_columns(path: Path, folder: Path) -> Columns:
         labels = [field.name for field in schema if is_label(field, features)]
         rows = max(metadata.num_rows, 0)
     named = [name for name in pictures if name in IMAGE_NAMES]
-    pictures = named if len(pictures) > 1 else pictures
+    pictures = named if len(pictures) > 1 and named else pictures
     named = [name for name in labels if name == "label"]
-    labels = named if len(labels) > 1 else labels
+    labels = named if len(labels) > 1 and named else labels
     if len(pictures) != 1:
         raise wrong_columns(path, schema, "one column of pictures, named image")
     if len(labels) > 1 or pictures == labels:
