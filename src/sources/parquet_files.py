@@ -22,7 +22,7 @@ PUT_FILES = (
 )
 IMAGE_NAMES = ("image", "img", "picture")
 SHARD = re.compile(r"-(\d{5})-of-(\d{5})")
-READ_ROWS = 8  # at a time; a page that repeats one large picture stays small
+READ_ROWS = 2  # at a time: a small page can repeat one large picture many times
 WINDOW = 1 << 20  # bytes of the file that are read at a time
 DAMAGED = (pyarrow.ArrowException, OSError, ValueError, OverflowError)
 
@@ -134,7 +134,7 @@ def wrong_columns(path: Path, schema: Any, expected: str) -> DataError:  # noqa:
 
 
 def check_sizes(group: Any) -> None:  # noqa: ANN401 - pyarrow has no types
-    """Raises ValueError if a row group claims to be packed beyond belief."""
+    """Raises ValueError if a row group claims to unpack to implausibly many bytes."""
     for number in range(group.num_columns):
         column = group.column(number)
         packed, unpacked = column.total_compressed_size, column.total_uncompressed_size
@@ -192,18 +192,20 @@ def read_rows(path: Path, columns: Columns) -> Iterator[Row]:
         DataError: the file is damaged, or a label is no integer or text.
     """
     wanted = [columns.image, *([columns.label] if columns.label else [])]
-    number = 0
+    most = FREE_BYTES + MAX_RATIO * path.stat().st_size
+    number = size = 0
     with open_parquet(path) as file:
         for batch in file.iter_batches(READ_ROWS, columns=wanted, use_threads=False):
             pictures = batch.column(columns.image).to_pylist()
-            labels = (
-                batch.column(columns.label).to_pylist()
-                if columns.label
-                else [None] * len(pictures)
-            )
+            labels = [None] * len(pictures)
+            if columns.label:
+                labels = batch.column(columns.label).to_pylist()
             for picture, label in zip(pictures, labels, strict=True):
-                yield to_row(picture, label, f"{path.name} row {number}")
-                number += 1
+                row = to_row(picture, label, f"{path.name} row {number}")
+                number, size = number + 1, size + len(row.content)
+                if size > most:
+                    raise ValueError(f"more than {most} bytes unpacked")
+                yield row
 
 
 def to_row(picture: object, label: object, place: str) -> Row:
