@@ -163,7 +163,7 @@ def float_range(array: Array) -> tuple[float, float, bool, bool]:
     for piece in read_pieces(array):
         low, high = np.minimum(low, piece.min()), np.maximum(high, piece.max())
         whole = whole and bool((piece == np.rint(piece)).all())
-        if bytes_of_255 and high <= 1:
+        if bytes_of_255 and low >= 0 and high <= 1:
             pixels = piece.astype(np.float32) * np.float32(255)
             bytes_of_255 = bool((abs(pixels - np.rint(pixels)) <= tolerance).all())
     return float(low), float(high), whole, bytes_of_255

@@ -10,6 +10,7 @@ from src.sources.labels import LABEL_NAMES
 from src.storage.reading import open_regular
 
 INDEX_NAMES = ("", "unnamed: 0", "id", "index")  # as pandas writes row numbers
+FILE_NAMES = ("file", "file_name", "filename", "path", "image", "image_path")
 MAX_LINE = 4 << 20  # bytes; a million pixels of three digits
 MAX_COLUMNS = 200_000  # 256 x 256 RGB
 PLACE = re.compile(r"([0-9]{1,9})x([0-9]{1,9})")  # row and column of a pixel
@@ -108,7 +109,10 @@ def wrong_columns(path: Path, names: list[str]) -> DataError:
         if not NUMBERED.fullmatch(name) and name.lower() not in LABEL_NAMES
     ]
     shown = ", ".join(shortened(name) for name in odd[:5] or names[:5]) or "none"
+    repair = "Rename or remove columns, or save arrays for dataset: npz."
+    if any(name.lower() in FILE_NAMES for name in names):
+        repair = "For a table of picture files, set dataset: folder in params.yaml."
     return DataError(
         f"{path}: expected {WANTED}, found {len(names)} columns, such as {shown}. "
-        "Rename or remove columns."
+        f"{repair}"
     )

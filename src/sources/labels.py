@@ -6,6 +6,7 @@ from typing import NamedTuple, TypeGuard
 
 import numpy as np
 
+from src.data.prepared import MAX_CLASS_NAME
 from src.errors import DataError, shortened
 
 LABEL_NAMES = ("label", "labels", "class", "target", "y")  # of a column
@@ -45,6 +46,24 @@ def to_labels(array: np.ndarray, where: str) -> Labels:
         f"{where}: labels: expected integers with 1 dimension, {found}. "
         + (f"Convert them: {repair}" if repair else "Save one integer for each image.")
     )
+
+
+def from_list(values: list[int] | list[str] | list[int | str], where: str) -> Labels:
+    """Labels from a column of a table.
+
+    Raises:
+        DataError: a text is too long for the name of a class, or an integer for int64.
+    """
+    # Numpy gives each text the width of the longest.
+    longest = max(
+        (value for value in values if isinstance(value, str)), key=len, default=""
+    )
+    if len(longest) > MAX_CLASS_NAME:
+        raise DataError(
+            f"{where}: labels: expected class names of at most {MAX_CLASS_NAME} "
+            f"characters, found {len(longest)}: {shortened(longest)}. Shorten it."
+        )
+    return to_labels(np.array(values), where)
 
 
 def from_one_hot(rows: np.ndarray, where: str) -> Labels:

@@ -22,7 +22,7 @@ from src.sources.decode import (
     to_grey,
     upright_size,
 )
-from src.sources.labels import number_classes, to_labels
+from src.sources.labels import from_list, number_classes
 from src.sources.parquet_files import Columns, Row, find_files, read_columns, read_rows
 
 NAMED = 10  # broken pictures in a message
@@ -87,10 +87,7 @@ def to_source(
         DataError: a label is not among the classes.
         StorageError: the disk is full.
     """
-    raw = {
-        name: to_labels(np.array(split.labels), split.where)
-        for name, split in read.items()
-    }
+    raw = {name: from_list(split.labels, split.where) for name, split in read.items()}
     class_names, labels = number_classes(raw, names)
     images = {name: split.images for name, split in read.items()}
     if options.channels == "auto" and not any(each.colour for each in read.values()):

@@ -49,11 +49,14 @@ def find_files(folder: Path) -> tuple[dict[str, list[Path]], list[PassedOver]]:
     """The files of each split in `folder` or `folder/data`, and those of none.
 
     A file belongs to the split that its name begins with, up to `-`, `_` or `.`; if
-    there is none, to the split that its folder is named after.
+    there is none, to the split that its folder is named after. A `folder` that is a
+    file is train.
 
     Raises:
         DataError: there is no file of train, or one of several is missing.
     """
+    if folder.is_file():
+        return {"train": [folder]}, []
     found: dict[str, list[Path]] = {}
     unused = []
     inner = (*SPLIT_OF, "data", *(f"data/{word}" for word in SPLIT_OF))

@@ -13,7 +13,7 @@ from src.data.lazy_images import Images, ImageWriter
 from src.errors import DataError, one_line
 from src.sources.arrays import SPLIT_OF
 from src.sources.csv_columns import WANTED, Layout, read_layout, wrong_columns
-from src.sources.labels import Labels, number_classes
+from src.sources.labels import Labels, from_list, number_classes
 from src.storage.reading import check_inside, open_regular
 
 BLOCK_BYTES = 16 << 20  # parsed at a time
@@ -107,7 +107,8 @@ def read_table(path: Path, layout: Layout, label: str) -> tuple[Images, Labels]:
     """
     least = 2 * len(layout.columns)  # bytes of a row: a digit and a separator each
     most = path.stat().st_size // least + 1
-    writer, labels = ImageWriter((most, *layout.shape)), []
+    writer = ImageWriter((most, *layout.shape))
+    labels: list[str] = []
     try:
         for batch in read_batches(path, layout, label):
             fields = batch.column(label)
@@ -120,11 +121,11 @@ def read_table(path: Path, layout: Layout, label: str) -> tuple[Images, Labels]:
     except (pyarrow.ArrowException, ValueError, OSError) as error:
         raise DataError(
             f"{path}: expected rows of {len(layout.columns)} fields, with pixels as "
-            f"integers in [0, 255], found {one_line(error)}. Correct the table."
+            f"integers in [0, 255], found {one_line(error)}. Save pixels as integers."
         ) from None
     if not labels:
         raise DataError(f"{path}: expected a row for each image, found none. Add some.")
-    return writer.images(), Labels(np.array(labels, str), str(path))
+    return writer.images(), from_list(labels, str(path))
 
 
 def read_batches(

@@ -238,6 +238,8 @@ def test_refused_images_are_accepted_after_the_advice(tmp_path, name):
     [
         (NOISE * 900, "found float64 from .* Save the pixels from before"),
         (NOISE - np.nan, "found float64 from nan to nan"),
+        (np.full((12, 2, 2, 1), -np.inf), "found float64 from -inf to -inf"),
+        (np.full((12, 2, 2, 1), np.inf), "found float64 from inf to inf"),
         (NOISE.astype(complex), "expected an npz of plain arrays"),
         (TRAIN.images.astype("i8") - 1, "found int64 from -1 to"),
         (np.ones((12, 6), np.uint8), "images.reshape.-1, height, width, channels"),

@@ -113,6 +113,11 @@ def test_missing_file_of_several_is_refused(tmp_path, number):
         load_parquet(tmp_path, OPTIONS)
 
 
+def test_file_of_any_name_may_be_named_itself(tmp_path):
+    save_split(tmp_path / "0000.parquet", TRAIN)
+    same(load_parquet(tmp_path / "0000.parquet", OPTIONS).train, TRAIN)
+
+
 def test_files_of_one_split_in_two_folders_are_refused(tmp_path):
     for home in (tmp_path, tmp_path / "data"):
         save_split(home / "train.parquet", TRAIN)
