@@ -12,7 +12,7 @@ from src.storage.reading import open_regular
 INDEX_NAMES = ("", "unnamed: 0", "id", "index")  # as pandas writes row numbers
 FILE_NAMES = ("file", "file_name", "filename", "path", "image", "image_path")
 MAX_LINE = 4 << 20  # bytes; a million pixels of three digits
-MAX_COLUMNS = 200_000  # 256 x 256 RGB
+MAX_COLUMNS = 51_000  # 224 x 224 and some; each costs memory
 PLACE = re.compile(r"([0-9]{1,9})x([0-9]{1,9})")  # row and column of a pixel
 NUMBERED = re.compile(r"[A-Za-z_ ]*([0-9]{1,9})")
 WANTED = (
@@ -105,7 +105,7 @@ def wrong_columns(path: Path, names: list[str]) -> DataError:
     """The error for a table with other columns."""
     odd = [
         name
-        for name in names
+        for name in names[:MAX_COLUMNS]
         if not NUMBERED.fullmatch(name) and name.lower() not in LABEL_NAMES
     ]
     shown = ", ".join(shortened(name) for name in odd[:5] or names[:5]) or "none"

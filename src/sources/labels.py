@@ -1,6 +1,7 @@
 """The rules by which labels of other forms become classes 0 to n - 1."""
 
 import sys
+import unicodedata
 from collections.abc import Mapping
 from typing import NamedTuple, TypeGuard
 
@@ -85,7 +86,7 @@ def from_one_hot(rows: np.ndarray, where: str) -> Labels:
 
 
 def as_text(array: np.ndarray, where: str) -> np.ndarray:
-    """Text of a fixed width as numpy's `str`; bytes are UTF-8.
+    """Text of a fixed width as numpy's `str`, in Unicode's NFC; bytes are UTF-8.
 
     Raises:
         DataError: the bytes are no text.
@@ -105,7 +106,8 @@ def as_text(array: np.ndarray, where: str) -> np.ndarray:
             f"{where}: expected text in UTF-8, found other bytes. "
             "Save it as an array of str."
         ) from None
-    return np.array(found, str)
+    # An accented letter may be one code point in one split and two in another.
+    return np.array([unicodedata.normalize("NFC", text) for text in found], str)
 
 
 def number_classes(

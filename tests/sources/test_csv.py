@@ -172,6 +172,7 @@ WRONG = {
     ),
     "a name twice": ("label,pixel1,pixel1\n1,2,3", "found 3 columns"),
     "file names": ("file,label\na.png,cat\n", "'file'. For .* set dataset: folder"),
+    "too many columns": ("label," + "a," * 51_000, "found 51002 columns"),
     "semicolons": (table().replace(",", ";"), "found 1 columns"),
     "not square": (
         "label," + ",".join(NAMES[:60]) + "\n",

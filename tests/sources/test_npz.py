@@ -365,6 +365,16 @@ def test_labels_of_text_are_classes_in_alphabetical_order(tmp_path):
     same(found.test, TEST)
 
 
+def test_two_spellings_of_one_letter_are_one_class(tmp_path):
+    spellings = ["caf\u00e9", "cafe\u0301"]
+    for name, text in zip(("train", "test"), spellings, strict=True):
+        labels = np.array(["bar", text])[np.arange(12) % 2]
+        save(tmp_path, TRAIN.images, labels, f"{name}.npz")
+    found = load_npz(tmp_path)
+    assert found.class_names == ["bar", spellings[0]]
+    np.testing.assert_array_equal(found.test.labels, np.arange(12) % 2)
+
+
 def test_text_with_impossible_letters_is_refused(tmp_path):
     save(tmp_path, TRAIN.images, np.full(12, 0x7FFFFFFF, "<u4").view("<U1"))
     with pytest.raises(DataError, match=r"train\.npz: expected text"):
