@@ -94,7 +94,8 @@ def upright_size(content: bytes) -> tuple[int, int]:
     """
     with open_picture(content) as picture:
         width, height = picture.size
-        turned = orientation(picture) >= SIDEWAYS
+        # Pillow gives the size of a TIFF picture as viewers show it.
+        turned = picture.format != "TIFF" and orientation(picture) >= SIDEWAYS
         return (height, width) if turned else (width, height)
 
 

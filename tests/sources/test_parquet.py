@@ -99,6 +99,18 @@ def test_origins_have_the_path_digest_and_size_of_each_picture(tmp_path):
     assert {(each.group, each.width, each.height) for each in origins} == {("", 9, 8)}
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+def test_turned_picture_has_the_size_that_viewers_show(tmp_path, kind):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    contents = [packed(np.zeros((5, 9, 3), np.uint8), kind, exif=exif)] * 2
+    save(tmp_path / ONE, contents, [0, 1])
+    found = load_parquet(tmp_path, OPTIONS)
+    assert found.train.images.shape == (2, 9, 5, 1)
+    (origin, _) = found.origins["train"]
+    assert (origin.width, origin.height) == (5, 9)
+
+
 def test_rows_of_several_files_are_in_order(tmp_path):
     for number, rows in enumerate((slice(0, 7), slice(7, 12))):
         part = type(TRAIN)(TRAIN.images[rows], TRAIN.labels[rows])
