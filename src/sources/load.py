@@ -30,6 +30,19 @@ def load_source(params: Params) -> Source:
             from src.sources.npz import load_npz
 
             return load_npz(folder)
+        case "idx":
+            from src.sources.idx import load_idx
+
+            return load_idx(folder)
+        case "csv":
+            from src.sources.table_csv import load_csv
+
+            return load_csv(folder)
+        case "parquet":
+            from src.sources.decode import PictureOptions
+            from src.sources.parquet import load_parquet
+
+            return load_parquet(folder, PictureOptions.of(params))
         case name:
             return load_from_tfds(name)
 

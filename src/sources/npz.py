@@ -1,115 +1,212 @@
-"""The user's own arrays, in npz files with the layout of `data/prepared`."""
+"""The user's own arrays in npz files: one a split, shards, or one for all splits."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeGuard
+from typing import NamedTuple
 
 import numpy as np
 
-from src.data.examples import Examples, Source, check_layout
+from src.data.examples import Examples, PassedOver, Source
+from src.data.lazy_images import Images
 from src.data.shards import check_shard_folders, concatenate, find_shards, in_memory
 from src.errors import DataError, shortened
+from src.sources.arrays import SPLIT_OF, Array, to_images
+from src.sources.labels import Labels, as_text, is_names, number_classes, to_labels
+from src.sources.npz_files import SAVE_ARRAYS, find_files
 from src.storage.json_files import read_json
 from src.storage.lazy_npz import locate_arrays
 from src.storage.reading import check_inside
 
-SAVE_ARRAYS = (
-    "Save arrays images, uint8 [n, height, width, channels], and labels, integers [n], "
-    "there with numpy.savez."
+NAMES = ("class_names", "label_names")
+ROLES = {
+    **dict.fromkeys(("images", "image", "x"), "images"),
+    **dict.fromkeys(("labels", "label", "y"), "labels"),
+}
+LAYOUTS = (
+    "the arrays images and labels, or these with a split in each name, such as "
+    "x_train, y_train, x_test, y_test or train_images, train_labels"
 )
 
 
-def load_npz(folder: Path) -> Source:
-    """Reads `train.npz` and optionally `validation.npz`, `test.npz`, `manifest.json`.
+class Part(NamedTuple):
+    """What one file holds of a split."""
 
-    The manifest gives the class names; without one, the labels are their names.
+    path: Path
+    images: Array
+    labels: Labels
+
+
+class Content(NamedTuple):
+    """What an npz file holds; the split "" has no split in the names of its arrays."""
+
+    parts: dict[str, Part]
+    class_names: list[str] | None
+
+
+def load_npz(folder: Path) -> Source:
+    """Reads `train.npz` and perhaps others, or one file that has all splits.
+
+    The class names are from `manifest.json`, from an array `class_names` in the file
+    of train, or from the labels.
 
     Args:
-        folder: `data_path`.
+        folder: `data_path`; a file is read as the only file of its folder.
 
     Raises:
-        DataError: `train.npz` is missing, or a file is malformed.
+        DataError: there is no file of train, or a file is malformed.
+        StorageError: the disk is full.
     """
+    if folder.is_file():
+        return load_files({"train": folder.name}, folder.parent, None, ())
     check_shard_folders(folder)
-    train = read_npz_split(folder, "train")
-    validation, test = (
-        read_npz_split(folder, name) if is_there(folder, name) else None
-        for name in ("validation", "test")
-    )
-    manifest = folder / "manifest.json"
-    if os.path.lexists(manifest):
-        check_inside(manifest, folder)
-        class_names = read_json(manifest, SAVE_ARRAYS).get("class_names")
-        if not is_names(class_names):
-            raise DataError(
-                f"{manifest}: class_names: expected a list of different names, "
-                f"found {shortened(class_names)}. {SAVE_ARRAYS}"
-            )
-    else:
-        labels = np.unique(train.labels)
-        if not np.array_equal(labels, np.arange(len(labels))):
-            raise DataError(
-                f"{folder / 'train.npz'}: labels: expected all integers from 0 to the "
-                f"largest label, found {len(labels)} distinct ones from {labels[0]} to "
-                f"{labels[-1]}. Add a manifest.json with class_names to the folder, or "
-                "correct the labels."
-            )
-        class_names = [str(label) for label in labels]
-    return Source("npz", "none", class_names, train, validation, test)
+    files = find_files(folder)
+    names = read_manifest(folder / "manifest.json")
+    unused = {path.name for path in folder.glob("[!.]*.npz")} - set(files.values())
+    passed_over = [PassedOver(name, "not named like a split") for name in unused]
+    return load_files(files, folder, names, sorted(passed_over))
 
 
-def is_there(folder: Path, name: str) -> bool:
-    """Whether the folder has any file of a split, readable or not."""
-    # Not `exists`: a broken link must be an error, not a missing split.
-    return os.path.lexists(folder / f"{name}.npz") or bool(find_shards(folder, name))
-
-
-def read_npz_split(folder: Path, name: str) -> Examples:
-    """Reads a split from `train.npz`, `shards/train/00001.npz` and so on.
+def load_files(
+    files: dict[str, str],
+    folder: Path,
+    names: list[str] | None,
+    passed_over: Sequence[PassedOver],
+) -> Source:
+    """Reads the file of each split and its shards, or all splits from one file.
 
     Raises:
-        DataError: a file is missing or malformed.
+        DataError: a file is malformed, or has an unknown label.
+        StorageError: the disk is full.
     """
-    files = [f"{name}.npz", *find_shards(folder, name)]
-    return concatenate(
-        [(folder / file, read_npz_file(folder / file, folder)) for file in files]
+    splits: dict[str, list[Part]] = {}
+    for split, file in files.items():
+        paths = [folder / each for each in (file, *find_shards(folder, split))]
+        contents = [read_file(path, folder) for path in paths]
+        if len(files) == len(paths) == 1 and "" not in contents[0].parts:
+            splits = {name: [part] for name, part in contents[0].parts.items()}
+        else:
+            splits[split] = [only_part(each) for each in contents]
+        if split == "train":
+            names = names or contents[0].class_names
+    return to_source(splits, names)._replace(passed_over=passed_over)
+
+
+def only_part(content: Content) -> Part:
+    """The images and labels of a file of one split.
+
+    Raises:
+        DataError: the file has the arrays of several splits.
+    """
+    if "" in content.parts:
+        return content.parts[""]
+    path = next(iter(content.parts.values())).path
+    raise DataError(
+        f"{path}: expected the arrays images and labels, found those of "
+        f"{', '.join(content.parts)}, and files for other splits. Move one of both "
+        "away."
     )
 
 
-def read_npz_file(path: Path, folder: Path) -> Examples:
-    """Reads `labels`, of any integer dtype, as int32; leaves `images` on disk.
-
-    Images that are compressed or in Fortran order are read too.
+def to_source(splits: dict[str, list[Part]], names: list[str] | None) -> Source:
+    """Joins the parts of each split, and numbers the classes of all together.
 
     Raises:
-        DataError: the file is missing, or its arrays have other names or dtypes.
+        DataError: parts differ in shape, there is no train, or a label is unknown.
+    """
+    images: dict[str, Images] = {}
+    labels = {}
+    for split, parts in splits.items():
+        joined = concatenate(
+            [(path, Examples(one, each.values)) for path, one, each in parts]
+        )
+        images[split] = joined.images
+        labels[split] = parts[0].labels._replace(values=joined.labels)
+    class_names, numbered = number_classes(labels, names)
+    examples = {split: Examples(images[split], numbered[split]) for split in images}
+    return Source(
+        name="npz",
+        version="none",
+        class_names=class_names,
+        train=examples["train"],
+        validation=examples.get("validation"),
+        test=examples.get("test"),
+    )
+
+
+def read_file(path: Path, folder: Path) -> Content:
+    """Reads the labels; leaves the images on disk where that is possible.
+
+    Raises:
+        DataError: the file is missing, or its arrays have other names or forms.
+        StorageError: the disk is full.
     """
     check_inside(path, folder)
-    arrays = locate_arrays(path, SAVE_ARRAYS)
-    if sorted(arrays) != ["images", "labels"]:
-        raise DataError(
-            f"{path}: expected the arrays images and labels, "
-            f"found {', '.join(sorted(arrays)[:9]) or 'none'}. {SAVE_ARRAYS}"
-        )
-    images, labels = arrays["images"], arrays["labels"]
-    if labels.dtype.kind not in "iu" or labels.ndim != 1:
-        raise DataError(
-            f"{path}: labels: expected integers with 1 dimension, "
-            f"found {labels.dtype} {list(labels.shape)}. {SAVE_ARRAYS}"
-        )
-    bounds = np.iinfo(np.int32)
-    # Clipped, not wrapped, so that a label beyond int32 stays out of range.
-    labels = in_memory(labels).clip(bounds.min, bounds.max).astype(np.int32)
-    part = Examples(images, labels)
-    check_layout(part, str(path))
-    return part
+    arrays = locate_arrays(path, SAVE_ARRAYS, text=True)
+    names = [name for name in NAMES if name in arrays]
+    class_names = read_names(in_memory(arrays.pop(names[0])), path) if names else None
+    parts = {}
+    for split, (image, label) in find_roles(list(arrays), path).items():
+        where = f"{path}: {image}, {label}" if split else str(path)
+        labels = to_labels(in_memory(arrays[label]), where)
+        images = to_images(arrays[image], len(labels.values), where)
+        parts[split] = Part(path, images, labels)
+    return Content(parts, class_names)
 
 
-def is_names(value: object) -> TypeGuard[list[str]]:
-    """Whether `value` is a list of at least one string, all different."""
-    return (
-        isinstance(value, list)
-        and len(value) > 0
-        and all(isinstance(name, str) and name for name in value)
-        and len(set(value)) == len(value)
-    )
+def find_roles(names: list[str], path: Path) -> dict[str, tuple[str, str]]:
+    """The names of the arrays of images and of labels of each split.
+
+    Raises:
+        DataError: an array's name is unknown, or one is missing.
+    """
+    roles: dict[str, dict[str, str]] = {}
+    for name in names:
+        words = name.lower().split("_")
+        split = [SPLIT_OF[word] for word in words if word in SPLIT_OF]
+        role = [ROLES[word] for word in words if word in ROLES]
+        known = len(role) == 1 and len(split) + 1 == len(words) <= 2
+        of_split = roles.setdefault("".join(split) if known else name, {})
+        of_split[role[0] if known and role[0] not in of_split else name] = name
+    complete = all(sorted(each) == ["images", "labels"] for each in roles.values())
+    one_or_all = set(roles) == {""} or ("" not in roles and "train" in roles)
+    if not (complete and one_or_all):
+        raise DataError(
+            f"{path}: expected {LAYOUTS}, "
+            f"found {', '.join(sorted(names)[:9]) or 'none'}. {SAVE_ARRAYS}"
+        )
+    return {split: (each["images"], each["labels"]) for split, each in roles.items()}
+
+
+def read_names(array: np.ndarray, path: Path) -> list[str]:
+    """Class names from an array of text.
+
+    Raises:
+        DataError: it is not a list of different names.
+    """
+    is_list = array.ndim == 1 and array.dtype.kind in "US"
+    names = as_text(array, str(path)).tolist() if is_list else array.tolist()
+    return check_names(names, f"{path}: class_names")
+
+
+def read_manifest(path: Path) -> list[str] | None:
+    """The class names in `manifest.json`; None if there is no such file.
+
+    Raises:
+        DataError: the file has no list of names.
+    """
+    if not os.path.lexists(path):
+        return None
+    check_inside(path, path.parent)
+    names = read_json(path, SAVE_ARRAYS).get("class_names")
+    return check_names(names, f"{path}: class_names")
+
+
+def check_names(names: object, where: str) -> list[str]:
+    """Raises DataError if `names` is not a list of different strings; returns it."""
+    if not is_names(names):
+        raise DataError(
+            f"{where}: expected a list of different names, "
+            f"found {shortened(names)}. {SAVE_ARRAYS}"
+        )
+    return names

@@ -88,7 +88,7 @@ class LazyArray:
 
 
 def locate_arrays(
-    path: Path, repair: str, sha256: str | None = None
+    path: Path, repair: str, sha256: str | None = None, text: bool = False
 ) -> dict[str, LazyArray | np.ndarray]:
     """Like `read_arrays`, but leaves arrays in the file where that is possible.
 
@@ -98,6 +98,7 @@ def locate_arrays(
         path: the file; it stays open until its last `LazyArray` is gone.
         repair: advice for the error message, a sentence.
         sha256: the recorded digest; without one, the checksums in the zip are compared.
+        text: whether arrays of text are allowed too.
 
     Raises:
         DataError: there is no such file, it was changed, or it is not an npz of plain
@@ -115,10 +116,10 @@ def locate_arrays(
                 for member in archive.infolist():
                     check_place(member, size)
                     name = member.filename.removesuffix(".npy")
-                    stored = locate(archive, member, opened)
+                    stored = locate(archive, member, opened, text)
                     if stored is None:
                         content = archive.read(member)
-                        found[name] = parse_npy(member.filename, content)
+                        found[name] = parse_npy(member.filename, content, text)
                         continue
                     if sha256 is None:
                         check_checksum(archive, member)
@@ -134,8 +135,12 @@ def check_place(member: ZipInfo, size: int) -> None:
         raise ValueError(f"{member.filename[:60]!r} outside of the file")
 
 
-def locate(archive: ZipFile, member: ZipInfo, file: OpenFile) -> LazyArray | None:
+def locate(
+    archive: ZipFile, member: ZipInfo, file: OpenFile, text: bool
+) -> LazyArray | None:
     """A member as a lazy array; None if it is compressed or column-major.
+
+    `text` is as for `locate_arrays`.
 
     Raises:
         ValueError: it is not an array of numbers, or exceeds the file; other errors of
@@ -145,7 +150,7 @@ def locate(archive: ZipFile, member: ZipInfo, file: OpenFile) -> LazyArray | Non
         return None
     with archive.open(member) as content:  # also compares the two headers
         header = parse_header(
-            member.filename, content.read(MAX_HEADER), member.file_size
+            member.filename, content.read(MAX_HEADER), member.file_size, text
         )
     at = member.header_offset
     magic, name, extra = LOCAL_HEADER.unpack(

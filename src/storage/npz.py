@@ -26,9 +26,9 @@ MAGIC = b"\x93NUMPY\1\0"
 MAX_HEADER = 1_000  # bytes of an npy file's header: enough for any shape
 MAX_RATIO = 100  # unpacked bytes per packed byte
 FREE_BYTES = 32 << 20  # exempt from the ratio: sorted labels are packed 1,000 to 1
-# The header as numpy writes it; only booleans, integers and floats.
+# The header as numpy writes it: booleans, integers, floats, and text of a fixed width.
 NPY_HEADER = re.compile(
-    rb"\{'descr': ?'([|<>=](?:b1|[iu][1248]|f[248]))', ?"
+    rb"\{'descr': ?'([|<>=](?:b1|[iu][1248]|f[248]|[US][1-9][0-9]{0,3}))', ?"
     rb"'fortran_order': ?(True|False), ?'shape': ?\(([0-9, ]*)\),? ?\}\s*"
 )
 
@@ -177,24 +177,25 @@ def check_directory(members: list[ZipInfo], size: int) -> None:
         )
 
 
-def parse_npy(name: str, content: bytes) -> np.ndarray:
-    """The array in an npy file, without a copy.
+def parse_npy(name: str, content: bytes, text: bool = False) -> np.ndarray:
+    """The array in an npy file, without a copy; `text` as for `parse_header`.
 
     Raises:
         ValueError: see `parse_header`.
     """
-    header = parse_header(name, content[:MAX_HEADER], len(content))
+    header = parse_header(name, content[:MAX_HEADER], len(content), text)
     flat = np.frombuffer(content, header.dtype, offset=header.end)
     return flat.reshape(header.shape, order=header.order)
 
 
-def parse_header(name: str, content: bytes, size: int) -> Header:
+def parse_header(name: str, content: bytes, size: int, text: bool = False) -> Header:
     """Parses the header of an npy file.
 
     Args:
         name: of the file, for messages.
         content: the first `MAX_HEADER` bytes of the file, or all of a shorter one.
         size: of the whole file, in bytes.
+        text: whether text of a fixed width is allowed too.
 
     Source: numpy's NEP 1, "A Simple File Format for NumPy Arrays", version 1.0.
 
@@ -208,8 +209,10 @@ def parse_header(name: str, content: bytes, size: int) -> Header:
     if not content.startswith(MAGIC) or end > len(content):
         raise ValueError(f"{name[:60]!r} not in npy format 1.0")
     header = NPY_HEADER.fullmatch(content[begin:end])
-    if header is None:
+    if header is None or (header[1][1:2] in b"US" and not text):
         written = content[begin:end].decode("latin1")[:70]
+        if "'|O'" in written:
+            raise ValueError(f"{name[:60]!r} with Python objects, which can run code")
         raise ValueError(f"{name[:60]!r} with {written!r}, not an array of numbers")
     kind, fortran, sizes = (group.decode() for group in header.groups())
     shape = tuple(int(size) for size in sizes.split(",") if size.strip())

@@ -32,6 +32,11 @@ EXTENDED = {"validation_kappa", "linear", "[brightness]"}  # of docs/how-to/exte
 WRITTEN_BY_THE_USER = (
     "my-images",
     "my-arrays",
+    "my-tables",
+    "val.npz",
+    "valid.npz",
+    "validation.npz",
+    "val.csv",
     "shards/",
     "images.npz",
     "job.yaml",

@@ -1,4 +1,4 @@
-"""Sources and prepared splits: the digits, the user's images, the user's arrays."""
+"""Sources and prepared splits: the digits, the user's images."""
 
 import gzip
 import json
@@ -25,7 +25,6 @@ from src.data.prepared import (
 from src.errors import DataError
 from src.sources.digits import load_digits
 from src.sources.folder import load_folder
-from src.sources.npz import load_npz
 from src.storage.json_files import SEAL
 from tests.helpers.examples import patterned
 from tests.helpers.files import committed, write_record
@@ -344,86 +343,6 @@ def test_wrong_data_leaves_nothing_behind(images, write_params):
     assert not (images / "metrics").exists()
 
 
-def test_arrays_read_in_the_layout_that_prepare_writes(prepared):
-    found = load_npz(paths.PREPARED)
-    assert found.class_names == ["low", "middle", "high"]
-    np.testing.assert_array_equal(found.train.images[:], patterned(100, seed=1).images)
-    np.testing.assert_array_equal(found.validation.labels, patterned(30, seed=2).labels)
-
-
-def test_arrays_without_a_manifest_take_their_numbers_as_names(tmp_path):
-    train = patterned(9, seed=0)
-    np.savez(tmp_path / "train.npz", **train._asdict())
-    found = load_npz(tmp_path)
-    assert found.class_names == ["0", "1", "2"]
-    assert found.test is None
-
-
-@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.int16])
-def test_labels_of_any_integer_type_are_accepted(tmp_path, dtype):
-    train = patterned(9, seed=0)
-    np.savez(tmp_path / "train.npz", images=train.images, labels=dtype(train.labels))
-    labels = load_npz(tmp_path).train.labels
-    assert labels.dtype == np.int32
-    np.testing.assert_array_equal(labels, train.labels)
-
-
-@pytest.mark.parametrize(
-    ("arrays", "message"),
-    [
-        (
-            {"images": np.zeros(3)},
-            "expected the arrays images and labels, found images",
-        ),
-        ({"x": np.zeros(3), "y": np.zeros(3)}, "images and labels, found x, y"),
-        (
-            {"images": np.zeros((3, 1, 1, 1), np.uint8), "labels": np.zeros(3)},
-            r"labels: expected integers with 1 dimension, found float64 \[3\]",
-        ),
-        (
-            {
-                "images": np.zeros((3, 1, 1, 1), np.uint8),
-                "labels": np.eye(3, dtype=int),
-            },
-            r"labels: expected integers with 1 dimension, found int64 \[3, 3\]",
-        ),
-        (
-            {"images": np.array([None]), "labels": np.zeros(1, int)},
-            "expected an npz of plain arrays",
-        ),
-    ],
-)
-def test_arrays_of_another_layout_are_refused(tmp_path, arrays, message):
-    np.savez(tmp_path / "train.npz", **arrays)
-    with pytest.raises(DataError, match=rf"train\.npz: .*{message}"):
-        load_npz(tmp_path)
-
-
-def test_labels_beyond_int32_do_not_wrap_into_range(tmp_path):
-    labels = np.array([0, 2**32 + 1])
-    images = np.zeros((2, 1, 1, 1), np.uint8)
-    np.savez(tmp_path / "train.npz", images=images, labels=labels)
-    (tmp_path / "manifest.json").write_text('{"class_names": ["a", "b"]}')
-    with pytest.raises(DataError, match="expected 0 to 1, found 1 outside"):
-        check_source(load_npz(tmp_path))
-
-
-@pytest.mark.parametrize("names", ["3", '["a", "a"]', "[]", "[1]"])
-def test_manifest_with_other_names_is_refused(tmp_path, names):
-    np.savez(tmp_path / "train.npz", **patterned(9, seed=0)._asdict())
-    (tmp_path / "manifest.json").write_text(f'{{"class_names": {names}}}')
-    with pytest.raises(DataError, match="class_names: expected a list of different"):
-        load_npz(tmp_path)
-
-
-@pytest.mark.parametrize("labels", [[1, 2], [0, 2], [0, 2_000_000_000], [-1, 0]])
-def test_labels_with_gaps_need_names(tmp_path, labels):
-    images = np.zeros((2, 2, 2, 1), np.uint8)
-    np.savez(tmp_path / "train.npz", images=images, labels=np.array(labels))
-    with pytest.raises(DataError, match="labels: expected all integers from 0"):
-        load_npz(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
@@ -443,16 +362,6 @@ def test_manifest_of_other_content_is_refused(prepared, key, value, message):
     write_record(paths.MANIFEST, content | {key: value})
     with pytest.raises(DataError, match=message):
         load_split("train", load_manifest())
-
-
-def test_archive_of_other_files_is_refused(tmp_path):
-    import zipfile
-
-    with zipfile.ZipFile(tmp_path / "train.npz", "w") as archive:
-        archive.writestr("images", b"no array")
-        archive.writestr("labels", b"no array")
-    with pytest.raises(DataError, match=r"found a file named .images. in it"):
-        load_npz(tmp_path)
 
 
 def test_single_class_is_refused():

@@ -61,6 +61,20 @@ def test_only_compressed_and_column_major_arrays_are_read_into_memory(tmp_path):
     assert isinstance(locate_arrays(path, "")["rows"], np.ndarray)
 
 
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("kind", ["<U7", ">U7", "S7"])
+def test_text_is_read_only_on_request(tmp_path, save, kind):
+    path, names = tmp_path / "arrays.npz", np.array(["a", "bcd", "efghijk"], kind)
+    save(path, names=names)
+    found = locate_arrays(path, "Recreate it.", text=True)["names"]
+    read = found.read() if isinstance(found, LazyArray) else found
+    np.testing.assert_array_equal(read, names)
+    with pytest.raises(DataError, match=r"'names\.npy' with .*not an array of numbers"):
+        locate_arrays(path, "Recreate it.")
+    with pytest.raises(DataError, match="not an array of numbers"):
+        read_arrays(path, "Recreate it.")
+
+
 def test_located_file_of_another_digest_or_checksum_is_refused(tmp_path):
     path = tmp_path / "a.npz"
     sha256 = write_arrays(path, {"x": np.arange(100)})
