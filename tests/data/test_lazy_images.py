@@ -141,7 +141,8 @@ def test_hashes_distinguish_different_images(stored, monkeypatch):
     monkeypatch.setattr("src.data.lazy_images.PIECE_BYTES", 100)
     assert len(image_hashes(stored)) == len(IMAGES)
     twice = stored.select(np.arange(200) % 70)
-    assert image_hashes(twice).tolist() == image_hashes(IMAGES[:70]).tolist()
+    once = np.unique(image_hashes(IMAGES[:70]))
+    assert np.unique(image_hashes(twice)).tolist() == once.tolist()
     assert not np.intersect1d(image_hashes(IMAGES[70:]), image_hashes(twice)).size
 
 
