@@ -12,7 +12,7 @@ EXTREME_SIDE = 10  # times larger or smaller than the median
 EXTREME_ASPECT = 5  # the longer side by the shorter one
 NAMED = 3  # files or pairs in a warning
 REMOVE_WRONG = "Remove the wrong one."
-REMOVE_COPY = "Remove it from one, or give copies the same group in a table."
+REMOVE_COPY = "Remove it from one."
 SCORES = "The scores may be too high."
 
 

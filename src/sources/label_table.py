@@ -73,6 +73,7 @@ def read_table(tree: FileTree, table: Path) -> list[Row]:
             )
         path = listed_path(table, name, where)
         path = on_disk.get(normalize("NFC", path.as_posix()), path)
+        check_inside(tree.root / path, tree.root)
         if path in lines:
             raise DataError(
                 f"{where}: expected each file once, found {name} also in line "
