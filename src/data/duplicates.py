@@ -5,7 +5,7 @@ from itertools import combinations
 
 import numpy as np
 
-from src.data.examples import Examples, image_hashes
+from src.data.examples import Examples, SplitName, image_hashes
 from src.data.lazy_images import Images, pieces
 
 ROWS, COLUMNS = 8, 9  # of the grid of a difference hash, which has 8 x 8 bits
@@ -16,7 +16,7 @@ MAX_CANDIDATES = 64  # pictures of equal bands that are compared, which bounds t
 CHUNK = 1 << 14  # pictures that are compared at a time
 
 
-def count_duplicates(splits: Mapping[str, Examples]) -> dict[str, int]:
+def count_duplicates(splits: Mapping[SplitName, Examples]) -> dict[str, int]:
     """The number of distinct images that two splits share, as `train_test`."""
     hashes = {name: image_hashes(split.images) for name, split in splits.items()}
     return {

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from src.errors import DataError, shortened
 IMBALANCE = 10  # times as many examples as the smallest class: worth a warning
 MAX_CLASS_COUNT = 10_000
 MAX_CLASS_NAME = 100  # characters
+
+SplitName = Literal["train", "validation", "test"]
 
 
 class Examples(NamedTuple):

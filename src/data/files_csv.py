@@ -5,7 +5,7 @@ import io
 from collections.abc import Mapping, Sequence
 
 from src import paths
-from src.data.examples import Origin, PassedOver
+from src.data.examples import Origin, PassedOver, SplitName
 from src.errors import DataError, one_line
 from src.storage.reading import read_bytes
 
@@ -15,8 +15,8 @@ PREPARE_AGAIN = "Prepare it again: dvc repro prepare"
 
 
 def files_csv(
-    sizes: Mapping[str, int],
-    origins: Mapping[str, Sequence[Origin]],
+    sizes: Mapping[SplitName, int],
+    origins: Mapping[SplitName, Sequence[Origin]],
     passed_over: Sequence[PassedOver],
 ) -> memoryview:
     """The table: a row per example of each split, then a row per unused file.

@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 
 from src.data.duplicates import difference_hashes, equal_pairs, near_pairs
-from src.data.examples import Examples, Origin, image_hashes
+from src.data.examples import Examples, Origin, SplitName, image_hashes
 
 EXTREME_SIDE = 10  # times larger or smaller than the median
 EXTREME_ASPECT = 5  # the longer side by the shorter one
@@ -17,8 +17,8 @@ SCORES = "The scores may be too high."
 
 
 def picture_warnings(
-    splits: Mapping[str, Examples],
-    origins: Mapping[str, Sequence[Origin]],
+    splits: Mapping[SplitName, Examples],
+    origins: Mapping[SplitName, Sequence[Origin]],
     class_names: Sequence[str],
 ) -> list[str]:
     """Warnings, a sentence each, about the pictures of all splits."""

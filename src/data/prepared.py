@@ -20,6 +20,7 @@ from src.data.examples import (
     Examples,
     Origin,
     Source,
+    SplitName,
     check_class_names,
     check_examples,
     class_counts,
@@ -27,7 +28,7 @@ from src.data.examples import (
 )
 from src.data.files_csv import files_csv
 from src.data.shards import ABOUT, concatenate, find_shards, in_memory, shard_name
-from src.data.splitting import SplitName, check_groups, split_rows
+from src.data.splitting import check_groups, split_rows
 from src.errors import DataError
 from src.storage.atomic import AtomicCommit, make_folder
 from src.storage.json_files import read_record, record_bytes

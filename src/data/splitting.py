@@ -1,17 +1,14 @@
 """Which examples go to which split: stratified by class, seeded, groups together."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 
-from src.data.examples import Origin, Source
+from src.data.examples import Origin, Source, SplitName
 from src.errors import DataError
 
 TEST_FRACTION = 0.2  # of the training examples, if the source has no test split
 TEST_STREAM, VALIDATION_STREAM = 1, 2  # random streams of the seed
-
-SplitName = Literal["train", "validation", "test"]
 
 
 def split_origins(
@@ -23,7 +20,9 @@ def split_origins(
     found: dict[SplitName, Sequence[Origin]] = {}
     for name, (given, rows) in split_rows(source, fraction, seed).items():
         origins = source.origins[given]
-        found[name] = origins if rows is None else [origins[row] for row in rows]
+        found[name] = (
+            origins if rows is None else [origins[row] for row in rows.tolist()]
+        )
     return found
 
 
@@ -76,7 +75,7 @@ def divide(
     labels = source.train.labels[rows]
     origins = source.origins["train"] if source.origins else ()
     if any(origin.group for origin in origins):
-        groups = [origins[row].group for row in rows]
+        groups = [origins[row].group for row in rows.tolist()]
         first, second = grouped_split(labels, groups, fraction, seed)
     else:
         first, second = stratified_split(labels, fraction, seed)

@@ -5,7 +5,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from src.data.examples import Examples, Origin, PassedOver, Source, data_warnings
+from src.data.examples import (
+    Examples,
+    Origin,
+    PassedOver,
+    Source,
+    SplitName,
+    data_warnings,
+)
 from src.data.picture_warnings import picture_warnings
 
 NAMED_CLASSES = 20  # with more, only the smallest and the largest are named
@@ -14,8 +21,8 @@ NAMED_FILES = 10
 
 def summary_lines(
     source: Source,
-    splits: Mapping[str, Examples],
-    origins: Mapping[str, Sequence[Origin]],
+    splits: Mapping[SplitName, Examples],
+    origins: Mapping[SplitName, Sequence[Origin]],
 ) -> list[str]:
     """The classes, what was passed over, and warnings.
 
@@ -36,7 +43,9 @@ def summary_lines(
     return [*lines, *(f"warning: {warning}" for warning in warnings)]
 
 
-def describe_classes(splits: Mapping[str, Examples], class_names: Sequence[str]) -> str:
+def describe_classes(
+    splits: Mapping[SplitName, Examples], class_names: Sequence[str]
+) -> str:
     """The number of examples per class and split, in one line."""
     counts = np.stack(
         [

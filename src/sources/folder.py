@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import NamedTuple
 
 import numpy as np
@@ -36,7 +37,6 @@ class ReadSplit(NamedTuple):
     examples: Examples
     origins: list[Origin]
     broken: list[PassedOver]
-    colour: bool  # whether any picture has colours
 
 
 def load_folder(folder: Path, options: PictureOptions) -> Source:
@@ -54,16 +54,15 @@ def load_folder(folder: Path, options: PictureOptions) -> Source:
     layout = find_layout(folder)
     class_names = layout.class_names()
     with quiet_pillow():
-        policy = choose_policy(folder, layout, options)
+        policy, colour = choose_policy(folder, layout, options), Event()
         read = {
-            name: read_split(folder, pictures, class_names, policy)
+            name: read_split(folder, pictures, class_names, policy, colour)
             for name, pictures in layout.splits.items()
         }
     broken = [each for split in read.values() for each in split.broken]
     check_broken(folder, broken, read, options)
     examples = {name: split.examples for name, split in read.items()}
-    colour = any(split.colour for split in read.values())
-    if options.channels == "auto" and not colour:
+    if options.channels == "auto" and not colour.is_set():
         policy = policy._replace(channels=1)
         for name, split in examples.items():
             examples[name] = Examples(to_grey(split.images), split.labels)
@@ -122,19 +121,22 @@ def read_split(
     pictures: Sequence[Picture],
     class_names: Sequence[str],
     policy: PicturePolicy,
+    colour: Event,
 ) -> ReadSplit:
     """Reads the pictures of a split; those that cannot be read are left out.
+
+    Sets `colour` if any of them has colours.
 
     Raises:
         StorageError: the disk is full.
     """
     label_of = {name: label for label, name in enumerate(class_names)}
     writer = ImageWriter((len(pictures), *policy.size, policy.channels))
-    labels, colour = [], False
+    labels: list[int] = []
     origins: list[Origin] = []
     broken: list[PassedOver] = []
     files = (folder / picture.path for picture in pictures)
-    results = in_order(partial(decode, policy=policy), files)
+    results = in_order(partial(decode, policy=policy, colour=colour), files)
     shown = with_progress(results, len(pictures), "pictures")
     for (path, label, group), result in zip(pictures, shown, strict=True):
         file = display_name(path)
@@ -143,11 +145,10 @@ def read_split(
             continue
         writer.add(result.pixels[np.newaxis])
         labels.append(label_of[label])
-        colour = colour or result.colour
         sizes = result.width, result.height
         origins.append(Origin(file, group, result.digest, *sizes))
     examples = Examples(writer.images(), np.array(labels, np.int32))
-    return ReadSplit(examples, origins, broken, colour)
+    return ReadSplit(examples, origins, broken)
 
 
 def check_broken(

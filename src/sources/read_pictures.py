@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
@@ -75,7 +76,6 @@ class Decoded(NamedTuple):
     digest: str  # SHA-256 of the file
     width: int  # of the picture in the file, as viewers show it
     height: int
-    colour: bool  # whether the pixels have colours
 
 
 class Broken(NamedTuple):
@@ -84,8 +84,11 @@ class Broken(NamedTuple):
     reason: str
 
 
-def decode(path: Path, policy: PicturePolicy) -> Decoded | Broken:
-    """Reads a picture file."""
+def decode(path: Path, policy: PicturePolicy, colour: Event) -> Decoded | Broken:
+    """Reads a picture file; sets `colour` if it has colours.
+
+    Once it is set, no other picture is asked.
+    """
     try:
         content = read_content(path)
         width, height = upright_size(content)
@@ -93,8 +96,9 @@ def decode(path: Path, policy: PicturePolicy) -> Decoded | Broken:
     except PictureError as error:
         return Broken(str(error))
     digest = hashlib.sha256(content).hexdigest()
-    colour = policy.channels == 3 and is_colour(pixels)
-    return Decoded(pixels, digest, width, height, colour)
+    if not colour.is_set() and policy.channels == 3 and is_colour(pixels):
+        colour.set()
+    return Decoded(pixels, digest, width, height)
 
 
 def survey(path: Path) -> tuple[int, int] | Broken:

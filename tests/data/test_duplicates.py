@@ -101,7 +101,7 @@ def test_equal_pairs_are_of_two_kinds():
     assert equal_pairs(hashes, kinds).tolist() == [[5, 2]]
 
 
-def given(train, test, labels=None):
+def given(train, test):
     """Splits of two classes, and origins that name the rows."""
     splits = {
         name: Examples(images, np.arange(len(images), dtype=np.int32) % 2)
