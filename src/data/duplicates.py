@@ -6,13 +6,15 @@ from itertools import combinations
 import numpy as np
 
 from src.data.examples import Examples, SplitName, image_hashes
-from src.data.lazy_images import Images, pieces
+from src.data.lazy_images import Images, piece_length, pieces
 
 ROWS, COLUMNS = 8, 9  # of the grid of a difference hash, which has 8 x 8 bits
 MAX_DISTANCE = 2  # bits in which the hashes of nearly equal pictures differ
 BANDS = (0, 21), (21, 21), (42, 22)  # one is equal if at most two bits differ
 MIN_BITS = 8  # a picture with fewer set or unset bits has too little structure
 MAX_CANDIDATES = 64  # pictures of equal bands that are compared, which bounds the time
+MAX_PAIRS = 20_000  # whose pixels are compared, which bounds the time too
+MAX_DIFFERENCE = 8  # of 255: the mean difference of the pixels of nearly equal pictures
 CHUNK = 1 << 14  # pictures that are compared at a time
 
 
@@ -83,6 +85,28 @@ def near_pairs(one: np.ndarray, other: np.ndarray) -> np.ndarray:
             near = (distance <= MAX_DISTANCE) & has_structure(one[first])
             pairs.append(np.stack([first[near], second[near]], axis=1))
     return np.unique(np.concatenate(pairs), axis=0)
+
+
+def close_pairs(one: Images, other: Images, pairs: np.ndarray) -> np.ndarray:
+    """The pairs whose pixels are nearly equal too, among the first `MAX_PAIRS`.
+
+    Different drawings of a digit or an icon often have nearly the same hash.
+
+    Args:
+        one: uint8 `[n, height, width, channels]`.
+        other: images of the same shape, of another split.
+        pairs: int64 `[m, 2]`, rows of `one` and `other`.
+    """
+    pairs = pairs[:MAX_PAIRS]
+    size = piece_length(one.shape)
+    differences = [np.empty(0)]
+    for start in range(0, len(pairs), size):
+        first, second = pairs[start : start + size].T
+        larger, smaller = (
+            function(one[first], other[second]) for function in (np.maximum, np.minimum)
+        )
+        differences.append((larger - smaller).mean((1, 2, 3), dtype=np.float64))
+    return pairs[np.concatenate(differences) <= MAX_DIFFERENCE]
 
 
 def has_structure(hashes: np.ndarray) -> np.ndarray:

@@ -5,8 +5,14 @@ from itertools import combinations
 
 import numpy as np
 
-from src.data.duplicates import difference_hashes, equal_pairs, near_pairs
+from src.data.duplicates import (
+    close_pairs,
+    difference_hashes,
+    equal_pairs,
+    near_pairs,
+)
 from src.data.examples import Examples, Origin, SplitName, image_hashes
+from src.data.lazy_images import Images
 
 EXTREME_SIDE = 10  # times larger or smaller than the median
 EXTREME_ASPECT = 5  # the longer side by the shorter one
@@ -35,7 +41,7 @@ def picture_warnings(
     ]
     in_two_classes = equal_pairs(hashes, labels)
     in_two_splits = equal_pairs(hashes, split_of)
-    near = near_across_splits([difference_hashes(each) for each in images], hashes)
+    near = near_across_splits(images, hashes)
     found = [
         f"{what}: {name_pairs(names, pairs)} ({len(pairs)} in all). {advice}"
         for what, names, pairs, advice in (
@@ -48,23 +54,23 @@ def picture_warnings(
     return [*found, *size_warnings(rows)]
 
 
-def near_across_splits(
-    perceptual: Sequence[np.ndarray], hashes: np.ndarray
-) -> np.ndarray:
+def near_across_splits(images: Sequence[Images], hashes: np.ndarray) -> np.ndarray:
     """Pairs of nearly but not exactly equal pictures in two splits, int64 `[m, 2]`.
 
     Args:
-        perceptual: the difference hashes of each split.
-        hashes: the hashes of the pixels of all splits.
+        images: of each split.
+        hashes: of `image_hashes`, for all splits.
     """
-    starts = np.cumsum([0, *(len(each) for each in perceptual)])
-    pairs = np.concatenate(
-        [
-            near_pairs(perceptual[one], perceptual[other]) + starts[[one, other]]
-            for one, other in combinations(range(len(perceptual)), 2)
-        ]
-    )
-    return pairs[hashes[pairs[:, 0]] != hashes[pairs[:, 1]]]
+    perceptual = [difference_hashes(each) for each in images]
+    starts = np.cumsum([0, *(len(each) for each in images)])
+    found = []
+    for one, other in combinations(range(len(images)), 2):
+        offsets = starts[[one, other]]
+        pairs = near_pairs(perceptual[one], perceptual[other])
+        first, second = (pairs + offsets).T
+        pairs = pairs[hashes[first] != hashes[second]]
+        found.append(close_pairs(images[one], images[other], pairs) + offsets)
+    return np.concatenate(found)
 
 
 def size_warnings(origins: Sequence[Origin]) -> list[str]:

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.data.duplicates import difference_hashes, equal_pairs, near_pairs
+from src.data.duplicates import (
+    close_pairs,
+    difference_hashes,
+    equal_pairs,
+    near_pairs,
+)
 from src.data.examples import Examples, Origin, image_hashes
 from src.data.picture_warnings import picture_warnings, size_warnings
 from src.data.pictures import to_pixels
@@ -88,6 +93,15 @@ def test_plain_pictures_are_not_nearly_equal():
     plain = np.zeros((3, 32, 32, 1), np.uint8)
     hashes = difference_hashes(plain)
     assert near_pairs(hashes, hashes).tolist() == []
+
+
+def test_pictures_of_equal_hashes_but_other_pixels_are_not_close():
+    images = scenes(0, 1)
+    darker, slightly = images // 2, images - np.minimum(images, 5)
+    pairs = np.array([[0, 0], [1, 1]])
+    assert close_pairs(images, slightly, pairs).tolist() == pairs.tolist()
+    assert close_pairs(images, darker, pairs).tolist() == []
+    assert close_pairs(images, images, pairs[:0]).tolist() == []
 
 
 def test_many_equal_hashes_are_compared_in_bounded_time():
