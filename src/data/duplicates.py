@@ -28,7 +28,9 @@ def count_duplicates(splits: Mapping[SplitName, Examples]) -> dict[str, int]:
 
 
 def equal_pairs(hashes: np.ndarray, kinds: np.ndarray) -> np.ndarray:
-    """Pairs of equal pictures of two kinds, int64 `[m, 2]`; neighbours only.
+    """Pairs of equal pictures of two kinds, int64 `[m, 2]`, sorted.
+
+    Of three or more equal pictures not every pair is listed.
 
     Args:
         hashes: of `image_hashes`, `[n]`.
@@ -37,7 +39,7 @@ def equal_pairs(hashes: np.ndarray, kinds: np.ndarray) -> np.ndarray:
     order = np.lexsort((kinds, hashes))
     equal = hashes[order[1:]] == hashes[order[:-1]]
     pair = equal & (kinds[order[1:]] != kinds[order[:-1]])
-    return np.stack([order[:-1][pair], order[1:][pair]], axis=1)
+    return np.unique(np.stack([order[:-1][pair], order[1:][pair]], axis=1), axis=0)
 
 
 def difference_hashes(images: Images) -> np.ndarray:

@@ -38,6 +38,7 @@ from src.runtime.cores import available_cores
 
 MAX_FILE_BYTES = 1 << 28
 MAX_THREADS = 16  # each may decode a picture of `MAX_PIXELS`
+SIDEWAYS = 5  # this EXIF orientation and larger ones exchange width and height
 AHEAD = 4  # pictures per thread that are decoded before they are asked for
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -117,7 +118,9 @@ def upright_size(source: Path | bytes) -> tuple[int, int]:
     """
     with open_picture(source) as picture:
         width, height = picture.size
-        return (height, width) if orientation(picture) >= 5 else (width, height)
+        # Pillow gives the size of a TIFF picture as viewers show it.
+        turned = picture.format != "TIFF" and orientation(picture) >= SIDEWAYS
+        return (height, width) if turned else (width, height)
 
 
 def read_content(path: Path) -> bytes:

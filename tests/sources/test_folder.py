@@ -1,6 +1,7 @@
 """Folders of pictures: reading files of all kinds and sizes, and broken ones."""
 
 import hashlib
+import io
 import json
 import logging
 import re
@@ -186,6 +187,29 @@ def test_turned_pictures_have_the_size_that_viewers_show(images):
     exif[0x0112] = 8
     Image.new("L", (6, 7)).save(images / "train/cat/8.jpg", exif=exif)
     assert load_folder(images, OPTIONS).train.images.shape == (11, 6, 7, 1)
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "webp", "tif"])
+def test_pictures_are_turned_as_viewers_turn_them(images, kind):
+    from PIL import ImageOps
+
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        picture = Image.new("L", (24, 16))
+        picture.paste(255, (0, 0, 8, 8))
+        path = images / f"train/cat/z{orientation}.{kind}"
+        picture.save(path, exif=exif)
+    source = load_folder(images, OPTIONS._replace(size=24, fit="stretch"))
+    for image, origin in zip(source.train.images, source.origins["train"], strict=True):
+        if "z" in origin.file:
+            # From bytes: from a path, Pillow 13 garbles turned TIFF pictures.
+            content = io.BytesIO((images / origin.file).read_bytes())
+            shown = ImageOps.exif_transpose(Image.open(content))
+            assert (origin.width, origin.height) == shown.size
+            resized = shown.convert("L").resize((24, 24), Image.Resampling.BILINEAR)
+            difference = image[..., 0].astype(int) - np.asarray(resized)
+            assert np.abs(difference).mean() < 3
 
 
 def test_huge_pictures_of_one_size_are_refused(tmp_path):

@@ -1,6 +1,7 @@
 """Layouts of folders of pictures: which file is of which class, split and group."""
 
 import os
+import subprocess
 import unicodedata
 
 import numpy as np
@@ -257,6 +258,26 @@ def test_data_path_may_be_a_link(tmp_path):
         load_folder(tmp_path / name, OPTIONS).train for name in ("real", "link")
     )
     np.testing.assert_array_equal(direct.images, linked.images)
+
+
+@pytest.mark.slow
+def test_changes_behind_a_data_path_that_is_a_link_are_seen_by_dvc(tmp_path):
+    """Which is why it is not refused, unlike links inside of it."""
+
+    def run(*command):
+        result = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        return result.stdout
+
+    write_pictures(tmp_path / "real", *TRAIN)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "dvc.yaml").write_text("stages: {one: {cmd: 'true', deps: [link]}}")
+    for command in (["git", "init"], ["dvc", "init"], ["dvc", "repro"]):
+        run(*command, "--quiet")
+    assert "up to date" in run("dvc", "status")
+    write_pictures(tmp_path / "real", "train/cat/new.png")
+    assert "modified" in run("dvc", "status")
 
 
 def test_missing_data_path_is_refused(tmp_path):
