@@ -55,7 +55,7 @@ def describe_classes(
     )
     if len(class_names) <= NAMED_CLASSES:
         classes = ", ".join(
-            f"{name} {'/'.join(map(str, column))}"
+            f"{name} ({'/'.join(map(str, column))})"
             for name, column in zip(class_names, counts.T.tolist(), strict=True)
         )
         return f"{'/'.join(splits)} images: {classes}"

@@ -38,6 +38,7 @@ from src.runtime.cores import available_cores
 
 MAX_FILE_BYTES = 1 << 28
 MAX_THREADS = 16  # each may decode a picture of `MAX_PIXELS`
+BAR_DELAY = 1  # seconds before the progress bar appears
 SIDEWAYS = 5  # this EXIF orientation and larger ones exchange width and height
 AHEAD = 4  # pictures per thread that are decoded before they are asked for
 Item = TypeVar("Item")
@@ -163,9 +164,14 @@ def in_order(
 
 def with_progress(results: Iterable[Result], count: int, what: str) -> Iterator[Result]:
     """Yields the results; on a terminal a bar shows them if they take over a second."""
-    terminal = sys.stderr.isatty()
     yield from tqdm(
-        results, what, count, leave=False, unit="file", delay=1, disable=not terminal
+        results,
+        what,
+        count,
+        leave=False,
+        unit="file",
+        delay=BAR_DELAY,
+        disable=not sys.stderr.isatty(),
     )
 
 

@@ -328,11 +328,14 @@ class Terminal:
         pass
 
 
-def test_no_progress_bar_within_the_first_second(images, monkeypatch):
+def test_progress_bar_appears_after_the_first_second(images, monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     load_folder(images, OPTIONS)
-    assert "file" not in terminal.text
+    assert "pictures" not in terminal.text
+    monkeypatch.setattr("src.sources.read_pictures.BAR_DELAY", 0)
+    load_folder(images, OPTIONS)
+    assert "pictures:   0%" in terminal.text
 
 
 @pytest.fixture
@@ -353,7 +356,7 @@ def test_own_pictures_go_through_the_stage(prepare, images):
     code, out, err = prepare()
     assert (code, err) == (0, "")
     assert "folder: 6 train, 4 validation, 4 test images of 6 x 7 x 1" in out
-    assert "train/validation/test images: cat 3/2/2, dog 3/2/2" in out
+    assert "train/validation/test images: cat (3/2/2), dog (3/2/2)" in out
 
 
 def test_manifest_records_how_pictures_are_read(prepare):
