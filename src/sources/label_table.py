@@ -72,8 +72,10 @@ def read_table(tree: FileTree, table: Path) -> list[Row]:
                 "remove the row."
             )
         path = listed_path(table, name, where)
-        path = on_disk.get(normalize("NFC", path.as_posix()), path)
-        check_inside(tree.root / path, tree.root)
+        key = normalize("NFC", path.as_posix())
+        if key not in on_disk:
+            check_inside(tree.root / path, tree.root)
+        path = on_disk.get(key, path)
         if path in lines:
             raise DataError(
                 f"{where}: expected each file once, found {name} also in line "
@@ -97,7 +99,7 @@ def listed_path(table: Path, name: str, where: str) -> Path:
         DataError: it is outside of the table's folder.
     """
     inner = PurePosixPath(name.replace("\\", "/"))
-    if inner.is_absolute() or ".." in inner.parts:
+    if inner.is_absolute() or ".." in inner.parts or "\0" in name:
         raise DataError(
             f"{where}: expected a path inside of the table's folder, found {name!r}. "
             "Write it relative to the table."

@@ -377,6 +377,7 @@ WRONG_TABLES = {
     "no class": ((*GOOD, "2.png,"), "line 4: label: expected a name, found none"),
     "twice": ((*GOOD, "0.png,dog"), "line 4: expected each file once, found 0.png"),
     "outside": ((*GOOD, "../a.png,cat"), "line 4: expected a path inside of"),
+    "a null": ((*GOOD, "a\0.png,cat"), "line 4: expected a path inside of"),
     "absolute": ((*GOOD, "/a.png,cat"), "line 4: expected a path inside of"),
     "a split": (
         ("file,label,split", "0.png,cat,train", "1.png,dog,trian"),
