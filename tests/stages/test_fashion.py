@@ -72,7 +72,9 @@ def test_training_on_60000_images_needs_less_than_1500_megabytes(project):
     assert int((project / "peak").read_text()) < 1_500_000  # kilobytes
 
 
-def test_validation_in_short_precision_is_within_half_a_point_of_float32(project, tmp_path):
+def test_validation_in_short_precision_is_within_half_a_point_of_float32(
+    project, tmp_path
+):
     (tmp_path / "data").symlink_to(project / "data")
     changes = {"dataset": "fashion_mnist", "model": "mlp", "epochs": 3, "lr": 0.001}
     accuracy = {}
