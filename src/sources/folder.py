@@ -4,10 +4,11 @@ import os
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from src.data.examples import Examples, Source
 from src.data.lazy_images import ImageWriter
-from src.data.pictures import SUFFIXES, open_image
+from src.data.pictures import KINDS, SUFFIXES, PictureError, open_picture
 from src.errors import DataError
 from src.storage.reading import check_inside
 
@@ -104,18 +105,33 @@ def read_image(path: Path, first: Path, shape: tuple[int, ...] | None) -> np.nda
         DataError: the file is no image or broken, the shape differs, or the image has
             transparency or 16 bits.
     """
-    with open_image(path, path, MAX_TRAINING_PIXELS) as image:
-        if image.mode not in READ_AS or "transparency" in image.info:
-            raise DataError(
-                f"{path}: expected a grey or RGB image without transparency, found "
-                f"mode {image.mode}. Convert it."
-            )
-        # Compared before any pixel is decoded.
-        found = (image.height, image.width, len(READ_AS[image.mode]))
-        if shape is not None and found != shape:
-            raise DataError(
-                f"{path}: expected height, width, channels {list(shape)} as in "
-                f"{first}, found {list(found)}. Resize all images to one shape."
-            )
-        pixels = np.asarray(image.convert(READ_AS[image.mode]), np.uint8)
+    try:
+        with open_picture(path) as image:
+            return checked_pixels(image, path, first, shape)
+    except PictureError as error:
+        raise DataError(
+            f"{path}: expected a {KINDS} image, found {error}. Replace or remove it."
+        ) from None
+
+
+def checked_pixels(
+    image: Image.Image, path: Path, first: Path, shape: tuple[int, ...] | None
+) -> np.ndarray:
+    """The pixels of an open image; arguments and errors as for `read_image`."""
+    if image.width * image.height > MAX_TRAINING_PIXELS:
+        size = f"{image.width} x {image.height}"
+        raise PictureError(f"{size} pixels, too many")
+    if image.mode not in READ_AS or "transparency" in image.info:
+        raise DataError(
+            f"{path}: expected a grey or RGB image without transparency, found "
+            f"mode {image.mode}. Convert it."
+        )
+    # Compared before any pixel is decoded.
+    found = (image.height, image.width, len(READ_AS[image.mode]))
+    if shape is not None and found != shape:
+        raise DataError(
+            f"{path}: expected height, width, channels {list(shape)} as in "
+            f"{first}, found {list(found)}. Resize all images to one shape."
+        )
+    pixels = np.asarray(image.convert(READ_AS[image.mode]), np.uint8)
     return pixels.reshape(found)
