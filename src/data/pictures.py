@@ -22,6 +22,7 @@ SUFFIXES = {
     *(".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
     *(".avif", ".heic", ".heif"),
 }
+SYSTEM = {"__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini"}  # no one's pictures
 KINDS = "PNG, JPEG, WebP, BMP, GIF, TIFF, AVIF or HEIC"
 MAX_PIXELS = 120_000_000  # a large camera's; a small file can claim far more
 ORIENTATION = 0x0112  # the EXIF tag
@@ -91,6 +92,22 @@ def read_pixels(source: Path | bytes, policy: PicturePolicy) -> np.ndarray:
         turn = orientation(picture)
         opaque = without_transparency(picture, policy.background)
         return to_pixels(fitted(opaque, (across, down), turn, policy), policy.channels)
+
+
+def list_pictures(folder: Path) -> tuple[list[Path], int]:
+    """The pictures of a folder by name, at any depth; and the number of other files."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    found = [path for path in files if is_picture_name(path.relative_to(folder))]
+    return found, len(files) - len(found)
+
+
+def is_picture_name(path: Path) -> bool:
+    """Whether a file's suffix is a picture's, and it is neither hidden nor a system's.
+
+    `path` is relative: its folders count too.
+    """
+    passed = any(part.startswith(".") or part in SYSTEM for part in path.parts)
+    return path.suffix.lower() in SUFFIXES and not passed
 
 
 def to_pixels(picture: Image.Image, channels: int) -> np.ndarray:
