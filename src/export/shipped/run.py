@@ -247,9 +247,8 @@ def load_pictures(files: list[Path], expected: dict[str, Any]) -> Inputs:
                 images.append(read_picture(module, each, expected))
                 names.append(str(each))
             except module.PictureError as error:
-                wrong.append(
-                    f"{each}: expected a {module.KINDS} picture, found {error}"
-                )
+                kinds = f".npy, .npz, {module.KINDS} file"
+                wrong.append(f"{each}: expected a {kinds}, found {error}")
     if not images:
         refuse(wrong)
     return Inputs(np.stack(images), names, wrong)
