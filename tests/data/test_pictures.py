@@ -20,7 +20,15 @@ from src.data.pictures import (
     read_pixels,
 )
 from tests.helpers.imports import ROOT
-from tests.helpers.pictures import CASES, HEIGHT, KINDS, TURNED, WIDTH, scene
+from tests.helpers.pictures import (
+    CASES,
+    HEIGHT,
+    KINDS,
+    TURNED,
+    WIDTH,
+    photograph,
+    scene,
+)
 
 
 def saved(picture, format="PNG", **options):
@@ -157,18 +165,6 @@ def test_picture_is_resized_to_the_policy_size(fit, size, orientation, before):
 def test_extreme_sizes_are_taken(fit, before):
     content = saved(Image.fromarray(np.zeros(before, np.uint8)))
     assert read_pixels(content, policy((16, 16), fit)).shape == (16, 16, 3)
-
-
-def photograph(height, width):
-    """Colours with edges and some noise, as a camera takes them."""
-    rng = np.random.default_rng(1)
-    pixels = scene(height, width).astype(float)
-    for _ in range(40):
-        top, left = rng.integers(0, height), rng.integers(0, width)
-        part = pixels[top : top + height // 6, left : left + width // 6]
-        part += rng.normal(0, 60, 3)
-    pixels += rng.normal(0, 4, pixels.shape)
-    return pixels.clip(0, 255).round().astype(np.uint8)
 
 
 @pytest.mark.parametrize("fit", ["pad", "crop", "stretch"])

@@ -54,6 +54,18 @@ def scene(height=HEIGHT, width=WIDTH):
     return np.stack([red, green, blue], -1).round().astype(np.uint8)
 
 
+def photograph(height, width):
+    """Colours with edges and some noise, as a camera takes them."""
+    rng = np.random.default_rng(1)
+    pixels = scene(height, width).astype(float)
+    for _ in range(40):
+        top, left = rng.integers(0, height), rng.integers(0, width)
+        part = pixels[top : top + height // 6, left : left + width // 6]
+        part += rng.normal(0, 60, 3)
+    pixels += rng.normal(0, 4, pixels.shape)
+    return pixels.clip(0, 255).round().astype(np.uint8)
+
+
 def ramp():
     """Opacity from left to right, uint8 `[height, width]`."""
     return np.tile(np.linspace(0, 255, WIDTH).round().astype(np.uint8), (HEIGHT, 1))
