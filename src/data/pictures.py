@@ -4,6 +4,7 @@ Every file is treated as untrusted. Export copies this module beside the exporte
 so it imports nothing of the project.
 """
 
+import importlib
 import io
 import re
 import struct
@@ -22,7 +23,7 @@ SUFFIXES = {
     *(".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
     *(".avif", ".heic", ".heif"),
 }
-SYSTEM = {"__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini"}  # no one's pictures
+SYSTEM = {"__macosx", "@eadir", "thumbs.db", "desktop.ini"}  # in lower case
 KINDS = "PNG, JPEG, WebP, BMP, GIF, TIFF, AVIF or HEIC"
 MAX_PIXELS = 120_000_000  # a large camera's; a small file can claim far more
 ORIENTATION = 0x0112  # the EXIF tag
@@ -85,13 +86,10 @@ def read_pixels(source: Path | bytes, policy: PicturePolicy) -> np.ndarray:
         PictureError: the file is no picture, too large, or damaged.
     """
     with open_picture(source) as picture:
-        across, down = draft(picture, policy)
-        picture.load()  # Pillow turns TIFF pictures here
-        if picture.format == "TIFF":
-            across, down = picture.size
-        turn = orientation(picture)
+        content = decode(picture, policy)
+        turn = orientation(picture)  # after decoding, in which Pillow turns TIFF
         opaque = without_transparency(picture, policy.background)
-        return to_pixels(fitted(opaque, (across, down), turn, policy), policy.channels)
+        return to_pixels(fitted(opaque, content, turn, policy), policy.channels)
 
 
 def list_pictures(folder: Path) -> tuple[list[Path], int]:
@@ -106,7 +104,7 @@ def is_picture_name(path: Path) -> bool:
 
     `path` is relative: its folders count too.
     """
-    passed = any(part.startswith(".") or part in SYSTEM for part in path.parts)
+    passed = any(part.startswith(".") or part.lower() in SYSTEM for part in path.parts)
     return path.suffix.lower() in SUFFIXES and not passed
 
 
@@ -135,7 +133,8 @@ def open_picture(source: Path | bytes) -> Iterator[Image.Image]:
     try:
         if isinstance(source, Path) and not source.is_file():
             raise PictureError("no file")  # opening a pipe would block
-        if is_heif(source):
+        begin = first_bytes(source)
+        if begin[4:8] == b"ftyp" and begin[8:12] in HEIF_BRANDS:
             enable_heif()
         Image.init()
         known = [name for name in FORMATS if name in Image.OPEN]
@@ -173,12 +172,6 @@ def describe(begin: bytes) -> str:
     return f"a file that begins with {begin[:8]!r}" if begin else "an empty file"
 
 
-def is_heif(source: Path | bytes) -> bool:
-    """Whether the file is HEIF by its first bytes."""
-    begin = first_bytes(source)
-    return begin[4:8] == b"ftyp" and begin[8:12] in HEIF_BRANDS
-
-
 def enable_heif() -> None:
     """Lets Pillow read HEIC, the format of iPhones.
 
@@ -186,30 +179,31 @@ def enable_heif() -> None:
         PictureError: the package pillow-heif is not installed.
     """
     try:
-        from pillow_heif import register_heif_opener
+        heif = importlib.import_module("pillow_heif")
     except ImportError:
         raise PictureError(
             "HEIC, which needs the package pillow-heif: install it, or convert the "
             "file to JPEG"
         ) from None
-    register_heif_opener()
+    heif.register_heif_opener()
 
 
-def draft(picture: Image.Image, policy: PicturePolicy) -> tuple[float, float]:
-    """Lets a JPEG be decoded at a fraction of its size, which is much faster.
+def decode(picture: Image.Image, policy: PicturePolicy) -> tuple[float, float]:
+    """Decodes a picture; a JPEG at a fraction of its size, which is much faster.
 
     Returns:
         Width and height of the picture's content in decoded pixels. They are not whole
         if the size is no multiple of the scale: the last pixels are partly empty.
     """
-    if picture.format not in ("JPEG", "MPO"):
-        return picture.size
-    size = policy.size if orientation(picture) >= SIDEWAYS else policy.size[::-1]
-    ratios = [wanted / given for wanted, given in zip(size, picture.size, strict=True)]
-    # As large as the policy needs in both directions, before the remaining resize.
-    ratio = min(ratios) if policy.fit == "pad" else max(ratios)
-    least = [max(1, round(DRAFT * ratio * side)) for side in picture.size]
-    drafted = picture.draft(None, (least[0], least[1]))
+    drafted = None
+    if picture.format in ("JPEG", "MPO"):
+        height, width = policy.size
+        size = (height, width) if orientation(picture) >= SIDEWAYS else (width, height)
+        ratios = size[0] / picture.width, size[1] / picture.height
+        ratio = DRAFT * (min(ratios) if policy.fit == "pad" else max(ratios))
+        least = [max(1, round(ratio * side)) for side in picture.size]
+        drafted = picture.draft(None, (least[0], least[1]))
+    picture.load()
     return (drafted[1][2], drafted[1][3]) if drafted else picture.size
 
 
@@ -220,6 +214,17 @@ def orientation(picture: Image.Image) -> int:
         return int(value) if value in TURNS else 1
     except UNREADABLE:
         return 1
+
+
+def upright_size(source: Path | bytes) -> tuple[int, int]:
+    """Width and height of a picture as viewers show it; decodes nothing.
+
+    Raises:
+        PictureError: the file is no picture, or too large.
+    """
+    with open_picture(source) as picture:  # a TIFF picture has its upright size
+        turned = picture.format != "TIFF" and orientation(picture) >= SIDEWAYS
+        return picture.size[::-1] if turned else picture.size
 
 
 def upright(picture: Image.Image) -> Image.Image:
@@ -241,11 +246,13 @@ def without_transparency(picture: Image.Image, background: str) -> Image.Image:
         kind = "integers of 32 bits" if picture.mode == "I" else "floating-point"
         raise PictureError(f"pixels that are {kind}, whose scale is unknown")
     if picture.has_transparency_data:
-        drawn = picture.convert("RGBA")
+        drawn = picture if picture.mode == "RGBA" else picture.convert("RGBA")
         composed = Image.new("RGB", picture.size, background)
         composed.paste(drawn, mask=drawn)
         return composed
-    return picture.convert("L" if picture.mode in ("1", "L") else "RGB")
+    if picture.mode in ("L", "RGB"):
+        return picture  # not converted: that would be a copy
+    return picture.convert("L" if picture.mode == "1" else "RGB")
 
 
 def from_16_bits(picture: Image.Image, background: str = "white") -> Image.Image:
@@ -276,7 +283,7 @@ def fitted(
 
     Args:
         picture: not turned yet, because a small picture is turned faster.
-        content: width and height of its content, see `draft`.
+        content: width and height of its content, see `decode`.
         turn: its EXIF orientation.
         policy: for the upright picture.
     """
@@ -290,7 +297,10 @@ def fitted(
         left, top = (across - used[0]) / 2, (down - used[1]) / 2
         box = left, top, min(left + used[0], across), min(top + used[1], down)
     elif policy.fit == "pad":
-        size = tuple(max(1, round(side * min(ratios))) for side in content)
+        size = (
+            max(1, round(across * min(ratios))),
+            max(1, round(down * min(ratios))),
+        )
     small = picture.resize(size, Image.Resampling.BILINEAR, box)
     if turn in TURNS:
         small = small.transpose(TURNS[turn])

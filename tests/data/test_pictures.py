@@ -18,6 +18,7 @@ from src.data.pictures import (
     is_colour,
     open_picture,
     read_pixels,
+    upright_size,
 )
 from tests.helpers.imports import ROOT
 from tests.helpers.pictures import (
@@ -62,6 +63,7 @@ def test_every_kind_gives_the_pixels_that_viewers_show(tmp_path, name, orientati
         assert differ(read_pixels(source, colours), expected) <= kind.tolerance
     grey = read_pixels(content, colours._replace(channels=1))
     assert differ(grey, luma(expected)) <= kind.tolerance + 1
+    assert upright_size(content) == expected.shape[1::-1]
 
 
 TRANSPARENT = [

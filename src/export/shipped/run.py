@@ -317,9 +317,10 @@ def answer(
 ) -> None:
     """Prints the best class of each image, or writes all probabilities to `output`."""
     rows = classify_all(classify, inputs.images)
-    if output:
-        pictures = {"pictures": np.array(inputs.names)} if inputs.names else {}
-        np.savez(output, probabilities=rows, **pictures)
+    if output and not inputs.names:
+        np.savez(output, probabilities=rows)
+    elif output:
+        np.savez(output, probabilities=rows, pictures=np.array(inputs.names))
     else:
         names = [name if name.isprintable() else repr(name) for name in inputs.names]
         begins = [f"{name}\t" for name in names] or [""] * len(rows)
