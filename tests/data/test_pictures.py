@@ -193,6 +193,13 @@ def test_photograph_with_a_second_one_inside_is_read():
     assert differ(read_pixels(content, policy((HEIGHT, WIDTH))), scene()) <= 4
 
 
+def test_large_photograph_with_a_second_one_inside_is_read():
+    first, second = Image.fromarray(scene(400, 600)), Image.new("RGB", (600, 400))
+    content = saved(first, "MPO", save_all=True, append_images=[second], quality=95)
+    expected = read_pixels(saved(first), policy((32, 32)))
+    assert differ(read_pixels(content, policy((32, 32))), expected) <= 3
+
+
 def exif_entry(type, value):
     """EXIF whose only entry is an orientation of some type."""
     entry = struct.pack(">3HI4s", 1, 0x0112, type, 1, value)

@@ -1,7 +1,10 @@
 """The shipped program on picture files."""
 
+import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,8 +12,10 @@ from PIL import Image
 
 from src.data.pictures import PicturePolicy, read_pixels
 from src.data.prepared import PictureRecord
+from src.export.demo_page import demo_page
 from src.export.formats import convert_all
 from src.export.verify import unpack_files
+from stages.predict import main
 from tests.helpers.examples import patterned
 from tests.helpers.formats import probabilities, untrained
 from tests.helpers.imports import ROOT
@@ -148,6 +153,38 @@ def test_missing_module_of_pictures_is_named(tmp_path):
     Image.fromarray(scene()).save(tmp_path / "a.png")
     message = "pictures.py: expected this file, found none: copy it here"
     one_line_of(run(folder, tmp_path / "a.png"), 3, message)
+
+
+def test_predict_answers_as_run_does(shipped, tmp_path, monkeypatch, capsys):
+    """On a folder with every kind, without a note: nothing was guessed."""
+    folder, trained = shipped
+    for name, kind in KINDS.items():
+        content = kind.content(8 if kind.turns else 1)
+        (tmp_path / f"{name}{suffix(kind)}").write_bytes(content)
+    model = f"--model={folder / PROGRAM}"
+    monkeypatch.setattr("sys.argv", ["predict", str(tmp_path), model, "--json"])
+    main()
+    captured = capsys.readouterr()
+    answers = json.loads(captured.out)
+    assert captured.err == ""
+    assert len(answers) == len(KINDS)
+    for each in answers:
+        pixels = read_pixels(Path(each["picture"]), POLICY)
+        (row,) = probabilities(trained, pixels[None])
+        best = each["classes"][0]
+        assert best["class"] == NAMES[row.argmax()]
+        assert best["probability"] == pytest.approx(row.max(), abs=2e-6)
+        assert each["changes"] == []
+
+
+def test_demo_page_has_the_policy_of_the_manifest(shipped):
+    folder, trained = shipped
+    manifest = json.loads((folder / "manifest.json").read_text())
+    page = demo_page(trained, manifest).decode()
+    (text,) = re.findall(
+        r'<script id="network" type="application/json">(.*?)</scr', page
+    )
+    assert json.loads(text)["pictures"] == POLICY.record()
 
 
 def test_manifest_has_the_policy_of_picture_files_only(shipped, without_policy):
