@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeGuard
 
 import numpy as np
 
-from src.data.prepared import MAX_CLASS_NAME
+from src.data.examples import MAX_CLASS_NAME
 from src.errors import DataError, shortened
 
 LABEL_NAMES = ("label", "labels", "class", "target", "y")  # of a column

@@ -40,8 +40,8 @@ def load_source(params: Params) -> Source:
 
             return load_csv(folder)
         case "parquet":
-            from src.sources.decode import PictureOptions
             from src.sources.parquet import load_parquet
+            from src.sources.read_pictures import PictureOptions
 
             return load_parquet(folder, PictureOptions.of(params))
         case name:

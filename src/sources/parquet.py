@@ -4,26 +4,28 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import NamedTuple
 
 import numpy as np
 
 from src.data.examples import Examples, Origin, PassedOver, Source
 from src.data.lazy_images import Images, ImageWriter
-from src.data.pictures import KINDS, PictureError, PicturePolicy
+from src.data.pictures import KINDS, PictureError, PicturePolicy, upright_size
 from src.errors import DataError
-from src.sources.decode import (
+from src.sources.labels import from_list, number_classes
+from src.sources.parquet_files import Columns, Row, find_files, read_columns, read_rows
+from src.sources.read_pictures import (
     Broken,
     Decoded,
     PictureOptions,
-    decode,
+    decode_content,
     in_order,
     median_side,
+    quiet_pillow,
     to_grey,
-    upright_size,
+    with_progress,
 )
-from src.sources.labels import from_list, number_classes
-from src.sources.parquet_files import Columns, Row, find_files, read_columns, read_rows
 
 NAMED = 10  # broken pictures in a message
 HIDDEN = (None, -1)  # Hugging Face's label of a test set without labels
@@ -38,7 +40,6 @@ class ReadSplit(NamedTuple):
     where: str  # the first file
     origins: list[Origin]
     broken: list[PassedOver]
-    colour: bool  # whether any picture has colours
 
 
 def load_parquet(folder: Path, options: PictureOptions) -> Source:
@@ -67,11 +68,18 @@ def load_parquet(folder: Path, options: PictureOptions) -> Source:
             names = [str(path.relative_to(folder)) for path, _ in tables.pop(split)]
             passed_over += [PassedOver(name, reason) for name in names]
     class_names = common_names(tables)
-    policy = choose_policy(folder, tables, options)
-    read = {split: read_split(each, policy) for split, each in tables.items()}
+    with quiet_pillow():
+        policy, colour = choose_policy(folder, tables, options), Event()
+        read = {
+            split: read_split(each, policy, colour) for split, each in tables.items()
+        }
+    if options.channels == "auto" and not colour.is_set():
+        policy = policy._replace(channels=1)
+        for name, split in read.items():
+            read[name] = split._replace(images=to_grey(split.images))
     broken = [each for split in read.values() for each in split.broken]
     check_broken(folder, broken, read, options)
-    source = to_source(read, class_names, policy, options)
+    source = to_source(read, class_names, policy)
     return source._replace(passed_over=[*broken, *passed_over])
 
 
@@ -79,21 +87,17 @@ def to_source(
     read: Mapping[str, ReadSplit],
     names: list[str] | None,
     policy: PicturePolicy,
-    options: PictureOptions,
 ) -> Source:
-    """Numbers the classes; makes images grey if no picture has colours.
+    """Numbers the classes.
 
     Raises:
         DataError: a label is not among the classes.
-        StorageError: the disk is full.
     """
     raw = {name: from_list(split.labels, split.where) for name, split in read.items()}
     class_names, labels = number_classes(raw, names)
-    images = {name: split.images for name, split in read.items()}
-    if options.channels == "auto" and not any(each.colour for each in read.values()):
-        policy = policy._replace(channels=1)
-        images = {name: to_grey(each) for name, each in images.items()}
-    examples = {name: Examples(images[name], labels[name]) for name in images}
+    examples = {
+        name: Examples(split.images, labels[name]) for name, split in read.items()
+    }
     return Source(
         name="parquet",
         version="none",
@@ -175,8 +179,12 @@ def survey(row: Row) -> tuple[str, tuple[int, int] | None]:
         return row.place, None
 
 
-def read_split(tables: Sequence[Table], policy: PicturePolicy) -> ReadSplit:
+def read_split(
+    tables: Sequence[Table], policy: PicturePolicy, colour: Event
+) -> ReadSplit:
     """Reads the pictures of a split; those that cannot be read are left out.
+
+    Sets `colour` if any of them has colours.
 
     Raises:
         DataError: a file is damaged.
@@ -187,9 +195,9 @@ def read_split(tables: Sequence[Table], policy: PicturePolicy) -> ReadSplit:
     labels: list[int | str] = []
     origins: list[Origin] = []
     broken: list[PassedOver] = []
-    colour = False
     rows = (row for table in tables for row in read_rows(*table))
-    for row, result in in_order(partial(decode_row, policy=policy), rows):
+    results = in_order(partial(decode_row, policy=policy, colour=colour), rows)
+    for row, result in with_progress(results, count, "pictures"):
         if isinstance(result, Broken):
             name = f"{row.place} {row.file}".strip()
             broken.append(PassedOver(name, f"broken: {result.reason}"))
@@ -202,17 +210,18 @@ def read_split(tables: Sequence[Table], policy: PicturePolicy) -> ReadSplit:
         writer.add(result.pixels[np.newaxis])
         labels.append(row.label)
         origins.append(Origin(row.file, "", result.digest, result.width, result.height))
-        colour = colour or result.colour
     images, where = writer.images(), str(tables[0][0])
-    return ReadSplit(images, labels, where, origins, broken, colour)
+    return ReadSplit(images, labels, where, origins, broken)
 
 
-def decode_row(row: Row, policy: PicturePolicy) -> tuple[Row, Decoded | Broken]:
+def decode_row(
+    row: Row, policy: PicturePolicy, colour: Event
+) -> tuple[Row, Decoded | Broken]:
     """The row without the content of the picture's file, and the picture."""
     if not row.content:
         only_path = f"only a path, {row.file}" if row.file else "an empty field"
         return row, Broken(only_path)
-    return row._replace(content=b""), decode(row.content, policy)
+    return row._replace(content=b""), decode_content(row.content, policy, colour)
 
 
 def check_broken(

@@ -29,17 +29,15 @@ from src.data.pictures import (
     PictureError,
     PicturePolicy,
     is_colour,
-    open_picture,
-    orientation,
     read_pixels,
     to_pixels,
+    upright_size,
 )
 from src.runtime.cores import available_cores
 
 MAX_FILE_BYTES = 1 << 28
 MAX_THREADS = 16  # each may decode a picture of `MAX_PIXELS`
 BAR_DELAY = 1  # seconds before the progress bar appears
-SIDEWAYS = 5  # this EXIF orientation and larger ones exchange width and height
 AHEAD = 4  # pictures per thread that are decoded before they are asked for
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -87,12 +85,21 @@ class Broken(NamedTuple):
 
 
 def decode(path: Path, policy: PicturePolicy, colour: Event) -> Decoded | Broken:
-    """Reads a picture file; sets `colour` if it has colours.
+    """Reads a picture file; see `decode_content`."""
+    try:
+        return decode_content(read_content(path), policy, colour)
+    except PictureError as error:
+        return Broken(str(error))
+
+
+def decode_content(
+    content: bytes, policy: PicturePolicy, colour: Event
+) -> Decoded | Broken:
+    """Reads a picture from the content of its file; sets `colour` if it has colours.
 
     Once it is set, no other picture is asked.
     """
     try:
-        content = read_content(path)
         width, height = upright_size(content)
         pixels = read_pixels(content, policy)
     except PictureError as error:
@@ -109,19 +116,6 @@ def survey(path: Path) -> tuple[int, int] | Broken:
         return upright_size(path)
     except PictureError as error:
         return Broken(str(error))
-
-
-def upright_size(source: Path | bytes) -> tuple[int, int]:
-    """The width and height of a picture as viewers show it.
-
-    Raises:
-        PictureError: the file is no picture.
-    """
-    with open_picture(source) as picture:
-        width, height = picture.size
-        # Pillow gives the size of a TIFF picture as viewers show it.
-        turned = picture.format != "TIFF" and orientation(picture) >= SIDEWAYS
-        return (height, width) if turned else (width, height)
 
 
 def read_content(path: Path) -> bytes:

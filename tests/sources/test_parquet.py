@@ -14,8 +14,8 @@ from src.data.lazy_images import LazyImages
 from src.data.pictures import PicturePolicy, read_pixels
 from src.data.prepared import check_source
 from src.errors import DataError
-from src.sources.decode import PictureOptions
 from src.sources.parquet import load_parquet
+from src.sources.read_pictures import PictureOptions
 from tests.helpers.examples import patterned
 
 OPTIONS = PictureOptions(None, "pad", "auto", "white", "stop")
