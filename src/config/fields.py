@@ -7,25 +7,19 @@ in the docs; `make docs` writes both.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
+from src.config.data_fields import DataFields
 from src.config.names import (
     AugmentName,
-    BackgroundName,
-    ChannelsName,
     Count,
-    Dataset,
     Finite,
-    FolderPath,
     FormatName,
     Fraction,
-    ImageFit,
-    ImageSize,
     ModelName,
     MonitorMode,
     MonitorName,
     NotNegative,
-    OnBroken,
     OptimizerName,
     Positive,
     PrecisionName,
@@ -33,47 +27,8 @@ from src.config.names import (
 )
 
 
-class Fields(BaseModel, frozen=True, extra="forbid", strict=True):
+class Fields(DataFields, frozen=True, extra="forbid", strict=True):
     """All parameters, each checked on its own; `Params` checks them together."""
-
-    dataset: Dataset = Field(
-        description="digits, folder (your pictures), npz, idx, csv, parquet, or a TFDS "
-        "name such as mnist, fashion_mnist, cifar10, emnist/letters"
-    )
-    data_path: FolderPath = Field(
-        description="folder with local data: the digits, your images, or your arrays"
-    )
-    image_size: ImageSize | None = Field(
-        description="folder and parquet: resize pictures to this many pixels: 64 is "
-        "square, [48, 64] height and width; in [1, 1024], empty = all pictures have "
-        "one size"
-    )
-    image_fit: ImageFit = Field(
-        description="how a picture of another shape is resized: pad it, crop its "
-        "centre, or stretch it"
-    )
-    channels: ChannelsName = Field(
-        description="grey, rgb, or auto: rgb if any picture has colours"
-    )
-    background: BackgroundName = Field(
-        description="white or black: under transparent pictures and around padded ones"
-    )
-    on_broken: OnBroken = Field(
-        description="a file that cannot be read: stop (exit code 3), or skip it and "
-        "list it in data/prepared/files.csv"
-    )
-    validation_fraction: Annotated[Finite, Field(gt=0, lt=1)] = Field(
-        description="fraction of the training examples held out for validation, "
-        "stratified by class; in (0, 1). Increase it for small classes"
-    )
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(
-        description="seed for the split, weights, order, dropout and augmentation; "
-        "integer in [0, 2^31). Repeat with other seeds to measure the noise"
-    )
-    limit_examples: Count | None = Field(
-        description="train on this many examples, drawn by seed; integer >= 1, empty = "
-        "all. For a quick look"
-    )
 
     model: ModelName = Field(
         description="mlp, cnn (average pooling) or cnn_max (max pooling); layer sizes "

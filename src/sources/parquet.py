@@ -70,13 +70,13 @@ def load_parquet(folder: Path, options: PictureOptions) -> Source:
     class_names = common_names(tables)
     with quiet_pillow():
         policy, colour = choose_policy(folder, tables, options), Event()
-        read = {
-            split: read_split(each, policy, colour) for split, each in tables.items()
-        }
+        read = {name: read_split(each, policy, colour) for name, each in tables.items()}
     if options.channels == "auto" and not colour.is_set():
         policy = policy._replace(channels=1)
-        for name, split in read.items():
-            read[name] = split._replace(images=to_grey(split.images))
+        read = {
+            name: split._replace(images=to_grey(split.images))
+            for name, split in read.items()
+        }
     broken = [each for split in read.values() for each in split.broken]
     check_broken(folder, broken, read, options)
     source = to_source(read, class_names, policy)
