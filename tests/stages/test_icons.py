@@ -1,4 +1,4 @@
-"""Real pictures of many sizes and kinds: the icons of Debian's themes, by their names."""
+"""Real pictures of many sizes and kinds: the icons of Debian's themes."""
 
 import ast
 import csv
