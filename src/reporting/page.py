@@ -65,7 +65,7 @@ class ConfusedPair(NamedTuple):
 class Mistake(NamedTuple):
     """A wrongly classified test image that came from a file."""
 
-    index: int  # in the test split
+    row: int  # in the test split
     file: str
     actual: str
     predicted: str
@@ -128,10 +128,12 @@ def confused_pairs(
     )
     found = []
     for index in np.argsort(-counts, kind="stable")[:MAX_CONFUSIONS]:
-        names = (class_names[label] for label in pairs[:, index])
+        actual_name, predicted_name = (class_names[label] for label in pairs[:, index])
         named = [name for name in file[wrong[which == index]].tolist() if name]
         files = [short_path(name, FILE_LETTERS) for name in named[:FILES_OF_PAIR]]
-        found.append(ConfusedPair(*names, int(counts[index]), files))
+        found.append(
+            ConfusedPair(actual_name, predicted_name, int(counts[index]), files)
+        )
     return found
 
 

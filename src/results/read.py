@@ -136,8 +136,12 @@ def read_predictions(class_names: list[str]) -> Predictions:
             "file": file_name,
         },
     )
-    file = np.array(table.pop("file"), object)  # not as wide as the longest
-    return Predictions(*(np.array(column) for column in table.values()), file)
+    return Predictions(
+        np.array(table["actual"]),
+        np.array(table["predicted"]),
+        np.array(table["confidence"]),
+        np.array(table["file"], object),  # each as long as it is
+    )
 
 
 def file_name(cell: str | None) -> str:

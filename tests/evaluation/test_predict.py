@@ -7,13 +7,19 @@ import numpy as np
 import pytest
 
 from src import paths
-from src.data.examples import Origin
-from src.data.files_csv import files_csv
 from src.evaluation.predict import predictions_csv
+from tests.helpers.files import write_csv
 from tests.helpers.prepared import write_prepared
 from tests.helpers.running import exit_code
 
 PROBABILITIES = np.array([[0.75, 0.25], [0.5, 0.5], [0.125, 0.875]])
+
+
+def write_files_csv(train, test):
+    """Writes files.csv: the files of two splits, and one that was not used."""
+    rows = [("train", *row) for row in enumerate(train)]
+    rows += [("test", *row) for row in enumerate(test)]
+    write_csv(paths.FILES, ("split", "row", "file"), [*rows, ("", "", "cut.png")])
 
 
 def rows_of(content):
@@ -46,11 +52,7 @@ def trained(prepared, write_params, monkeypatch):
 
 def test_predictions_have_the_files_that_prepare_listed(trained, monkeypatch):
     files = [f"test/{row}.png" for row in range(37)]
-    origins = {
-        "train": [Origin("train/x.png")] * 100,
-        "test": [Origin(file) for file in files],
-    }
-    paths.FILES.write_bytes(files_csv(origins, []))
+    write_files_csv(["train/x.png"] * 100, files)
     assert exit_code("evaluate", monkeypatch) == 0
     rows = rows_of(paths.PREDICTIONS.read_bytes())
     assert [row[-1] for row in rows[1:]] == files
@@ -81,8 +83,7 @@ def test_list_of_files_of_other_data_is_refused(
 ):
     paths.FILES.unlink()
     if count is not None:
-        origins = {"train": [Origin()] * 100, "test": [Origin("a.png")] * count}
-        paths.FILES.write_bytes(files_csv(origins, []))
+        write_files_csv(["train/x.png"] * 100, ["a.png"] * count)
     assert exit_code("evaluate", monkeypatch) == 3
     error = capsys.readouterr().err
     assert error.startswith("evaluate: data/prepared/files.csv: expected ")
