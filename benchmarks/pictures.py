@@ -15,9 +15,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from threading import Event, Thread
@@ -33,6 +31,7 @@ from benchmarks.sections import replace_section, table
 HERE = Path(__file__).parent
 COUNT, SMALL_COUNT = 10_000, 2_000
 WIDTH, HEIGHT, QUALITY = 500, 375, 90
+LIGHT, TINT = 40, 15  # standard deviations of each field, of 255
 SIDE = 64
 CLASSES = 10
 ROUNDS = 5
@@ -48,8 +47,6 @@ VALUES = {
     "channels": "auto",
     "background": "white",
     "on_broken": "stop",
-    "validation_fraction": 0.1,
-    "seed": 0,
 }
 
 
@@ -68,23 +65,26 @@ def random_field(seed: int) -> np.ndarray:
 
 
 def write_pictures(folder: Path, first: int, last: int) -> None:
-    """Writes the pictures from `first` to before `last`: sums of cuts of two fields."""
+    """Writes the pictures from `first` to before `last`.
+
+    The channels share most of a picture's brightness, as they do in photographs.
+    """
     fields = random_field(0), random_field(1)
     for number in range(first, last):
         rng = np.random.default_rng((2, number))
-        pixels = np.empty((HEIGHT, WIDTH, 3), np.float32)
-        for channel in range(3):
-            rows = rng.integers(0, FIELD - HEIGHT, 2)
-            columns = rng.integers(0, FIELD - WIDTH, 2)
-            cuts = [
-                field[row : row + HEIGHT, column : column + WIDTH]
-                for field, row, column in zip(fields, rows, columns, strict=True)
-            ]
-            pixels[:, :, channel] = 128 + 40 * (cuts[0] + cuts[1])
+        light = sum(cut(field, rng) for field in fields)
+        tint = np.stack([cut(field, rng) for field in (*fields, fields[0])], 2)
+        pixels = 128 + LIGHT * light[:, :, None] + TINT * tint
         path = folder / "train" / f"class_{number % CLASSES}" / f"{number:05}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         picture = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
         picture.save(path, quality=QUALITY)
+
+
+def cut(field: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A random part of a field, of a picture's size."""
+    row, column = rng.integers(0, (FIELD - HEIGHT, FIELD - WIDTH))
+    return field[row : row + HEIGHT, column : column + WIDTH]
 
 
 def make_pictures(folder: Path, count: int) -> float:
@@ -102,39 +102,41 @@ def make_pictures(folder: Path, count: int) -> float:
 
 
 def first_pictures(folder: Path, count: int, target: Path) -> None:
-    """Fills `target` with hard links to the first `count` pictures."""
+    """Fills the folder `target` with links to the first `count` pictures."""
     for path in sorted(folder.rglob("*.jpg"), key=lambda path: path.name)[:count]:
         linked = target / path.relative_to(folder)
         linked.parent.mkdir(parents=True, exist_ok=True)
         linked.hardlink_to(path)
 
 
-def prepare(pictures: Path, project: Path) -> tuple[float, float]:
-    """Runs prepare in the new folder `project`; returns seconds and peak MB."""
+def prepare(pictures: Path, project: Path) -> subprocess.Popen[str]:
+    """Starts prepare in the new folder `project`."""
     make_project(project, None, {**VALUES, "data_path": pictures})
+    return start(project, "stages.prepare")
+
+
+def prepare_seconds(pictures: Path, project: Path) -> float:
+    """Runs prepare; returns its seconds."""
     began = time.perf_counter()
-    process = start(project, "stages.prepare")
-    with peak_memory(process.pid) as peak:
-        finish(process)
-    return time.perf_counter() - began, peak[0]
+    finish(prepare(pictures, project))
+    return time.perf_counter() - began
 
 
-@contextmanager
-def peak_memory(pid: int) -> Iterator[list[float]]:
-    """Samples the memory of a process and its children, in MB; shared pages once."""
-    peak, ended = [0.0], Event()
+def prepare_megabytes(pictures: Path, project: Path) -> float:
+    """Runs prepare; returns the peak MB of its processes, shared pages counted once."""
+    process, peak, ended = prepare(pictures, project), [0.0], Event()
 
     def sample() -> None:
         while not ended.wait(SAMPLE_SECONDS):
-            peak[0] = max(peak[0], sum(map(proportional_memory, family(pid))) / 1e3)
+            kilobytes = sum(map(proportional_memory, family(process.pid)))
+            peak[0] = max(peak[0], kilobytes / 1e3)
 
-    sampler = Thread(target=sample)
+    sampler = Thread(target=sample, daemon=True)
     sampler.start()
-    try:
-        yield peak
-    finally:
-        ended.set()
-        sampler.join()
+    finish(process)  # exits if prepare failed
+    ended.set()
+    sampler.join()
+    return peak[0]
 
 
 def family(pid: int) -> list[int]:
@@ -200,7 +202,7 @@ def measure(pictures: Path, python: Path, folder: Path, rounds: int) -> dict[str
     for number in range(rounds):
         project, out = folder / f"round-{number}", folder / "theirs.npz"
         turns = {
-            OURS: lambda at=project: prepare(pictures, at)[0],
+            OURS: lambda at=project: prepare_seconds(pictures, at),
             THEIRS: lambda at=out: read_with_torchvision(python, pictures, at),
         }
         for name in sorted(turns, reverse=bool(number % 2)):
@@ -244,8 +246,8 @@ def main() -> None:
         results = measure(pictures, options.torchvision, folder, options.rounds)
         results["kilobytes"] = size
         results["megabytes"] = {
-            str(SMALL_COUNT): prepare(few, folder / "small")[1],
-            str(COUNT): prepare(pictures, folder / "large")[1],
+            str(SMALL_COUNT): prepare_megabytes(few, folder / "small"),
+            str(COUNT): prepare_megabytes(pictures, folder / "large"),
         }
     print(f"mean difference of the pixels: {results['difference']:.2f} of 255")
     (HERE / "pictures.json").write_text(json.dumps(results, indent=2) + "\n")
