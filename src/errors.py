@@ -4,6 +4,7 @@ A message is one line: where, what was expected, what was found, and what to do.
 other exception is a bug. It keeps its traceback and exits with 1.
 """
 
+from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import ClassVar
 
@@ -24,6 +25,14 @@ class DataError(FourbeatError):
     """A data set or the output of an earlier stage is wrong."""
 
     exit_code = 3
+
+
+class BrokenFilesError(DataError):
+    """Files of a data set cannot be read; `lines` names some of them, one in each."""
+
+    def __init__(self, message: str, lines: Sequence[str]) -> None:
+        super().__init__(message)
+        self.lines = lines
 
 
 class DivergedError(FourbeatError):

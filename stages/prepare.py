@@ -3,26 +3,37 @@
 Run by `dvc repro prepare`; no stage before evaluate reads the test split.
 """
 
+import sys
+from collections.abc import Iterable
+from typing import TextIO
+
 from src import paths
 from src.config.params import Params
+from src.errors import BrokenFilesError, escape_unprintable
 from src.runtime.stage import StageContext, run_stage
 
 
 def main(params: Params, context: StageContext) -> str:
     """Loads the source, splits it, and writes data/prepared."""
-    from src.data.examples import data_warnings
     from src.data.prepared import check_source, save_prepared, split_source
+    from src.data.splitting import split_origins
+    from src.data.summary import file_lines, summary_lines
     from src.sources.load import load_source
     from src.storage.json_files import metrics_bytes
 
-    source = load_source(params)
+    try:
+        source = load_source(params)
+    except BrokenFilesError as error:
+        say(error.lines, sys.stderr)
+        raise
     check_source(source)
-    splits = split_source(source, params.validation_fraction, params.seed)
-    for warning in data_warnings(splits["train"], splits["test"], source.class_names):
-        print(f"prepare: warning: {warning}", flush=True)  # noqa: T201
+    cut = source, params.validation_fraction, params.seed
+    splits, origins = split_source(*cut), split_origins(*cut)
+    say(file_lines(source.passed_over), sys.stderr)
+    say(summary_lines(source, splits, origins), sys.stdout)
     sizes = {name: len(split.labels) for name, split in splits.items()}
     with context.outputs() as outputs:
-        manifest = save_prepared(source, splits, outputs)
+        manifest = save_prepared(source, splits, outputs, origins)
         examples = {str(name): {"examples": size} for name, size in sizes.items()}
         details = {"classes": len(source.class_names), "in_both": manifest["in_both"]}
         outputs.write(paths.METRICS / "prepare.json", metrics_bytes(examples))
@@ -34,6 +45,12 @@ def main(params: Params, context: StageContext) -> str:
         f"classes, {manifest['in_both']['train_test']} test images also in train "
         f"-> {paths.PREPARED}"
     )
+
+
+def say(lines: Iterable[str], file: TextIO) -> None:
+    """Prints lines; names of files may hold control characters."""
+    for line in lines:
+        print(f"prepare: {escape_unprintable(line)}", file=file, flush=True)
 
 
 if __name__ == "__main__":

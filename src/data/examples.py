@@ -2,13 +2,19 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from src.data.lazy_images import Images, LazyImages, pieces
 from src.data.pictures import PicturePolicy
-from src.errors import DataError
+from src.errors import DataError, shortened
+
+IMBALANCE = 10  # times as many examples as the smallest class: worth a warning
+MAX_CLASS_COUNT = 10_000
+MAX_CLASS_NAME = 100  # characters
+
+SplitName = Literal["train", "validation", "test"]
 
 
 class Examples(NamedTuple):
@@ -56,6 +62,27 @@ class Source(NamedTuple):
     origins: Mapping[str, Sequence[Origin]] | None = None  # of each split, by row
     pictures: PicturePolicy | None = None  # of a source of picture files
     passed_over: Sequence[PassedOver] = ()
+    warnings: Sequence[str] = ()  # a sentence each: what is probably a mistake
+
+
+def check_class_names(where: str, class_names: Sequence[str]) -> None:
+    """Raises DataError if there are too few or too many names, or an odd one."""
+    if len(class_names) < 2:
+        raise DataError(
+            f"{where}: expected at least two classes, found only "
+            f"{', '.join(class_names)}. Add images of another class."
+        )
+    for name in class_names[: MAX_CLASS_COUNT + 1]:
+        if not (name.isprintable() and 0 < len(name) <= MAX_CLASS_NAME):
+            raise DataError(
+                f"{where}: expected class names of 1 to {MAX_CLASS_NAME} "
+                f"characters, found {shortened(name)}. Rename it."
+            )
+    if len(class_names) > MAX_CLASS_COUNT:
+        raise DataError(
+            f"{where}: expected at most {MAX_CLASS_COUNT} classes, found "
+            f"{len(class_names)}. Choose fewer."
+        )
 
 
 def check_examples(split: Examples, classes: int, where: str) -> None:
@@ -112,30 +139,6 @@ def check_layout(split: Examples, where: str) -> None:
         )
 
 
-def stratified_split(
-    split: Examples, fraction: float, seed: tuple[int, ...]
-) -> list[np.ndarray]:
-    """Divides a split in two, with each class in the same proportion.
-
-    Args:
-        split: the examples to divide.
-        fraction: the share of the second part, in (0, 1).
-        seed: decides which examples go to the second part.
-
-    Returns:
-        The indices of the first and of the second part, each rising. A class of `n`
-        examples gives `round(n * fraction)` of them to the second part, but at least 1
-        and at most `n - 1`.
-    """
-    rng = np.random.default_rng(seed)
-    in_second = np.zeros(len(split.labels), bool)
-    for label in np.unique(split.labels):
-        members = rng.permutation(np.flatnonzero(split.labels == label))
-        size = min(max(round(len(members) * fraction), 1), len(members) - 1)
-        in_second[members[:size]] = True
-    return [np.flatnonzero(~in_second), np.flatnonzero(in_second)]
-
-
 def select(split: Examples, rows: np.ndarray) -> Examples:
     """The examples at `rows`: indices, or a boolean for each example.
 
@@ -147,7 +150,7 @@ def select(split: Examples, rows: np.ndarray) -> Examples:
 
 
 def image_hashes(images: Images) -> np.ndarray:
-    """The distinct 64-bit hashes of the images, rising; equal images share one.
+    """The 64-bit hash of each image, uint64 `[n]`; equal images have equal ones.
 
     The probability that two of ten million different images collide is 1 in 400,000.
     """
@@ -156,7 +159,7 @@ def image_hashes(images: Images) -> np.ndarray:
         flat = np.ascontiguousarray(piece).reshape(len(piece), -1)
         found = (hashlib.blake2b(image.data, digest_size=8).digest() for image in flat)
         digests.append(np.frombuffer(b"".join(found), np.uint64))
-    return np.unique(np.concatenate(digests))
+    return np.concatenate(digests)
 
 
 def data_warnings(train: Examples, test: Examples, class_names: list[str]) -> list[str]:
@@ -179,6 +182,14 @@ def data_warnings(train: Examples, test: Examples, class_names: list[str]) -> li
         )
     if constant:
         found.append(f"{constant} training images in which all pixels are equal.")
+    most = int(counts.argmax())
+    least = int(np.where(counts, counts, counts[most]).argmin())  # not an empty class
+    if counts[most] > IMBALANCE * counts[least]:
+        found.append(
+            f"classes of very different sizes: {class_names[most]} has {counts[most]} "
+            f"training examples, {class_names[least]} {counts[least]}. Judge by the "
+            "scores of each class, not by accuracy alone."
+        )
     return found
 
 

@@ -1,30 +1,46 @@
 """`data/prepared/files.csv`: where each example came from, and what was not used."""
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 
 from src import paths
-from src.data.examples import Origin, PassedOver
-from src.storage.tables import csv_bytes, read_columns
+from src.data.examples import Origin, PassedOver, SplitName
+from src.errors import DataError, one_line
+from src.storage.reading import read_bytes
 
 COLUMNS = ("split", "row", "file", "group", "digest", "width", "height", "reason")
+MAX_FILES_CSV = 1 << 30  # bytes: some million examples
+PREPARE_AGAIN = "Prepare it again: dvc repro prepare"
 
 
 def files_csv(
-    origins: Mapping[str, Sequence[Origin]], passed_over: Sequence[PassedOver]
-) -> bytes:
+    sizes: Mapping[SplitName, int],
+    origins: Mapping[SplitName, Sequence[Origin]],
+    passed_over: Sequence[PassedOver],
+) -> memoryview:
     """The table: a row per example of each split, then a row per unused file.
 
     Args:
-        origins: of each split, in the order of its rows.
+        sizes: the number of examples of each split.
+        origins: of each split, in the order of its rows; empty for arrays, whose rows
+            have no file.
         passed_over: files that prepare did not use; their `split` is empty.
     """
-    rows = [
-        (split, row, *origin, "")
-        for split, column in origins.items()
-        for row, origin in enumerate(column)
-    ]
-    rows += [("", "", each.file, "", "", "", "", each.reason) for each in passed_over]
-    return csv_bytes(COLUMNS, rows)
+    content = io.BytesIO()
+    table = io.TextIOWrapper(content, "utf-8", newline="")
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    of_array = Origin()
+    for split, size in sizes.items():
+        column = origins.get(split)
+        for row in range(size):
+            writer.writerow((split, row, *(column[row] if column else of_array), ""))
+    for each in passed_over:
+        writer.writerow(("", "", each.file, "", "", "", "", each.reason))
+    table.flush()
+    table.detach()
+    return content.getbuffer()
 
 
 def read_files(split: str) -> list[str]:
@@ -33,8 +49,13 @@ def read_files(split: str) -> list[str]:
     Raises:
         DataError: the table is missing or damaged.
     """
-    repair = "Prepare it again: dvc repro prepare"
-    kinds = {"split": str, "row": str, "file": str}
-    table = read_columns(paths.FILES, repair, kinds)
-    rows = zip(table["split"], table["file"], strict=True)
-    return [file for name, file in rows if name == split]
+    content = read_bytes(paths.FILES, PREPARE_AGAIN, MAX_FILES_CSV)
+    table = io.TextIOWrapper(io.BytesIO(content), "utf-8", newline="")
+    try:
+        reader = csv.DictReader(table)  # row by row: the table may be large
+        return [row["file"] for row in reader if row["split"] == split]
+    except (KeyError, ValueError, csv.Error) as error:  # ValueError: no UTF-8
+        raise DataError(
+            f"{paths.FILES}: expected a table with split and file, found "
+            f"{one_line(error)}. {PREPARE_AGAIN}"
+        ) from None

@@ -5,8 +5,9 @@ continues in its folder of `data/prepared/shards`, so it may be larger than memo
 """
 
 import math
-from itertools import combinations
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -14,17 +15,21 @@ from pydantic import BaseModel
 
 from src import paths
 from src.config.names import BackgroundName, ImageFit
+from src.data.duplicates import count_duplicates
 from src.data.examples import (
     Examples,
+    Origin,
     Source,
+    SplitName,
+    check_class_names,
     check_examples,
     class_counts,
-    image_hashes,
     select,
-    stratified_split,
 )
+from src.data.files_csv import files_csv
 from src.data.shards import ABOUT, concatenate, find_shards, in_memory, shard_name
-from src.errors import DataError, shortened
+from src.data.splitting import check_groups, split_rows
+from src.errors import DataError
 from src.storage.atomic import AtomicCommit, make_folder
 from src.storage.json_files import read_record, record_bytes
 from src.storage.lazy_npz import locate_arrays
@@ -32,17 +37,13 @@ from src.storage.npz import pack_arrays
 from src.storage.reading import digest
 
 PREPARE_AGAIN = "Prepare it again: dvc repro prepare"
-MAX_CLASS_COUNT = 10_000
-MAX_CLASS_NAME = 100  # characters
-TEST_FRACTION = 0.2  # of the training examples, if the source has no test split
-TEST_STREAM, VALIDATION_STREAM = 1, 2  # random streams of the seed
 SHARD_BYTES = 256 << 20  # pixels in a file, which is packed in memory
 
 ABOUT_TEXT = (
     b"Shards of a split that is too large for one file: see ../../manifest.json.\n"
 )
 
-SplitName = Literal["train", "validation", "test"]
+NO_ORIGINS: Mapping[SplitName, Sequence[Origin]] = MappingProxyType({})
 
 
 class PictureRecord(BaseModel, frozen=True):
@@ -89,46 +90,28 @@ def split_source(
     Raises:
         DataError: a split would be empty.
     """
-    train, validation, test = source.train, source.validation, source.test
-    if test is None:
-        rest, rows = stratified_split(train, TEST_FRACTION, (seed, TEST_STREAM))
-        train, test = select(train, rest), select(train, rows)
-    if validation is None:
-        rest, rows = stratified_split(train, fraction, (seed, VALIDATION_STREAM))
-        train, validation = select(train, rest), select(train, rows)
-    splits: dict[SplitName, Examples] = {
-        "train": train,
-        "validation": validation,
-        "test": test,
-    }
-    for name, split in splits.items():
-        if len(split.labels) == 0:
+    splits: dict[SplitName, Examples] = {}
+    for name, (given, rows) in split_rows(source, fraction, seed).items():
+        examples = getattr(source, given)
+        splits[name] = examples if rows is None else select(examples, rows)
+        if len(splits[name].labels) == 0:
             raise DataError(
                 f"{source.name}: {name}: expected examples, found none: no class of "
                 f"the {len(source.train.labels)} training examples has enough to split "
-                "off. Add more images."
+                "off. Add more images or groups."
             )
     return splits
 
 
 def check_source(source: Source) -> None:
-    """Raises DataError if names or a split are malformed, or image shapes differ."""
-    if len(source.class_names) < 2:
-        raise DataError(
-            f"{source.name}: expected at least two classes, found only "
-            f"{', '.join(source.class_names)}. Add images of another class."
-        )
-    for name in source.class_names[: MAX_CLASS_COUNT + 1]:
-        if not (name.isprintable() and 0 < len(name) <= MAX_CLASS_NAME):
-            raise DataError(
-                f"{source.name}: expected class names of 1 to {MAX_CLASS_NAME} "
-                f"characters, found {shortened(name)}. Rename it."
-            )
-    if len(source.class_names) > MAX_CLASS_COUNT:
-        raise DataError(
-            f"{source.name}: expected at most {MAX_CLASS_COUNT} classes, found "
-            f"{len(source.class_names)}. Choose fewer."
-        )
+    """Checks a source before it is split.
+
+    Raises:
+        DataError: names or a split are malformed, image shapes differ, or a group is in
+            two splits.
+    """
+    check_groups(source.name, source.origins or {})
+    check_class_names(source.name, source.class_names)
     for name in ("train", "validation", "test"):
         split = getattr(source, name)
         if split is None:
@@ -143,9 +126,18 @@ def check_source(source: Source) -> None:
 
 
 def save_prepared(
-    source: Source, splits: dict[SplitName, Examples], outputs: AtomicCommit
+    source: Source,
+    splits: dict[SplitName, Examples],
+    outputs: AtomicCommit,
+    origins: Mapping[SplitName, Sequence[Origin]] = NO_ORIGINS,
 ) -> dict[str, Any]:
-    """Writes the npz files, then the manifest; returns the manifest's content.
+    """Writes the npz files, files.csv, then the manifest; returns its content.
+
+    Args:
+        source: the data set.
+        splits: of `split_source`.
+        outputs: the commit of all files.
+        origins: of `split_origins`; empty for a source of arrays.
 
     Raises:
         StorageError: a file cannot be written.
@@ -162,11 +154,6 @@ def save_prepared(
         for name, files in digests.items()
         if len(files) > 1
     }
-    hashes = {name: image_hashes(split.images) for name, split in splits.items()}
-    duplicates_across_splits = {
-        f"{one}_{other}": len(np.intersect1d(hashes[one], hashes[other], True))
-        for one, other in combinations(hashes, 2)
-    }
     manifest = {
         "dataset": source.name,
         "version": source.version,
@@ -177,10 +164,14 @@ def save_prepared(
             for name, split in splits.items()
         },
         "sha256": {name: files[shard_name(name, 0)] for name, files in digests.items()},
-        "in_both": duplicates_across_splits,
+        "in_both": count_duplicates(splits),
     }
     if shards:
         manifest["shards"] = shards
+    if source.pictures is not None:
+        manifest["pictures"] = source.pictures.record()
+    sizes = {name: len(split.labels) for name, split in splits.items()}
+    outputs.write(paths.FILES, files_csv(sizes, origins, source.passed_over))
     outputs.write(paths.MANIFEST, record_bytes(manifest))
     return manifest
 

@@ -15,7 +15,8 @@ from pydantic import (
     PositiveInt,
 )
 
-from src.data.prepared import Manifest, SplitName
+from src.data.examples import SplitName
+from src.data.prepared import Manifest
 from src.evaluation.metrics import wilson_interval
 
 Fraction = Annotated[FiniteFloat, Field(ge=0, le=1)]

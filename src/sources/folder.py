@@ -1,121 +1,186 @@
-"""The user's own images: `train/<class>/*.png`, optionally `test/<class>/*.png`."""
+"""The user's own pictures: class folders, or a table of labels."""
 
-import os
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from threading import Event
+from typing import NamedTuple
 
 import numpy as np
 
-from src.data.examples import Examples, Source
+from src.data.examples import Examples, Origin, PassedOver, Source
 from src.data.lazy_images import ImageWriter
-from src.data.pictures import SUFFIXES, open_image
-from src.errors import DataError
-from src.storage.reading import check_inside
+from src.data.pictures import KINDS, PicturePolicy
+from src.data.summary import file_lines
+from src.errors import BrokenFilesError, DataError
+from src.sources.class_folders import Picture
+from src.sources.file_tree import display_name
+from src.sources.layout import Layout, find_layout
+from src.sources.read_pictures import (
+    Broken,
+    PictureOptions,
+    decode,
+    in_order,
+    median_side,
+    quiet_pillow,
+    survey,
+    to_grey,
+    with_progress,
+)
 
 MAX_TRAINING_PIXELS = 4096 * 4096  # a batch of images must fit in memory
-READ_AS = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB"}  # Pillow's mode in the file
 
 
-def load_folder(folder: Path) -> Source:
-    """Reads PNG and JPEG files; a file's class is the name of its folder.
+class ReadSplit(NamedTuple):
+    """The pictures of a split, read."""
+
+    examples: Examples
+    origins: list[Origin]
+    broken: list[PassedOver]
+
+
+def load_folder(folder: Path, options: PictureOptions) -> Source:
+    """Reads the pictures in a folder.
 
     Args:
-        folder: `data_path`, with the folder `train` and perhaps `test`.
+        folder: `data_path`; `find_layout` describes the supported layouts.
+        options: the size, the channels and so on.
 
     Raises:
-        DataError: there are no images, test has a class that train lacks, a file is no
-            image, or an image's shape differs from the first one's.
+        DataError: the layout is not supported, a picture cannot be read, or the sizes
+            differ and `options.size` is None.
         StorageError: the disk is full.
     """
-    train = list_images(folder / "train")
-    class_names = sorted({path.parent.name for path in train})
-    has_test = os.path.lexists(folder / "test")  # a broken link is an error
-    test = list_images(folder / "test") if has_test else None
-    for path in test or []:
-        if path.parent.name not in class_names:
-            raise DataError(
-                f"{path}: expected one of the classes in {folder / 'train'} "
-                f"({', '.join(class_names)}), found '{path.parent.name}'. Rename it."
-            )
-    first = read_image(train[0], train[0], None)
+    layout = find_layout(folder)
+    class_names = layout.class_names()
+    with quiet_pillow():
+        policy, colour = choose_policy(folder, layout, options), Event()
+        read = {
+            name: read_split(folder, pictures, class_names, policy, colour)
+            for name, pictures in layout.splits.items()
+        }
+    broken = [each for split in read.values() for each in split.broken]
+    check_broken(folder, broken, read, options)
+    examples = {name: split.examples for name, split in read.items()}
+    if options.channels == "auto" and not colour.is_set():
+        policy = policy._replace(channels=1)
+        for name, split in examples.items():
+            examples[name] = Examples(to_grey(split.images), split.labels)
     return Source(
         name="folder",
         version="none",
         class_names=class_names,
-        train=read_examples(train, class_names, first.shape, train[0]),
-        validation=None,
-        test=read_examples(test, class_names, first.shape, train[0]) if test else None,
+        train=examples["train"],
+        validation=examples.get("validation"),
+        test=examples.get("test"),
+        origins={name: split.origins for name, split in read.items()},
+        pictures=policy,
+        passed_over=[*broken, *layout.passed_over],
+        warnings=layout.warnings,
     )
 
 
-def list_images(folder: Path) -> list[Path]:
-    """The image files in the class folders, sorted by path.
+def choose_policy(
+    folder: Path, layout: Layout, options: PictureOptions
+) -> PicturePolicy:
+    """How the pictures are read; without a given size, they must all have one.
 
     Raises:
-        DataError: there are none, or a file is not named like an image.
+        DataError: the sizes differ, or are too large.
     """
-    paths = sorted(path for path in folder.glob("*/*") if not path.name.startswith("."))
-    for path in paths:
-        check_inside(path, folder.parent, folder)
-        if path.suffix.lower() not in SUFFIXES:
-            raise DataError(
-                f"{path}: expected a file that ends in {', '.join(sorted(SUFFIXES))}, "
-                f"found '{path.suffix}'. Convert or remove it."
-            )
-    if not paths:
+    if isinstance(options.size, int):
+        return options.policy(options.size, options.size)
+    if options.size is not None:
+        return options.policy(*options.size)
+    paths = [each.path for pictures in layout.splits.values() for each in pictures]
+    results = in_order(survey, (folder / path for path in paths))
+    found = list(with_progress(results, len(paths), "sizes"))
+    sizes = [size for size in found if not isinstance(size, Broken)]
+    if not sizes:  # reading the pictures will say why
+        return options.policy(1, 1)
+    first, *others = dict.fromkeys(sizes)
+    width, height = first
+    proposal = f"Set image_size: {median_side(sizes)} in params.yaml"
+    if others:
+        odd, same = (paths[found.index(size)] for size in (others[0], first))
         raise DataError(
-            f"{folder}: expected images in {folder}/<class>/*.png or *.jpg, found none."
-            " Put them there, or set data_path in params.yaml."
+            f"{folder / odd}: expected pictures of one size, {width} x {height} as in "
+            f"{folder / same}, found {others[0][0]} x {others[0][1]}, "
+            f"{len(others) + 1} sizes in all. {proposal}."
         )
-    return paths
+    if width * height > MAX_TRAINING_PIXELS:
+        raise DataError(
+            f"{folder}: expected pictures of at most {MAX_TRAINING_PIXELS} pixels, "
+            f"found {width} x {height}. {proposal}."
+        )
+    return options.policy(height, width)
 
 
-def read_examples(
-    paths: list[Path], class_names: list[str], shape: tuple[int, ...], first: Path
-) -> Examples:
-    """Reads the images and takes their labels from their folders.
+def read_split(
+    folder: Path,
+    pictures: Sequence[Picture],
+    class_names: Sequence[str],
+    policy: PicturePolicy,
+    colour: Event,
+) -> ReadSplit:
+    """Reads the pictures of a split; those that cannot be read are left out.
 
-    Args:
-        paths: the image files.
-        class_names: in the order of the labels.
-        shape: height, width and channels that each image must have.
-        first: the file that `shape` is from, for the message.
+    Sets `colour` if any of them has colours.
 
     Raises:
-        DataError: a file is no image, or its shape is not `shape`.
         StorageError: the disk is full.
     """
-    writer = ImageWriter((len(paths), *shape))
-    for path in paths:
-        writer.add(read_image(path, first, shape)[np.newaxis])
     label_of = {name: label for label, name in enumerate(class_names)}
-    labels = [label_of[path.parent.name] for path in paths]
-    return Examples(writer.images(), np.array(labels, np.int32))
+    writer = ImageWriter((len(pictures), *policy.size, policy.channels))
+    labels: list[int] = []
+    origins: list[Origin] = []
+    broken: list[PassedOver] = []
+    files = (folder / picture.path for picture in pictures)
+    results = in_order(partial(decode, policy=policy, colour=colour), files)
+    shown = with_progress(results, len(pictures), "pictures")
+    for (path, label, group), result in zip(pictures, shown, strict=True):
+        file = display_name(path)
+        if isinstance(result, Broken):
+            broken.append(PassedOver(file, f"broken: {result.reason}"))
+            continue
+        writer.add(result.pixels[np.newaxis])
+        labels.append(label_of[label])
+        sizes = result.width, result.height
+        origins.append(Origin(file, group, result.digest, *sizes))
+    examples = Examples(writer.images(), np.array(labels, np.int32))
+    return ReadSplit(examples, origins, broken)
 
 
-def read_image(path: Path, first: Path, shape: tuple[int, ...] | None) -> np.ndarray:
-    """Reads an image as uint8 `[height, width, 1 or 3]`.
-
-    Args:
-        path: the file.
-        first: the file that `shape` is from, for the message.
-        shape: the shape that the image must have; None: any.
+def check_broken(
+    folder: Path,
+    broken: Sequence[PassedOver],
+    read: Mapping[str, ReadSplit],
+    options: PictureOptions,
+) -> None:
+    """Checks that enough pictures could be read.
 
     Raises:
-        DataError: the file is no image or broken, the shape differs, or the image has
-            transparency or 16 bits.
+        BrokenFilesError: one could not, and `options.on_broken` is stop; or none of a
+            split could.
     """
-    with open_image(path, path, MAX_TRAINING_PIXELS) as image:
-        if image.mode not in READ_AS or "transparency" in image.info:
-            raise DataError(
-                f"{path}: expected a grey or RGB image without transparency, found "
-                f"mode {image.mode}. Convert it."
-            )
-        # Compared before any pixel is decoded.
-        found = (image.height, image.width, len(READ_AS[image.mode]))
-        if shape is not None and found != shape:
-            raise DataError(
-                f"{path}: expected height, width, channels {list(shape)} as in "
-                f"{first}, found {list(found)}. Resize all images to one shape."
-            )
-        pixels = np.asarray(image.convert(READ_AS[image.mode]), np.uint8)
-    return pixels.reshape(found)
+    empty = any(not split.origins for split in read.values())
+    if not broken or (options.on_broken == "skip" and not empty):
+        return
+    advice = (
+        "Replace or remove them, or set on_broken: skip, which lists them in "
+        "data/prepared/files.csv."
+    )
+    if empty:
+        advice = "A split would be empty: replace them."
+    if len(broken) == 1:
+        reason = broken[0].reason.removeprefix("broken: ")
+        where = folder / broken[0].file
+        raise BrokenFilesError(
+            f"{where}: expected {KINDS}, found {reason}. {advice}", ()
+        )
+    count = len(broken) + sum(len(split.origins) for split in read.values())
+    raise BrokenFilesError(
+        f"{folder}: expected {count} pictures that can be read, found {len(broken)} "
+        f"broken, first {broken[0].file}. {advice}",
+        file_lines(broken),
+    )

@@ -24,8 +24,9 @@ def load_source(params: Params) -> Source:
             return load_digits(folder)
         case "folder":
             from src.sources.folder import load_folder
+            from src.sources.read_pictures import PictureOptions
 
-            return load_folder(folder)
+            return load_folder(folder, PictureOptions.of(params))
         case "npz":
             from src.sources.npz import load_npz
 

@@ -1,11 +1,10 @@
-"""Sources and prepared splits: the digits, the user's images, the user's arrays."""
+"""Sources and prepared splits: the digits and the user's arrays."""
 
 import gzip
 import json
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from src import paths
 from src.data.examples import (
@@ -13,7 +12,6 @@ from src.data.examples import (
     Source,
     check_examples,
     data_warnings,
-    stratified_split,
 )
 from src.data.prepared import (
     check_source,
@@ -24,30 +22,14 @@ from src.data.prepared import (
 )
 from src.errors import DataError
 from src.sources.digits import load_digits
-from src.sources.folder import load_folder
 from src.sources.npz import load_npz
 from src.storage.json_files import SEAL
 from tests.helpers.examples import patterned
 from tests.helpers.files import committed, write_record
 from tests.helpers.imports import ROOT
-from tests.helpers.running import run_stage
 
 DIGITS = ROOT / "data/raw"
 SPLITS = ("train", "validation", "test")
-
-
-@pytest.fixture
-def images(tmp_path):
-    """A folder of grey images: two classes, five for training and two to test each."""
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 5), ("test", 2)):
-        for name in ("cat", "dog"):
-            folder = tmp_path / split / name
-            folder.mkdir(parents=True)
-            for index in range(count):
-                pixels = rng.integers(0, 256, (6, 7), dtype=np.uint8)
-                Image.fromarray(pixels).save(folder / f"{index}.png")
-    return tmp_path
 
 
 def source(train=None, **others):
@@ -120,31 +102,6 @@ def test_broken_digits_are_refused(tmp_path, content, message):
     (tmp_path / "digits.csv.gz").write_bytes(content)
     with pytest.raises(DataError, match=message):
         load_digits(tmp_path)
-
-
-@pytest.mark.parametrize("fraction", [0.1, 0.25, 0.5])
-def test_split_keeps_class_proportions_and_uses_every_example_once(fraction):
-    labels = np.repeat(np.arange(4, dtype=np.int32), [100, 40, 20, 8])
-    images = np.zeros((len(labels), 1, 1, 1), np.uint8)
-    first, second = stratified_split(Examples(images, labels), fraction, (0, 1))
-    assert sorted([*first, *second]) == list(range(len(labels)))
-    expected = [round(count * fraction) for count in (100, 40, 20, 8)]
-    assert np.bincount(labels[second]).tolist() == expected
-
-
-def test_split_is_a_function_of_its_seed():
-    split = patterned(90, seed=0)
-    one, again, other = (
-        stratified_split(split, 0.2, seed)[1] for seed in [(1,), (1,), (2,)]
-    )
-    assert one.tolist() == again.tolist() != other.tolist()
-
-
-def test_class_with_a_single_example_stays_in_train():
-    split = Examples(np.zeros((3, 1, 1, 1), np.uint8), np.array([0, 1, 1], np.int32))
-    first, second = stratified_split(split, 0.9, (0,))
-    assert 0 in first
-    assert len(second) == 1
 
 
 def test_source_with_all_splits_is_left_unchanged():
@@ -249,99 +206,6 @@ def test_splits_of_different_shapes_are_refused():
     other = patterned(5, seed=1, shape=(8, 9, 1))
     with pytest.raises(DataError, match=r"test: images: expected shape \[8, 8, 1\]"):
         check_source(source(test=other))
-
-
-def test_folder_gives_its_images_and_names(images):
-    found = load_folder(images)
-    assert found.class_names == ["cat", "dog"]
-    assert found.train.images.shape == (10, 6, 7, 1)
-    assert found.test.labels.tolist() == [0, 0, 1, 1]
-    pixels = np.asarray(Image.open(images / "train/dog/3.png"))
-    np.testing.assert_array_equal(found.train.images[8, :, :, 0], pixels)
-
-
-def test_folder_reads_colour_and_palette_images(tmp_path):
-    colours = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
-    for name, picture in (
-        ("a", Image.fromarray(colours)),
-        ("b", Image.fromarray(colours).quantize(16)),
-    ):
-        (tmp_path / "train" / name).mkdir(parents=True)
-        picture.save(tmp_path / f"train/{name}/1.png")
-    found = load_folder(tmp_path).train.images
-    assert found.shape == (2, 4, 4, 3)
-    np.testing.assert_array_equal(found[0], colours)
-
-
-def break_image(folder):
-    (folder / "train/cat/2.png").write_bytes(b"\x89PNG\r\n\x1a\n no")
-
-
-def cut_image_short(folder):
-    path = folder / "train/dog/1.png"
-    path.write_bytes(path.read_bytes()[:60])
-
-
-def resize_image(folder):
-    Image.new("L", (9, 9)).save(folder / "train/dog/4.png")
-
-
-def colour_image(folder):
-    Image.new("RGB", (7, 6)).save(folder / "test/dog/0.png")
-
-
-def make_transparent(folder):
-    Image.new("RGBA", (7, 6)).save(folder / "train/cat/0.png")
-
-
-def add_unknown_class(folder):
-    (folder / "test/bird").mkdir()
-    Image.new("L", (7, 6)).save(folder / "test/bird/0.png")
-
-
-def add_bitmap(folder):
-    Image.new("L", (7, 6)).save(folder / "train/dog/x.bmp")
-
-
-def empty_train(folder):
-    (folder / "train").rename(folder / "trian")
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (break_image, r"train/cat/2\.png: expected a PNG or JPEG image"),
-        (cut_image_short, r"train/dog/1\.png: expected a PNG or JPEG image"),
-        (resize_image, r"dog/4\.png: expected .* \[6, 7, 1\] as in .* \[9, 9, 1\]"),
-        (colour_image, r"test/dog/0\.png: expected .* \[6, 7, 1\] .* \[6, 7, 3\]"),
-        (make_transparent, r"train/cat/0\.png: expected a grey or RGB image"),
-        (add_unknown_class, r"bird/0\.png: expected one of the classes .*cat, dog"),
-        (add_bitmap, r"dog/x\.bmp: expected a file that ends in \.jpeg, \.jpg, \.png"),
-        (empty_train, r"train: expected images in .*train/<class>/\*\.png"),
-    ],
-)
-def test_odd_image_is_named(images, damage, message):
-    damage(images)
-    with pytest.raises(DataError, match=message):
-        load_folder(images)
-
-
-def test_own_images_go_through_the_stage(images, write_params):
-    write_params(dataset="folder", data_path=images, validation_fraction=0.4)
-    result = run_stage("prepare", images)
-    assert result.returncode == 0, result.stderr
-    assert "folder: 6 train, 4 validation, 4 test images of 6 x 7 x 1" in result.stdout
-
-
-def test_wrong_data_leaves_nothing_behind(images, write_params):
-    break_image(images)
-    write_params(dataset="folder", data_path=images)
-    result = run_stage("prepare", images)
-    assert result.returncode == 3
-    assert result.stderr.count("\n") == 1
-    assert result.stderr.startswith("prepare: ")
-    assert not (images / "data").exists()
-    assert not (images / "metrics").exists()
 
 
 def test_arrays_read_in_the_layout_that_prepare_writes(prepared):

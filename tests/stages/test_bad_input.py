@@ -301,34 +301,47 @@ def linked_picture(folder):
     (folder / "train/cat/9.png").symlink_to(outside)
 
 
+def linked_class(folder):
+    picture(None)(folder)
+    outside = folder.parent.parent / "outside"
+    (folder / "train/cat").rename(outside)
+    (folder / "train/cat").symlink_to(outside)
+
+
 WRONG_IMAGES = {
-    "none": (lambda folder: None, "expected images in"),
-    "another file": (beside_pictures("train/cat/a.txt", b"x"), "a file that ends in"),
-    "no picture": (beside_pictures("train/cat/a.png", b"x" * 99), "expected a PNG or"),
+    "none": (lambda folder: None, "expected pictures in class folders, found nothing"),
+    "other files alone": (
+        lambda f: [(f / "a").mkdir(), (f / "a/x.txt").write_bytes(b"x")],
+        "found 1 other files, such as a/x.txt",
+    ),
+    "no picture": (beside_pictures("train/cat/a.png", b"x" * 99), "expected PNG, JPEG"),
     "cut short": (
         beside_pictures("train/cat/a.png", b"\x89PNG\r\n\x1a\n" + bytes(9)),
-        "expected a PNG or",
+        "expected PNG, JPEG",
     ),
-    "another size": (picture("train/cat/a.png", (7, 6)), "expected height, width"),
-    "colour": (picture("train/cat/a.png", mode="RGB"), "expected height, width"),
-    "transparent": (picture("train/cat/a.png", mode="RGBA"), "without transparency"),
-    "sixteen bits": (picture("train/cat/a.png", mode="I;16"), "mode I;16"),
+    "another size": (
+        picture("train/cat/a.png", (7, 6)),
+        "expected pictures of one size, 6 x 6",
+    ),
     "new class in test": (picture("test/cow/a.png"), "expected one of the classes"),
+    "a flat test": (picture("test/a.png"), "`python -m stages.predict test/`"),
+    "a large one": (picture("train/cat/0.png", (9000, 9000), "1"), "of one size"),
     "a bomb": (
-        picture("train/cat/0.png", (9000, 9000), "1"),
-        "9000 x 9000 pixels, too many",
+        picture("train/cat/0.png", (12001, 10000), "1"),
+        "found 12001 x 10000 pixels, which are too many",
     ),
     **{
-        f"{kind} by another name": (of_kind(kind), "expected a PNG or JPEG")
-        for kind in ("EPS", "TIFF", "GIF")
+        f"{kind} by another name": (of_kind(kind), "9.png: expected PNG, JPEG")
+        for kind in ("EPS", "PPM", "ICO")
     },
-    "a pipe": (pipe_among_pictures, "expected a PNG or JPEG image, found no file"),
+    "a pipe": (pipe_among_pictures, "or HEIC, found no file"),
     "a long class name": (long_name, "expected class names of 1 to 100 characters"),
     "a test that is a broken link": (
         lambda f: [picture(None)(f), (f / "test").symlink_to(f / "gone")],
-        "test: expected images in",
+        "test: expected a folder, found a link to",
     ),
     "a link outside": (linked_picture, "found a link to a file outside"),
+    "a link to a folder": (linked_class, "train/cat: expected a folder, found a link"),
 }
 WRONG_DIGITS = {
     "none": (lambda folder: None, "expected a file"),

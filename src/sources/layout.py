@@ -1,0 +1,179 @@
+"""Which pictures a folder holds: the class, split and group of each.
+
+Supported are `train/<class>/*` with optional `validation` and `test` folders,
+`<class>/*`, and tables of labels.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+from unicodedata import normalize
+
+from src.data.examples import PassedOver
+from src.errors import DataError, suggestion
+from src.sources.class_folders import (
+    SPLIT_NAMES,
+    SUPPORTED,
+    Picture,
+    empty_classes,
+    listed,
+    read_class_folders,
+)
+from src.sources.file_tree import FileTree, display_name, read_tree
+from src.sources.label_table import find_tables, read_table
+
+
+class Layout(NamedTuple):
+    """The pictures of a data set."""
+
+    splits: Mapping[str, Sequence[Picture]]  # train, and those that are given; by path
+    passed_over: list[PassedOver]
+    warnings: list[str]
+
+    def class_names(self) -> list[str]:
+        """The names of the classes in train, sorted."""
+        return sorted({picture.label for picture in self.splits["train"]})
+
+
+def find_layout(folder: Path) -> Layout:
+    """Finds the pictures of a data set.
+
+    Args:
+        folder: `data_path`.
+
+    Raises:
+        DataError: the layout is none of the supported ones, a split other than train
+            has a class that train lacks, or a table is malformed.
+    """
+    tree = read_tree(folder)
+    tops = split_folders(tree)
+    if tables := find_tables(tree, tops):
+        layout = layout_of_tables(tree, tables, tops)
+    elif tops:
+        layout = layout_of_splits(tree, tops)
+    else:
+        pictures = read_class_folders(tree, Path(), "train")
+        layout = Layout(
+            {"train": pictures},
+            [*unused(tree, pictures, "in no class folder"), *tree.passed_over],
+            empty_classes(tree, Path()),
+        )
+    check_classes(folder, layout)
+    return layout
+
+
+def split_folders(tree: FileTree) -> dict[str, Path]:
+    """The folders `train`, `val`, `test` and so on, by the name of their split.
+
+    Raises:
+        DataError: two folders are of one split.
+    """
+    found: dict[str, Path] = {}
+    for path in tree.folders_in(Path()):
+        split = SPLIT_NAMES.get(path.name.casefold())
+        if split in found:
+            raise DataError(
+                f"{tree.root}: expected one folder of {split} pictures, found "
+                f"{found[split]} and {path}. Merge them."
+            )
+        if split:
+            found[split] = path
+    return found
+
+
+def layout_of_splits(tree: FileTree, tops: Mapping[str, Path]) -> Layout:
+    """The layout `train/<class>/*`.
+
+    Raises:
+        DataError: train is missing, or a split is not in class folders.
+    """
+    if "train" not in tops:
+        given = next(iter(tops.values()))
+        others = [path.name for path in tree.folders_in(Path()) if path != given]
+        raise DataError(
+            f"{tree.root}: expected a folder train beside {given}, found "
+            f"{listed(others) or 'no other'}.{suggestion('train', others)} Rename the "
+            f"folder of the training pictures to train. {SUPPORTED}."
+        )
+    splits = {
+        split: read_class_folders(tree, tops[split], split)
+        for split in ("train", "validation", "test")
+        if split in tops
+    }
+    used = [picture for pictures in splits.values() for picture in pictures]
+    reason = f"outside of {' and '.join(path.name for path in tops.values())}"
+    return Layout(
+        splits,
+        [*unused(tree, used, reason), *tree.passed_over],
+        [line for top in tops.values() for line in empty_classes(tree, top)],
+    )
+
+
+def layout_of_tables(
+    tree: FileTree, tables: Sequence[Path], tops: Mapping[str, Path]
+) -> Layout:
+    """The layout of tables of labels.
+
+    Raises:
+        DataError: a table is malformed, or no row is of the training split.
+    """
+    rows = [row for table in tables for row in read_table(tree, table)]
+    split_of = {top: split for split, top in tops.items()}
+    splits: dict[str, list[Picture]] = {}
+    for row in sorted(rows, key=lambda row: row.path.parts):
+        split = split_of.get(row.table.parent, "train")
+        if row.split:
+            split = SPLIT_NAMES.get(row.split.casefold(), "")
+        if not split:
+            raise DataError(
+                f"{tree.root / row.table}: line {row.line}: split: expected train, "
+                f"validation or test, found '{row.split}'. Correct it."
+            )
+        picture = Picture(row.path, normalize("NFC", row.label), row.group)
+        splits.setdefault(split, []).append(picture)
+    if "train" not in splits:
+        raise DataError(
+            f"{tree.root / tables[0]}: expected rows of the split train, found only "
+            f"{' and '.join(splits)}. Add training pictures."
+        )
+    names = {display_name(path) for path in tables}
+    used = [picture for pictures in splits.values() for picture in pictures]
+    passed_over = [each for each in tree.passed_over if each.file not in names]
+    reason = f"not in {' or '.join(sorted(names))}"
+    return Layout(splits, [*unused(tree, used, reason), *passed_over], [])
+
+
+def unused(tree: FileTree, used: Sequence[Picture], reason: str) -> list[PassedOver]:
+    """The pictures that are in no split."""
+    known = {picture.path for picture in used}
+    return [
+        PassedOver(display_name(path), reason)
+        for path in tree.pictures
+        if path not in known
+    ]
+
+
+def check_classes(folder: Path, layout: Layout) -> None:
+    """Checks the classes of all splits.
+
+    Raises:
+        DataError: there is only one class, or a split other than train has a class
+            that train lacks.
+    """
+    class_names = layout.class_names()
+    if len(class_names) < 2:
+        raise DataError(
+            f"{folder}: expected at least two classes, found only {class_names[0]}. "
+            f"Add pictures of another class. {SUPPORTED}."
+        )
+    known = set(class_names)
+    for split, pictures in layout.splits.items():
+        for path, label, _ in pictures:
+            if label not in known:
+                raise DataError(
+                    f"{folder / path}: expected one of the classes in train "
+                    f"({listed(class_names)}), found '{label}'."
+                    f"{suggestion(label, class_names)} Rename it; or, if the {split} "
+                    f"pictures have no labels, move them away and classify them with "
+                    f"`python -m stages.predict {split}/`."
+                )

@@ -1,0 +1,210 @@
+"""Decodes many picture files on all cores; the results come in the files' order.
+
+Each file is read once: its digest, its size as viewers show it, and its pixels. Only a
+few pictures are in memory at a time.
+"""
+
+import hashlib
+import logging
+import os
+import stat
+import sys
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+from typing import NamedTuple, Self, TypeVar
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from src.config.names import BackgroundName, ChannelsName, ImageFit, ImageSize, OnBroken
+from src.config.params import Params
+from src.data.lazy_images import Images, ImageWriter, pieces
+from src.data.pictures import (
+    PictureError,
+    PicturePolicy,
+    is_colour,
+    open_picture,
+    orientation,
+    read_pixels,
+    to_pixels,
+)
+from src.runtime.cores import available_cores
+
+MAX_FILE_BYTES = 1 << 28
+MAX_THREADS = 16  # each may decode a picture of `MAX_PIXELS`
+BAR_DELAY = 1  # seconds before the progress bar appears
+SIDEWAYS = 5  # this EXIF orientation and larger ones exchange width and height
+AHEAD = 4  # pictures per thread that are decoded before they are asked for
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class PictureOptions(NamedTuple):
+    """The parameters of picture files."""
+
+    size: ImageSize | None  # a side, or height and width
+    fit: ImageFit
+    channels: ChannelsName
+    background: BackgroundName
+    on_broken: OnBroken
+
+    @classmethod
+    def of(cls, params: Params) -> Self:
+        """The options in `params.yaml`."""
+        return cls(
+            params.image_size,
+            params.image_fit,
+            params.channels,
+            params.background,
+            params.on_broken,
+        )
+
+    def policy(self, height: int, width: int) -> PicturePolicy:
+        """How pictures are read: with colours where grey is not certain."""
+        channels = 1 if self.channels == "grey" else 3
+        return PicturePolicy((height, width), self.fit, channels, self.background)
+
+
+class Decoded(NamedTuple):
+    """A picture that was read."""
+
+    pixels: np.ndarray  # uint8 [height, width, channels]
+    digest: str  # SHA-256 of the file
+    width: int  # of the picture in the file, as viewers show it
+    height: int
+
+
+class Broken(NamedTuple):
+    """A picture that cannot be read."""
+
+    reason: str
+
+
+def decode(path: Path, policy: PicturePolicy, colour: Event) -> Decoded | Broken:
+    """Reads a picture file; sets `colour` if it has colours.
+
+    Once it is set, no other picture is asked.
+    """
+    try:
+        content = read_content(path)
+        width, height = upright_size(content)
+        pixels = read_pixels(content, policy)
+    except PictureError as error:
+        return Broken(str(error))
+    digest = hashlib.sha256(content).hexdigest()
+    if not colour.is_set() and policy.channels == 3 and is_colour(pixels):
+        colour.set()
+    return Decoded(pixels, digest, width, height)
+
+
+def survey(path: Path) -> tuple[int, int] | Broken:
+    """The width and height of a picture file, without decoding its pixels."""
+    try:
+        return upright_size(path)
+    except PictureError as error:
+        return Broken(str(error))
+
+
+def upright_size(source: Path | bytes) -> tuple[int, int]:
+    """The width and height of a picture as viewers show it.
+
+    Raises:
+        PictureError: the file is no picture.
+    """
+    with open_picture(source) as picture:
+        width, height = picture.size
+        # Pillow gives the size of a TIFF picture as viewers show it.
+        turned = picture.format != "TIFF" and orientation(picture) >= SIDEWAYS
+        return (height, width) if turned else (width, height)
+
+
+def read_content(path: Path) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        PictureError: it is no regular file, too large, or may not be read.
+    """
+    try:
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):
+            raise PictureError("no file")  # opening a pipe would block
+        if state.st_size > MAX_FILE_BYTES:
+            raise PictureError(f"{state.st_size} bytes, which are too many")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise PictureError("no file") from None
+    except OSError as error:
+        raise PictureError(error.strerror or "an unreadable file") from None
+
+
+def in_order(
+    function: Callable[[Item], Result], items: Iterable[Item]
+) -> Iterator[Result]:
+    """Yields `function(item)` for each item, computed by threads on all cores.
+
+    Pillow and hashlib release the interpreter's lock while they work.
+    """
+    cores = len(available_cores()) or os.cpu_count() or 1
+    threads = min(cores, MAX_THREADS)
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= AHEAD * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def with_progress(results: Iterable[Result], count: int, what: str) -> Iterator[Result]:
+    """Yields the results; on a terminal a bar shows them if they take over a second."""
+    yield from tqdm(
+        results,
+        what,
+        count,
+        leave=False,
+        unit="file",
+        delay=BAR_DELAY,
+        disable=not sys.stderr.isatty(),
+    )
+
+
+@contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """Silences Pillow's warnings and log messages in all threads.
+
+    Its warnings are about files that are read nevertheless. The filter belongs to the
+    process, so it is set before the threads start, and restored after they end.
+    """
+    logger, handler = logging.getLogger("PIL"), logging.NullHandler()
+    logger.addHandler(handler)  # without one, Python prints errors to stderr
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.removeHandler(handler)
+
+
+def to_grey(images: Images) -> Images:
+    """Grey images from RGB images, as `read_pixels` gives them for one channel."""
+    writer = ImageWriter((*images.shape[:3], 1))
+    for piece in pieces(images):
+        for pixels in piece:
+            grey = to_pixels(Image.fromarray(pixels), 1)
+            writer.add(grey[np.newaxis])
+    return writer.images()
+
+
+def median_side(sizes: Sequence[tuple[int, int]]) -> int:
+    """A size to propose for pictures of several sizes: the median of their sides.
+
+    At most 224, the usual size for networks: larger pictures train slowly.
+    """
+    return min(max(int(np.median(np.array(sizes))), 1), 224)

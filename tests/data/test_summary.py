@@ -1,0 +1,49 @@
+"""What prepare prints about a data set."""
+
+import numpy as np
+
+from src.data.examples import Examples, PassedOver, data_warnings
+from src.data.summary import describe_classes, describe_passed_over, file_lines
+
+
+def split(*counts):
+    labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    images = np.arange(len(labels) * 4, dtype=np.uint8).reshape(-1, 2, 2, 1)
+    return Examples(images, labels)
+
+
+def test_few_classes_are_counted_by_split():
+    splits = {"train": split(5, 7), "validation": split(1, 2), "test": split(3, 0)}
+    assert describe_classes(splits, ["cat", "dog"]) == (
+        "train/validation/test images: cat (5/1/3), dog (7/2/0)"
+    )
+
+
+def test_of_many_classes_the_smallest_and_the_largest_are_named():
+    splits = {"train": split(*range(3, 24)), "test": split(*[1] * 21)}
+    names = [f"class {number}" for number in range(21)]
+    assert describe_classes(splits, names) == (
+        "4 (class 0) to 24 (class 20) images per class"
+    )
+
+
+def test_passed_over_files_are_counted_by_reason():
+    files = [
+        *(PassedOver(f"{n}.png", f"broken: reason {n}") for n in range(11)),
+        *(PassedOver(f"{n}.txt", "no picture: .txt") for n in range(3)),
+    ]
+    assert describe_passed_over(files) == (
+        "14 files passed over: 11 broken, 3 no picture: .txt"
+    )
+    lines = file_lines(files)
+    assert lines[0] == "0.png: broken: reason 0"
+    assert (len(lines), lines[10]) == (11, "and 4 more")
+
+
+def test_imbalance_beyond_ten_to_one_is_a_warning():
+    names = ["a", "b", "c"]
+    assert data_warnings(split(50, 5, 9), split(1, 1, 1), names) == []
+    (warning,) = data_warnings(split(51, 5, 9), split(1, 1, 1), names)
+    assert warning.startswith(
+        "classes of very different sizes: a has 51 training examples, b 5."
+    )
