@@ -35,7 +35,10 @@ def main(params: Params, context: StageContext) -> str:
     agree = verify.layers_agree(trained, test.images, expected)
     verify.check_layers(formats, agree)
     own = time_network(trained.model, test.images)
-    export = convert_all(formats, trained, train.images, layers_agree=agree)
+    pictures = manifest.pictures
+    export = convert_all(
+        formats, trained, train.images, layers_agree=agree, pictures=pictures
+    )
     # All cores: FOURBEAT_JOBS must not change the results of the runtimes.
     with bound_to(context.cores):
         proofs = verify.prove_all(formats, export, test, expected)

@@ -7,32 +7,43 @@ from src.runtime.stage import run_command
 
 
 def main() -> None:
-    """Prints each picture's top classes; notes on its conversion go to stderr."""
+    """Prints each picture's top classes; notes and errors go to stderr.
+
+    Raises:
+        DataError: a picture cannot be read; the others have their answers.
+    """
     import json
     import sys
 
-    from src.errors import escape_unprintable
     from src.export.classify import (
         answer_line,
         classify_pictures,
+        find_pictures,
         parse_arguments,
         read_inputs,
+        refuse,
     )
     from src.export.load import load_exported
+    from src.runtime.stage import print_error
 
     arguments = parse_arguments(sys.argv[1:])
     exported = load_exported(arguments.model)
-    inputs = read_inputs(arguments.pictures, exported.manifest)
-    answers = classify_pictures(exported, inputs)
+    found = find_pictures(arguments.pictures)
+    inputs = read_inputs(found, exported.manifest)
+    answers = classify_pictures(exported, inputs.taken)
     for each in answers:
         if each["changes"]:
             changes = "; ".join(each["changes"])
-            note = escape_unprintable(f"predict: {each['picture']}: {changes}")
-            print(note, file=sys.stderr)  # noqa: T201
+            print_error("predict", f"{each['picture']}: {changes}")
+    if found.passed_over:
+        reason = "passed over, because hidden or no pictures by name"
+        print_error("predict", f"files {reason}: {found.passed_over}")
     if arguments.json:
         print(json.dumps(answers, indent=2))  # noqa: T201
     else:
-        print("\n".join(map(answer_line, answers)))  # noqa: T201
+        for each in answers:
+            print(answer_line(each))  # noqa: T201
+    refuse(inputs.wrong)
 
 
 if __name__ == "__main__":

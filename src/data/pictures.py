@@ -4,24 +4,26 @@ Every file is treated as untrusted. Export copies this module beside the exporte
 so it imports nothing of the project.
 """
 
+import importlib
 import io
+import re
 import struct
 import warnings
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-
-from src.errors import DataError, one_line
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIF")
 SUFFIXES = {
     *(".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
     *(".avif", ".heic", ".heif"),
 }
+SYSTEM = {"__macosx", "@eadir", "thumbs.db", "desktop.ini"}  # in lower case
 KINDS = "PNG, JPEG, WebP, BMP, GIF, TIFF, AVIF or HEIC"
 MAX_PIXELS = 120_000_000  # a large camera's; a small file can claim far more
 ORIENTATION = 0x0112  # the EXIF tag
@@ -34,14 +36,19 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+SIDEWAYS = 5  # this orientation and the larger ones exchange width and height
 WIDE = 257  # from 16 to 8 bits: 65535 becomes 255
+BAND = 1 << 22  # pixels that are converted at a time, to save memory
 DRAFT = 2  # a JPEG is decoded at a scale of at least this many times its final size
 GREY_TOLERANCE = 8  # of 255; JPEG noise moves the channels of a grey picture less apart
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+BEGINNINGS = (b"\x89PNG", b"\xff\xd8", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
+QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # no warnings of Pillow
 UNREADABLE = (  # what Pillow's decoders raise for damaged files
-    *(UnidentifiedImageError, Image.DecompressionBombError, struct.error),
+    *(UnidentifiedImageError, Image.DecompressionBombError, struct.error, zlib.error),
     *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError),
     *(ArithmeticError, NotImplementedError, RuntimeError, AttributeError),
+    AssertionError,
 )
 
 
@@ -58,7 +65,7 @@ class PicturePolicy(NamedTuple):
     background: str  # white or black: under transparency, and around a padded picture
 
     @classmethod
-    def of(cls, record: Mapping[str, Any]) -> Self:
+    def of(cls, record: Mapping[str, Any]) -> "PicturePolicy":
         """The policy in the record of a manifest."""
         height, width = record["size"]
         channels, background = record["channels"], record["background"]
@@ -72,12 +79,33 @@ class PicturePolicy(NamedTuple):
 def read_pixels(source: Path | bytes, policy: PicturePolicy) -> np.ndarray:
     """Reads a picture as uint8 `[height, width, channels]`, as the policy says.
 
+    Of an animation or of several pages, the first. A picture of the policy's size keeps
+    its pixels; others are resized with Pillow's antialiased bilinear filter.
+
     Raises:
         PictureError: the file is no picture, too large, or damaged.
     """
     with open_picture(source) as picture:
-        draft(picture, policy)
-        return to_pixels(fitted(upright(picture, policy), policy), policy.channels)
+        content = decode(picture, policy)
+        turn = orientation(picture)  # after decoding, in which Pillow turns TIFF
+        opaque = without_transparency(picture, policy.background)
+        return to_pixels(fitted(opaque, content, turn, policy), policy.channels)
+
+
+def list_pictures(folder: Path) -> tuple[list[Path], int]:
+    """The pictures of a folder by name, at any depth; and the number of other files."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    found = [path for path in files if is_picture_name(path.relative_to(folder))]
+    return found, len(files) - len(found)
+
+
+def is_picture_name(path: Path) -> bool:
+    """Whether a file's suffix is a picture's, and it is neither hidden nor a system's.
+
+    `path` is relative: its folders count too.
+    """
+    passed = any(part.startswith(".") or part.lower() in SYSTEM for part in path.parts)
+    return path.suffix.lower() in SUFFIXES and not passed
 
 
 def to_pixels(picture: Image.Image, channels: int) -> np.ndarray:
@@ -99,13 +127,21 @@ def open_picture(source: Path | bytes) -> Iterator[Image.Image]:
     Raises:
         PictureError: the file is no picture, too large, or damaged.
     """
+    # It stays so: `warnings.catch_warnings` would not be safe in threads.
+    if QUIET not in warnings.filters:
+        warnings.filterwarnings("ignore", module=QUIET[3].pattern)
     try:
         if isinstance(source, Path) and not source.is_file():
             raise PictureError("no file")  # opening a pipe would block
-        if is_heif(source):
+        begin = first_bytes(source)
+        if begin[4:8] == b"ftyp" and begin[8:12] in HEIF_BRANDS:
             enable_heif()
-        file = io.BytesIO(source) if isinstance(source, bytes) else source
-        with Image.open(file, formats=FORMATS) as picture:
+        Image.init()
+        known = [name for name in FORMATS if name in Image.OPEN]
+        # Not by its path: Pillow would map the file to memory, and mistake the sides of
+        # a TIFF picture that is turned.
+        file = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+        with file, Image.open(file, formats=known) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 size = f"{picture.width} x {picture.height}"
                 raise PictureError(f"{size} pixels, which are too many")
@@ -114,8 +150,11 @@ def open_picture(source: Path | bytes) -> Iterator[Image.Image]:
         raise
     except UnidentifiedImageError:
         raise PictureError(describe(first_bytes(source))) from None
+    except Image.DecompressionBombError:
+        raise PictureError("pixels that are too many") from None
     except UNREADABLE as error:
-        raise PictureError(" ".join(str(error).split()) or repr(error)) from None
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise PictureError(f"a damaged one: {reason}") from None
 
 
 def first_bytes(source: Path | bytes) -> bytes:
@@ -128,15 +167,9 @@ def first_bytes(source: Path | bytes) -> bytes:
 
 def describe(begin: bytes) -> str:
     """Describes an unknown file by its first bytes."""
-    if begin.startswith((b"\x89PNG", b"\xff\xd8", b"GIF8", b"RIFF", b"BM")):
+    if begin.startswith(BEGINNINGS) or begin[4:8] == b"ftyp":
         return "a damaged one"
     return f"a file that begins with {begin[:8]!r}" if begin else "an empty file"
-
-
-def is_heif(source: Path | bytes) -> bool:
-    """Whether the file is HEIF by its first bytes."""
-    begin = first_bytes(source)
-    return begin[4:8] == b"ftyp" and begin[8:12] in HEIF_BRANDS
 
 
 def enable_heif() -> None:
@@ -146,141 +179,133 @@ def enable_heif() -> None:
         PictureError: the package pillow-heif is not installed.
     """
     try:
-        from pillow_heif import register_heif_opener
+        heif = importlib.import_module("pillow_heif")
     except ImportError:
         raise PictureError(
             "HEIC, which needs the package pillow-heif: install it, or convert the "
             "file to JPEG"
         ) from None
-    register_heif_opener()
+    heif.register_heif_opener()
 
 
-def draft(picture: Image.Image, policy: PicturePolicy) -> None:
-    """Lets a JPEG be decoded at a fraction of its size, which is much faster."""
-    if picture.format == "JPEG":
+def decode(picture: Image.Image, policy: PicturePolicy) -> tuple[float, float]:
+    """Decodes a picture; a JPEG at a fraction of its size, which is much faster.
+
+    Returns:
+        Width and height of the picture's content in decoded pixels. They are not whole
+        if the size is no multiple of the scale: the last pixels are partly empty.
+    """
+    drafted = None
+    if picture.format in ("JPEG", "MPO"):
         height, width = policy.size
-        if orientation(picture) >= 5:  # width and height will be exchanged
-            height, width = width, height
-        largest = max(width / picture.width, height / picture.height)
-        if policy.fit != "stretch":  # both sides are scaled alike
-            width, height = picture.width * largest, picture.height * largest
-        picture.draft(None, (round(DRAFT * width), round(DRAFT * height)))
+        size = (height, width) if orientation(picture) >= SIDEWAYS else (width, height)
+        ratios = size[0] / picture.width, size[1] / picture.height
+        ratio = DRAFT * (min(ratios) if policy.fit == "pad" else max(ratios))
+        least = [max(1, round(ratio * side)) for side in picture.size]
+        drafted = picture.draft(None, (least[0], least[1]))
+    picture.load()
+    return (drafted[1][2], drafted[1][3]) if drafted else picture.size
 
 
 def orientation(picture: Image.Image) -> int:
     """The EXIF orientation, 1 to 8; 1 if there is none, or it cannot be read."""
     try:
         value = picture.getexif().get(ORIENTATION, 1)
+        return int(value) if value in TURNS else 1
     except UNREADABLE:
         return 1
-    return value if value in TURNS else 1
 
 
-def upright(picture: Image.Image, policy: PicturePolicy) -> Image.Image:
-    """Decodes to 8 bits without transparency, in mode L or RGB, the right way up.
+def upright_size(source: Path | bytes) -> tuple[int, int]:
+    """Width and height of a picture as viewers show it; decodes nothing.
 
-    Of an animation or several pages, the first.
+    Raises:
+        PictureError: the file is no picture, or too large.
+    """
+    with open_picture(source) as picture:  # a TIFF picture has its upright size
+        turned = picture.format != "TIFF" and orientation(picture) >= SIDEWAYS
+        return picture.size[::-1] if turned else picture.size
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """Decodes a picture, turned by its EXIF orientation."""
+    picture.load()  # Pillow turns TIFF pictures here, and they lose the tag
+    turn = TURNS.get(orientation(picture))
+    return picture if turn is None else picture.transpose(turn)
+
+
+def without_transparency(picture: Image.Image, background: str) -> Image.Image:
+    """Converts to mode L or RGB with 8 bits, composed onto white or black.
 
     Raises:
         PictureError: the pixels have no scale that is known.
     """
-    picture.load()  # TIFF pictures are turned by this, and lose the tag
-    turn = TURNS.get(orientation(picture))
-    turned = picture if turn is None else picture.transpose(turn)
-    if turned.mode.startswith("I"):
-        return Image.fromarray(from_16_bits(turned))
-    if turned.mode == "F":
-        raise PictureError("pixels of type float, whose scale is unknown")
-    if turned.has_transparency_data:
-        backdrop = Image.new("RGBA", turned.size, policy.background)
-        return Image.alpha_composite(backdrop, turned.convert("RGBA")).convert("RGB")
-    return turned.convert("L" if turned.mode in ("1", "L") else "RGB")
+    if picture.mode.startswith("I;16"):
+        return from_16_bits(picture, background)
+    if picture.mode in ("I", "F"):
+        kind = "integers of 32 bits" if picture.mode == "I" else "floating-point"
+        raise PictureError(f"pixels that are {kind}, whose scale is unknown")
+    if picture.has_transparency_data:
+        drawn = picture if picture.mode == "RGBA" else picture.convert("RGBA")
+        composed = Image.new("RGB", picture.size, background)
+        composed.paste(drawn, mask=drawn)
+        return composed
+    if picture.mode in ("L", "RGB"):
+        return picture  # not converted: that would be a copy
+    return picture.convert("L" if picture.mode == "1" else "RGB")
 
 
-def from_16_bits(picture: Image.Image) -> np.ndarray:
-    """Pixels of 16 bits, scaled to uint8 `[height, width]`.
+def from_16_bits(picture: Image.Image, background: str = "white") -> Image.Image:
+    """Scales a grey picture with 16 bits to 8 bits, mode L; 65535 becomes 255.
 
-    Raises:
-        PictureError: a pixel has more than 16 bits.
+    In a PNG, one value may mean transparent; such pixels get the background.
     """
-    pixels = np.asarray(picture).astype(np.int64)
-    if pixels.min(initial=0) < 0 or pixels.max(initial=0) > 65535:
-        raise PictureError("pixels of 32 bits, whose scale is unknown")
-    return (pixels // WIDE).astype(np.uint8)
+    clear = picture.info.get("transparency")
+    scaled = Image.new("L", picture.size)
+    rows = max(1, BAND // picture.width)
+    for top in range(0, picture.height, rows):
+        bottom = min(top + rows, picture.height)
+        band = np.asarray(picture.crop((0, top, picture.width, bottom)))
+        pixels = (band // WIDE).astype(np.uint8)
+        if isinstance(clear, int):
+            pixels[band == clear] = 255 if background == "white" else 0
+        scaled.paste(Image.fromarray(pixels), (0, top))
+    return scaled
 
 
-def fitted(picture: Image.Image, policy: PicturePolicy) -> Image.Image:
-    """Resizes a picture of mode L or RGB to the policy's size, antialiased."""
-    height, width = policy.size
-    if picture.size == (width, height):
-        return picture
-    ratios = width / picture.width, height / picture.height
-    if policy.fit == "stretch":
-        return picture.resize((width, height), Image.Resampling.BILINEAR)
-    if policy.fit == "crop":
-        across, down = width / max(ratios), height / max(ratios)
-        left, top = (picture.width - across) / 2, (picture.height - down) / 2
-        box = left, top, left + across, top + down
-        return picture.resize((width, height), Image.Resampling.BILINEAR, box)
-    across, down = (max(1, round(side * min(ratios))) for side in picture.size)
-    small = picture.resize((across, down), Image.Resampling.BILINEAR)
-    padded = Image.new(picture.mode, (width, height), policy.background)
-    padded.paste(small, ((width - across) // 2, (height - down) // 2))
-    return padded
-
-
-# The former reader, to be removed once every caller has moved.
-
-
-@contextmanager
-def open_image(
-    source: Path | io.BytesIO,
-    name: object,
-    max_pixels: int = MAX_PIXELS,
-    repair: str = "Replace or remove it.",
-) -> Iterator[Image.Image]:
-    """Opens an image; its pixels are decoded where the block uses them.
+def fitted(
+    picture: Image.Image,
+    content: tuple[float, float],
+    turn: int,
+    policy: PicturePolicy,
+) -> Image.Image:
+    """Resizes a picture of mode L or RGB to the policy's size, and turns it.
 
     Args:
-        source: a file, or its content.
-        name: of the file, for the message.
-        max_pixels: the largest width times height that is accepted.
-        repair: what to do about a bad file, a sentence.
-
-    Raises:
-        DataError: the file is no PNG or JPEG image, too large, or broken.
+        picture: not turned yet, because a small picture is turned faster.
+        content: width and height of its content, see `decode`.
+        turn: its EXIF orientation.
+        policy: for the upright picture.
     """
-    try:
-        if isinstance(source, Path) and not source.is_file():
-            raise ValueError("no file")  # opening a pipe would block
-        with warnings.catch_warnings():
-            # Pillow warns of images that are allowed here.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(source, formats=("PNG", "JPEG")) as image:
-                if image.width * image.height > max_pixels:
-                    raise ValueError(f"{image.width} x {image.height} pixels, too many")
-                yield image
-    except (
-        UnidentifiedImageError,
-        Image.DecompressionBombError,
-        OSError,
-        ValueError,
-        SyntaxError,
-    ) as error:
-        unknown = isinstance(error, UnidentifiedImageError)
-        found = unknown_kind(source) if unknown else one_line(error)
-        raise DataError(
-            f"{name}: expected a PNG or JPEG image, found {found}. {repair}"
-        ) from None
-
-
-def unknown_kind(source: Path | io.BytesIO) -> str:
-    """Describes a file by its first bytes: `a file that begins with b'GIF89a'`."""
-    if isinstance(source, Path):
-        with source.open("rb") as file:
-            begin = file.read(8)
-    else:
-        begin = source.getvalue()[:8]
-    if begin.startswith((b"\x89PNG", b"\xff\xd8")):
-        return "a damaged one"
-    return f"a file that begins with {begin!r}" if begin else "an empty file"
+    height, width = policy.size
+    size = (height, width) if turn >= SIDEWAYS else (width, height)
+    across, down = content
+    ratios = size[0] / across, size[1] / down
+    box = (0.0, 0.0, across, down)
+    if policy.fit == "crop":
+        used = min(across, size[0] / max(ratios)), min(down, size[1] / max(ratios))
+        left, top = (across - used[0]) / 2, (down - used[1]) / 2
+        box = left, top, min(left + used[0], across), min(top + used[1], down)
+    elif policy.fit == "pad":
+        size = (
+            max(1, round(across * min(ratios))),
+            max(1, round(down * min(ratios))),
+        )
+    small = picture.resize(size, Image.Resampling.BILINEAR, box)
+    if turn in TURNS:
+        small = small.transpose(TURNS[turn])
+    if small.size == (width, height):
+        return small
+    padded = Image.new(small.mode, (width, height), policy.background)
+    padded.paste(small, ((width - small.width) // 2, (height - small.height) // 2))
+    return padded

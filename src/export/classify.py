@@ -2,21 +2,30 @@
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
-from io import BytesIO
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from src.data.pictures import SUFFIXES, open_image
+from src.data.pictures import (
+    KINDS,
+    PictureError,
+    PicturePolicy,
+    is_picture_name,
+    list_pictures,
+    open_picture,
+    read_pixels,
+)
 from src.errors import DataError, ParameterError, escape_unprintable
 from src.export.fit_picture import Input, to_input
-from src.export.load import Exported, ExportManifest
+from src.export.load import Exported, ExportManifest, InputEntry
 from src.export.shipped.run import classify_all
+from src.runtime.stage import print_error
 
 STDIN = "-"
 MAX_STDIN = 256 << 20  # bytes
+MAX_LINES = 10  # of files that cannot be read
 
 
 class Arguments(NamedTuple):
@@ -46,7 +55,7 @@ def parse_arguments(words: Sequence[str]) -> Arguments:
         "pictures",
         nargs="+",
         metavar="IMAGE",
-        help="a PNG or JPEG file of any size, a folder of them, or - for stdin",
+        help="a picture of any kind and size, a folder of them, or - for stdin",
     )
     parser.add_argument(
         "--model",
@@ -61,57 +70,96 @@ def parse_arguments(words: Sequence[str]) -> Arguments:
     return arguments
 
 
-def read_inputs(
-    names: Sequence[str], manifest: ExportManifest
-) -> list[tuple[str, Input]]:
-    """Reads pictures and converts them to inputs of the network.
+class Found(NamedTuple):
+    """What the names on the command line stand for."""
+
+    pictures: list[tuple[str, Path | bytes]]  # name, and file or content
+    passed_over: int  # files that are hidden, a system's or no pictures, by name
+    wrong: list[str]  # a line for each name that stands for nothing
+
+
+class Inputs(NamedTuple):
+    """The pictures that could be read, and a line for each that could not."""
+
+    taken: list[tuple[str, Input]]
+    wrong: list[str]
+
+
+def find_pictures(names: Sequence[str]) -> Found:
+    """Finds the pictures that names stand for.
 
     Args:
-        names: files, folders that contain PNG or JPEG files at any depth, or "-".
-        manifest: of the network.
-
-    Returns:
-        The name and the input of each picture.
-
-    Raises:
-        DataError: a file is not a picture, or a folder contains none.
+        names: files, folders of pictures at any depth, or "-". A file that is named
+            alone is read whatever its name is.
     """
-    shape, background = manifest.input.shape[1:], manifest.input.background
-    inputs = []
-    for name, source in find_pictures(names):
-        with open_image(source, name, repair="Name another.") as picture:
-            inputs.append((name, to_input(picture, shape, background)))
-    return inputs
-
-
-def find_pictures(names: Sequence[str]) -> Iterator[tuple[str, Path | BytesIO]]:
-    """Yields the name and the path or content of each picture."""
+    pictures: list[tuple[str, Path | bytes]] = []
+    passed_over, wrong = 0, []
     for name in names:
         path = Path(name)
         if name == STDIN:
-            yield "standard input", BytesIO(sys.stdin.buffer.read(MAX_STDIN))
+            pictures.append(("standard input", sys.stdin.buffer.read(MAX_STDIN)))
         elif path.is_dir():
-            found = sorted(filter(is_picture, path.rglob("*")))
-            if not found:
-                raise DataError(
-                    f"{path}: expected PNG or JPEG files in the folder, found none. "
-                    "Name another."
-                )
-            yield from ((str(each), each) for each in found)
+            files, others = list_pictures(path)
+            pictures += [(str(file), file) for file in files]
+            if files:
+                passed_over += others
+            else:
+                among = f"found none among its {others} files."
+                wrong.append(f"{path}: expected {KINDS} files, {among}")
+        elif len(names) > 1 and path.is_file() and not is_picture_name(Path(path.name)):
+            passed_over += 1
         else:
-            yield name, path
+            pictures.append((name, path))
+    if not pictures and not wrong:
+        wrong.append(f"expected {KINDS} files, found none among {len(names)} names.")
+    return Found(pictures, passed_over, wrong)
 
 
-def is_picture(path: Path) -> bool:
-    """Whether a file in a folder is a picture, by its suffix, and not hidden."""
-    named = path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    return named and path.is_file()
+def read_inputs(found: Found, manifest: ExportManifest) -> Inputs:
+    """Reads pictures and converts them to inputs of the network."""
+    taken, wrong = [], list(found.wrong)
+    for name, source in found.pictures:
+        try:
+            taken.append((name, read_input(source, manifest.input)))
+        except PictureError as error:
+            wrong.append(f"{name}: expected a {KINDS} picture, found {error}.")
+    return Inputs(taken, wrong)
+
+
+def read_input(source: Path | bytes, expected: InputEntry) -> Input:
+    """Reads a picture as prepare did; without a policy, adapted to the images.
+
+    Raises:
+        PictureError: the file is no picture, too large, or damaged.
+    """
+    if expected.pictures:
+        policy = PicturePolicy.of(expected.pictures.model_dump())
+        return Input(read_pixels(source, policy), [])
+    with open_picture(source) as picture:
+        return to_input(picture, expected.shape[1:], expected.background)
+
+
+def refuse(wrong: Sequence[str]) -> None:
+    """Prints a line for each of the first names that gave no answer, then ends.
+
+    Raises:
+        DataError: there are any; its message is the last line.
+    """
+    lines = [f"{line} Name another." for line in wrong[:MAX_LINES]]
+    if more := len(wrong) - len(lines):
+        lines.append(f"{more} more files cannot be read. Name others.")
+    for line in lines[:-1]:
+        print_error("predict", line)
+    if lines:
+        raise DataError(lines[-1])
 
 
 def classify_pictures(
     exported: Exported, inputs: Sequence[tuple[str, Input]]
 ) -> list[dict[str, Any]]:
     """The top-k classes of each picture, as `--json` prints them."""
+    if not inputs:
+        return []
     images = np.stack([taken.image for _, taken in inputs])
     rows = classify_all(exported.classify, images)
     names, top = exported.manifest.class_names, exported.manifest.model.parameters.top_k

@@ -31,6 +31,7 @@ def demo_page(trained: TrainedModel, manifest: Mapping[str, Any]) -> bytes:
         trained.record.class_names,
         manifest["input"]["background"],
         f"{architecture.model} on {manifest['model'].get('dataset', 'images')}",
+        manifest["input"].get("pictures"),
     )
 
 
@@ -41,6 +42,7 @@ def build_demo(
     class_names: Sequence[str],
     background: float,
     title: str,
+    pictures: Mapping[str, Any] | None = None,
 ) -> bytes:
     """The page as UTF-8; the same arguments give the same bytes.
 
@@ -52,12 +54,15 @@ def build_demo(
         background: mean of the outermost pixels of the training images, in [0, 255].
             Below 128, training images are bright on dark, and so are drawings.
         title: of the page; any text.
+        pictures: how prepare fitted picture files, as in manifest.json; None: the page
+            adapts pictures to the training images.
     """
     network = {
         "title": title,
         "imageShape": image_shape,
         "classNames": list(class_names),
         "background": background,
+        "pictures": dict(pictures) if pictures else None,
         "layers": [layer._asdict() for layer in layers],
         "weights": {
             name: encode_array(weights[name])

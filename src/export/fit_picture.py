@@ -1,14 +1,18 @@
-"""Converts a picture of any kind to the input of a network, and lists the changes."""
+"""Adapts a picture to a network whose training data were not picture files.
+
+Their size, polarity and background are guessed from the picture, and the changes are
+listed. A network of picture files has a `PicturePolicy` instead, which guesses nothing.
+"""
 
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from src.data.pictures import orientation, upright, without_transparency
+
 DARK, BRIGHT = 64, 191  # a border below DARK is dark, above BRIGHT it is bright
 MIN_EXTENT = 0.7  # an object below this fraction of the larger side is too small
-WIDE = 257  # 16 to 8 bits: 65535 becomes 255
-ORIENTATION, ROTATED = 0x0112, range(2, 9)  # EXIF tag; values other than upright
 
 
 class Input(NamedTuple):
@@ -27,16 +31,21 @@ def to_input(
         picture: of any size, mode and orientation.
         shape: height, width and channels of the input; 1 channel is grey, 3 are RGB.
         background: mean background of the training images, in [0, 255].
+
+    Raises:
+        PictureError: the pixels have no scale that is known.
     """
     height, width, channels = shape
     changes: list[str] = []
     original_size = picture.size
-    if picture.format == "JPEG":  # decode a large photograph at a smaller scale
+    if picture.format in (
+        "JPEG",
+        "MPO",
+    ):  # decode a large photograph at a smaller scale
         picture.draft(picture.mode, (4 * width, 4 * height))
-    if picture.getexif().get(ORIENTATION) in ROTATED:
+    if orientation(picture) != 1:
         changes.append("rotated by its EXIF orientation")
-    upright = ImageOps.exif_transpose(picture)
-    opaque = as_opaque_8_bit(upright, changes)
+    opaque = as_opaque_8_bit(upright(picture), changes)
     if channels == 1:
         grey = opaque.convert("L")
         if opaque.mode != "L" and not is_grey(opaque, grey):
@@ -60,16 +69,19 @@ def to_input(
 
 
 def as_opaque_8_bit(picture: Image.Image, changes: list[str]) -> Image.Image:
-    """Converts to 8 bits per channel without transparency; appends to `changes`."""
-    if picture.mode.startswith("I"):
-        numbers = np.asarray(picture).astype(np.int64).clip(0, 65535)
-        # Some programs store 8-bit values in 16 bits.
-        narrow = numbers if numbers.max(initial=0) < 256 else numbers // WIDE
+    """Converts to mode L or RGB with 8 bits; appends to `changes`.
+
+    Raises:
+        PictureError: the pixels have no scale that is known.
+    """
+    if picture.mode.startswith("I;16"):
         changes.append("converted from 16 to 8 bits")
-        return Image.fromarray(narrow.astype(np.uint8))
-    if "A" in picture.mode or "transparency" in picture.info:
+        numbers = np.asarray(picture)
+        if numbers.max(initial=0) < 256:  # some programs store 8 bits in 16
+            return Image.fromarray(numbers.astype(np.uint8))
+    elif picture.has_transparency_data:
         return fill_transparent(picture.convert("RGBA"), changes)
-    return picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
+    return without_transparency(picture, "white")
 
 
 def input_warnings(grey: Image.Image, background: float) -> list[str]:

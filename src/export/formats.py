@@ -10,7 +10,9 @@ import numpy as np
 
 from src import paths
 from src.config.names import FormatName
+from src.data import pictures as picture_module
 from src.data.lazy_images import Images, pieces
+from src.data.prepared import PictureRecord
 from src.errors import ParameterError
 from src.export.load import digest_of_files
 from src.export.quiet import quiet
@@ -90,8 +92,9 @@ def convert_all(
     train_images: Images,
     *,
     layers_agree: bool,
+    pictures: PictureRecord | None = None,
 ) -> Export:
-    """Makes the files of each format, the weights, `run.py` and the manifest.
+    """Makes the files of each format, the weights, the programs and the manifest.
 
     Args:
         names: of the formats.
@@ -99,11 +102,13 @@ def convert_all(
         train_images: uint8 `[n, height, width, channels]`.
         layers_agree: whether `trained.model.layers` is correct, so that the manifest
             may list it.
+        pictures: how prepare made the images of picture files; None: of other data.
     """
     calibration = calibration_images(train_images)
     files = {
         "weights.npz": bytes(pack_arrays(trained.weights)),
         "run.py": Path(run.__file__).read_bytes(),
+        "pictures.py": Path(picture_module.__file__).read_bytes(),
     }
     formats: dict[str, Any] = {}
     # Otherwise JAX writes source paths of this machine into the files.
@@ -125,6 +130,8 @@ def convert_all(
     background = border_brightness(train_images)
     weights = digest(files["weights.npz"])
     manifest = build_manifest(trained, background, formats, weights)
+    if pictures:
+        manifest["input"]["pictures"] = pictures.model_dump(mode="json")
     if layers_agree:
         manifest["layers"] = [layer._asdict() for layer in trained.model.layers()]
     return Export(files | {"manifest.json": record_bytes(manifest)}, manifest)

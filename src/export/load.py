@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import BaseModel, Field, PositiveInt, model_validator
 
 from src import paths
+from src.data.prepared import PictureRecord
 from src.errors import DataError, ParameterError, one_line
 from src.export.quiet import quiet
 from src.export.shipped import run
@@ -36,6 +37,14 @@ class InputEntry(BaseModel):
 
     shape: tuple[str, Side, Side, Literal[1, 3]]  # "batch", height, width, channels
     background: float = Field(ge=0, le=255)
+    pictures: PictureRecord | None = None  # of a network of picture files
+
+    @model_validator(mode="after")
+    def _pictures_have_the_shape(self) -> Self:
+        made = self.pictures
+        if made and (*made.size, made.channels) != self.shape[1:]:
+            raise ValueError(f"pictures of {made.size} with {made.channels} channels")
+        return self
 
 
 class OutputEntry(BaseModel):

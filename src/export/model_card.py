@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from src.config.names import FormatName
+from src.data.pictures import KINDS
 from src.evaluation.metrics import CALIBRATION_BINS
 from src.export.fit_picture import BRIGHT, DARK
 from src.models.checkpoint import TrainedModel
@@ -75,6 +76,9 @@ def card_variables(
             classes, key=lambda each: (not each["examples"], each["recall"])
         ),
         "licence": LICENCES.get(model["dataset"], UNKNOWN_LICENCE),
+        "kinds": KINDS,
+        "pictures": manifest["input"].get("pictures"),
+        "given": "picture.png" if "pictures" in manifest["input"] else "pictures.npy",
         "picture_command": picture_command(shape, manifest["input"]["background"]),
         "exported": {
             name: {**results, **manifest["formats"][name]}

@@ -12,16 +12,23 @@ import pytest
 from PIL import Image, ImageOps
 
 from src import paths
+from src.data.pictures import PictureError, PicturePolicy, read_pixels
 from src.errors import DataError, ParameterError
-from src.export.classify import parse_arguments, read_inputs
+from src.export.classify import (
+    find_pictures,
+    parse_arguments,
+    read_input,
+    read_inputs,
+)
 from src.export.fit_picture import resized, to_input
 from src.export.formats import convert_all, write_files
-from src.export.load import ExportManifest, fastest_file, load_exported
+from src.export.load import ExportManifest, InputEntry, fastest_file, load_exported
 from stages.predict import main
 from tests.helpers.examples import patterned
 from tests.helpers.files import committed, write_record
 from tests.helpers.formats import all_formats, probabilities, untrained
 from tests.helpers.imports import ROOT
+from tests.helpers.pictures import CASES, KINDS, TURNED
 from tests.helpers.running import run_stage
 
 pytestmark = pytest.mark.filterwarnings(
@@ -144,14 +151,15 @@ def test_file_that_is_not_a_picture_gives_one_line(project, tmp_path, case):
     if content is not None:
         path.write_bytes(content)
     asked = path.parent if "folder" in name else path
-    line = ended_with(predict(project[0], "pictures/0.png", str(asked)), 3)
+    line = ended_with(predict(project[0], str(asked)), 3)
     assert str(asked) in line
     assert message in line
 
 
 def test_empty_standard_input_ends_with_one_line(project):
     line = ended_with(predict(project[0], "-", content=b""), 3)
-    assert "standard input: expected a PNG or JPEG image" in line
+    assert "standard input: expected a PNG, JPEG" in line
+    assert "found an empty file" in line
 
 
 @pytest.mark.slow
@@ -159,7 +167,7 @@ def test_picture_that_would_fill_the_memory_is_refused(project, tmp_path):
     huge = io.BytesIO()
     Image.new("1", (30_000, 30_000)).save(huge, "PNG")
     line = ended_with(predict(project[0], "-", content=huge.getvalue()), 3)
-    assert "expected a PNG or JPEG image" in line
+    assert "picture, found pixels that are too many" in line
 
 
 @pytest.mark.parametrize(
@@ -292,6 +300,14 @@ def test_large_photograph_is_accepted(project, tmp_path):
 WRONG_MANIFESTS = {
     "no room for a pixel": ("input", {"shape": ["batch", 0, 8, 1], "background": 0}),
     "room for billions": ("input", {"shape": ["b", 60000, 60000, 3], "background": 0}),
+    "a policy for another size": (
+        "input",
+        {
+            "shape": ["batch", 8, 8, 1],
+            "background": 0,
+            "pictures": PicturePolicy((8, 9), "pad", 1, "white").record(),
+        },
+    ),
     "two channels": ("input", {"shape": ["batch", 8, 8, 2], "background": 0}),
     "too few names": ("class_names", ["low"]),
     "no best class": ("model", {"parameters": {"top_k": -1}}),
@@ -499,10 +515,134 @@ def test_extreme_aspect_ratio_keeps_at_least_one_pixel():
     assert found.image.shape == SHAPE
 
 
-def test_broken_picture_raises_when_it_is_decoded(project, tmp_path):
+def run_here(monkeypatch, capsys, folder, *arguments):
+    """Runs the command in this process; returns its answers, notes and error."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("sys.argv", ["predict", *map(str, arguments), "--json"])
+    error = None
+    try:
+        main()
+    except DataError as raised:
+        error = str(raised)
+    captured = capsys.readouterr()
+    return json.loads(captured.out), captured.err.splitlines(), error
+
+
+def test_file_that_cannot_be_read_costs_no_other_answer(
+    project, tmp_path, monkeypatch, capsys
+):
+    folder, expected = project
+    for index in range(4):
+        image = (folder / f"pictures/{index}.png").read_bytes()
+        (tmp_path / f"{index}.png").write_bytes(image if index != 1 else image[:60])
+    answers, notes, error = run_here(monkeypatch, capsys, folder, tmp_path)
+    best = [NAMES[row.argmax()] for row in np.delete(expected, 1, 0)]
+    assert [each["classes"][0]["class"] for each in answers] == best
+    assert error.startswith(f"{tmp_path}/1.png: expected a PNG, JPEG")
+    assert notes == []
+
+
+def test_process_with_a_wrong_file_answers_the_rest_and_ends_with_code_three(project):
+    ended = predict(project[0], "pictures/0.png", "none.png", "pictures/1.png")
+    assert ended.returncode == 3
+    assert len(ended.stdout.splitlines()) == 2
+    (line,) = ended.stderr.decode().splitlines()
+    assert line.startswith("predict: none.png: expected a PNG")
+    assert line.endswith("found no file. Name another.")
+
+
+def test_first_ten_wrong_files_are_named_and_the_others_counted(
+    project, tmp_path, monkeypatch, capsys
+):
+    for index in range(13):
+        (tmp_path / f"{index:02}.png").write_bytes(b"no picture")
+    answers, notes, error = run_here(monkeypatch, capsys, project[0], tmp_path)
+    assert answers == []
+    assert [line.split(": ")[1] for line in notes] == [
+        f"{tmp_path}/{index:02}.png" for index in range(10)
+    ]
+    assert error == "3 more files cannot be read. Name others."
+
+
+def test_hidden_and_system_files_are_passed_over_and_counted(
+    project, tmp_path, monkeypatch, capsys
+):
+    image = (project[0] / "pictures/0.png").read_bytes()
+    others = [
+        *("._a.png", ".hidden.jpg", "notes.txt", "Thumbs.db", "desktop.ini"),
+        *("__MACOSX/a.png", "@eaDir/a.jpg", ".cache/a.png"),
+    ]
+    for name in ("a.png", "b.JFIF", *others):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(image)
+    answers, notes, error = run_here(monkeypatch, capsys, project[0], tmp_path)
+    assert [each["picture"] for each in answers] == [
+        f"{tmp_path}/a.png",
+        f"{tmp_path}/b.JFIF",
+    ]
+    assert error is None
+    assert notes == [
+        "predict: files passed over, because hidden or no pictures by name: 8"
+    ]
+    listed = sorted(path for path in tmp_path.iterdir() if path.is_file())
+    answers, notes, _ = run_here(monkeypatch, capsys, project[0], *listed)
+    assert len(answers) == 2
+    assert notes[0].endswith(": 5")
+
+
+def test_single_file_is_recognised_by_its_content(
+    project, tmp_path, monkeypatch, capsys
+):
+    for name, kind in KINDS.items():
+        path = tmp_path / ".no suffix"
+        path.write_bytes(kind.content())
+        answers, _, error = run_here(monkeypatch, capsys, project[0], path)
+        assert error is None, name
+        assert len(answers) == 1
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("name", "orientation"), CASES)
+def test_predict_sees_the_bytes_that_prepare_would_make(name, orientation, channels):
+    content = KINDS[name].content(orientation)
+    policy = PicturePolicy((16, 12), "pad", channels, "black")
+    manifest = InputEntry(
+        shape=("batch", 16, 12, channels), background=0, pictures=policy.record()
+    )
+    found = read_input(content, manifest)
+    assert np.array_equal(found.image, read_pixels(content, policy))
+    assert found.changes == []
+
+
+@pytest.mark.parametrize(("name", "orientation"), CASES)
+def test_network_without_a_policy_takes_every_kind(name, orientation):
+    kind = KINDS[name]
+    expected = TURNED[orientation](kind.pixels)
+    manifest = InputEntry(shape=("batch", *expected.shape), background=128)
+    found = read_input(kind.content(orientation), manifest)
+    if "transparent" not in str(found.changes):  # filled with a contrast instead
+        difference = np.abs(found.image.astype(int) - expected)
+        assert difference.max() <= kind.tolerance
+    turned = "rotated by its EXIF orientation" in found.changes
+    assert turned == (orientation != 1)
+
+
+def test_float_picture_is_refused_without_a_policy_too(tmp_path):
+    buffer = io.BytesIO()
+    Image.fromarray(np.ones((8, 8), np.float32)).save(buffer, "TIFF")
+    manifest = InputEntry(shape=("batch", *SHAPE), background=0)
+    with pytest.raises(PictureError, match="floating-point"):
+        read_input(buffer.getvalue(), manifest)
+
+
+def test_broken_picture_is_named_when_it_is_decoded(project, tmp_path):
     path = tmp_path / "cut.jpg"
     ImageOps.expand(grey(patterned(1, 1).images[0, :, :, 0]), 50).save(path)
     path.write_bytes(path.read_bytes()[:-40])
-    manifest = json.loads((project[0] / "models/export/manifest.json").read_text())
-    with pytest.raises(DataError, match=r"cut\.jpg: expected a PNG or JPEG image"):
-        read_inputs([str(path)], ExportManifest.model_validate(manifest))
+    content = json.loads((project[0] / "models/export/manifest.json").read_text())
+    manifest = ExportManifest.model_validate(content)
+    inputs = read_inputs(find_pictures([str(path)]), manifest)
+    assert inputs.taken == []
+    (line,) = inputs.wrong
+    assert f"{path}: expected a PNG, JPEG" in line
+    assert "found a damaged one" in line

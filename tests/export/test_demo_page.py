@@ -13,6 +13,7 @@ import pytest
 from flax import nnx
 from PIL import Image
 
+from src.data.pictures import PicturePolicy, read_pixels
 from src.export.demo_page import build_demo
 from src.export.fit_picture import to_input
 from src.models.architecture import Architecture
@@ -24,6 +25,7 @@ from tests.helpers.archives import has_archives, idx
 from tests.helpers.browser import classify_in_page, evaluate
 from tests.helpers.examples import patterned
 from tests.helpers.imports import ROOT
+from tests.helpers.pictures import KINDS, TURNED, photograph
 
 MODELS = ["mlp", "cnn", "cnn_max"]
 LARGER_SHAPES = (28, 28, 1), (13, 10, 3)
@@ -109,13 +111,22 @@ def random_array(rng, shape):
     return rng.normal(0, 2 / np.sqrt(max(inputs, 100)), shape).astype(np.float32)
 
 
-def write_page(folder, *, shape=(8, 8, 1), names=None, background=0.0, title="A demo"):
+def write_page(
+    folder,
+    *,
+    shape=(8, 8, 1),
+    names=None,
+    background=0.0,
+    title="A demo",
+    policy=None,
+):
     """The page of a small network."""
     names = names or list("0123456789")
     model, weights = network("mlp", shape, len(names))
+    pictures = policy and policy.record()
     page = folder / "demo.html"
     page.write_bytes(
-        build_demo(model.layers(), weights, shape, names, background, title)
+        build_demo(model.layers(), weights, shape, names, background, title, pictures)
     )
     return page
 
@@ -521,6 +532,95 @@ def test_page_and_predict_prepare_a_picture_alike(tmp_path, background):
         np.testing.assert_allclose(seen, predicted, atol=2, err_msg=name)
 
 
+# Networks of picture files: the page follows the policy of prepare.
+
+
+def pixels_in_page(page, contents, folder):
+    """What the page makes of each picture, uint8 `[n, height, width, 3]`."""
+    files = [json.dumps(base64.b64encode(each).decode()) for each in contents]
+    script = f"""{TOOLS}
+    const found = [];
+    for (const picture of [{", ".join(files)}]) {{
+      await choose(picture);
+      if (!byId("fault").hidden) throw new Error(byId("fault").textContent);
+      const {{width, height}} = byId("view");
+      found.push([height, width, ...seenColours()]);
+    }}
+    return found;
+    """
+    found = evaluate(page, script, folder)
+    return [np.array(row[2:]).reshape(row[0], row[1], 3) for row in found]
+
+
+POLICIES = [
+    PicturePolicy((16, 12), "pad", 3, "white"),
+    PicturePolicy((16, 12), "pad", 1, "black"),
+    PicturePolicy((12, 16), "crop", 3, "black"),
+    PicturePolicy((7, 9), "stretch", 3, "white"),
+    PicturePolicy((9, 14), "crop", 1, "white"),
+]
+IN_BROWSERS = [name for name in KINDS if "TIFF" not in name]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_page_fits_pictures_by_the_policy(tmp_path, policy):
+    """Lossless kinds within 2 of 255, JPEG and AVIF within 12."""
+    contents = [KINDS[name].content() for name in IN_BROWSERS]
+    large = Image.fromarray(photograph(300, 500))
+    contents.append(encoded(large, "PNG"))
+    contents.append(encoded(large, "JPEG", quality=90))
+    shape = (*policy.size, policy.channels)
+    page = write_page(tmp_path, shape=shape, policy=policy)
+    found = pixels_in_page(page, contents, tmp_path)
+    names = [*IN_BROWSERS, "large PNG", "large JPEG"]
+    for name, content, seen in zip(names, contents, found, strict=True):
+        expected = read_pixels(content, policy).repeat(3 // policy.channels, 2)
+        lossy = any(kind in name for kind in ("JPEG", "JFIF", "AVIF"))
+        limit = 12 if lossy else 2
+        np.testing.assert_allclose(seen, expected, atol=limit, err_msg=name)
+
+
+@pytest.mark.parametrize("name", ["JPEG RGB", "PNG RGB"])
+def test_page_turns_pictures_by_their_orientation(tmp_path, name):
+    policy = PicturePolicy((14, 14), "pad", 3, "white")
+    contents = [KINDS[name].content(orientation) for orientation in TURNED]
+    page = write_page(tmp_path, shape=(14, 14, 3), policy=policy)
+    found = pixels_in_page(page, contents, tmp_path)
+    for content, seen in zip(contents, found, strict=True):
+        expected = read_pixels(content, policy)
+        np.testing.assert_allclose(seen, expected, atol=12 if "J" in name else 2)
+
+
+def test_page_of_a_policy_inverts_nothing(tmp_path):
+    """A white border would be inverted for a network of bright digits on black."""
+    policy = PicturePolicy((8, 8), "pad", 1, "white")
+    page = write_page(tmp_path, policy=policy, background=0.0)
+    pixels = np.pad(bar(6, 6), 1, constant_values=255)
+    content = encoded(Image.fromarray(pixels), "PNG")
+    (found,) = pixels_in_page(page, [content], tmp_path)
+    np.testing.assert_array_equal(found[:, :, 0], pixels)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("channels", [1, 3])
+def test_page_of_photographs_has_no_pen(tmp_path, channels):
+    policy = PicturePolicy((8, 8), "pad", channels, "white")
+    page = write_page(tmp_path, shape=(8, 8, channels), policy=policy)
+    script = f"""{TOOLS}
+    await stroke([0.5, 0.1], [0.5, 0.9]);
+    return [Math.max(...bars()) > 0, byId("choice").hidden, byId("keys").hidden];
+    """
+    found = evaluate(page, script, tmp_path)
+    assert found == ([True, False, False] if channels == 1 else [False, True, True])
+
+
+def encoded(picture, format, **options):
+    """The bytes of a picture file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
 @pytest.mark.slow
 def test_file_that_is_not_a_picture_is_named_until_the_next_file(tmp_path):
     good = png(patterned(1, seed=5).images[0, :, :, 0])
@@ -533,7 +633,7 @@ def test_file_that_is_not_a_picture_is_named_until_the_next_file(tmp_path):
     assert evaluate(write_page(tmp_path), script, tmp_path) == [
         False,
         "“<b>notes.txt” cannot be read as a picture. "
-        "Choose a PNG, JPEG, WebP or GIF file.",
+        "Choose a PNG, JPEG, WebP, GIF, BMP or AVIF file.",
         [0] * 10,
         True,
         True,

@@ -534,7 +534,9 @@ def test_run_measures_latency_and_memory(shipped):
         (["broken.stablehlo", "good.npy"], 3, "broken.stablehlo"),
         (["broken.tflite", "good.npy"], 3, "broken.tflite"),
         (["model.onnx", "none.npy"], 3, "none.npy: expected a file, found none"),
-        (["model.onnx", "run.py"], 3, "run.py: expected a .npy, or an .npz with im"),
+        (["model.onnx", "run.py"], 3, "run.py: expected a .npy, .npz, PNG"),
+        (["model.onnx", "text.npy"], 3, "text.npy: expected a .npy, or an .npz with"),
+        (["model.onnx", "good.npy", "good.npy"], 3, "expected one .npy or .npz, found"),
         (["model.onnx", "good.npy", "--output", "no/x.npz"], 5, "no/x.npz"),
         (["model.onnx", "good.npy", "--output", "run.py/x.npz"], 5, "directory"),
     ],
@@ -542,6 +544,7 @@ def test_run_measures_latency_and_memory(shipped):
 def test_run_reports_errors_in_one_line(shipped, arguments, code, message):
     folder = shipped[0]
     np.save(folder / "good.npy", patterned(1, seed=4).images)
+    (folder / "text.npy").write_text("no array")
     (folder / "elsewhere").mkdir(exist_ok=True)
     (folder / "elsewhere/model.onnx").write_bytes(b"no model")
     for name in ("broken.onnx", "broken.stablehlo", "broken.tflite"):

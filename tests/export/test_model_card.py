@@ -14,6 +14,8 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from src import paths
+from src.data.pictures import PicturePolicy, read_pixels
+from src.data.prepared import PictureRecord
 from src.errors import DataError
 from src.export.formats import convert_all
 from src.export.model_card import background_words, model_card, plain
@@ -281,6 +283,29 @@ def test_commands_of_the_card_give_the_predictions_of_the_network(device, quick)
             assert float(share) == pytest.approx(expected.max(), abs=tolerance)
             if "int8" not in line:
                 assert name == NAMES[expected.argmax()]
+
+
+def test_commands_of_a_card_for_picture_files_run(tmp_path):
+    policy = PictureRecord(size=(8, 8), fit="pad", channels=1, background="white")
+    trained = trained_network()
+    images = patterned(9, 1).images
+    export = convert_all(["numpy"], trained, images, layers_agree=True, pictures=policy)
+    measured = as_read(scores())
+    text = model_card(trained, export.manifest, {"numpy": RESULTS}, measured)
+    unpack_files(export.files, tmp_path)
+    picture = Image.fromarray(patterned(1, seed=4).images[0, :, :, 0]).resize((50, 20))
+    picture.save(tmp_path / "picture.png")
+    asked = PicturePolicy.of(policy.model_dump())
+    pixels = read_pixels(tmp_path / "picture.png", asked)
+    (expected,) = probabilities(trained, pixels[None])
+    assert "resized to 8 x 8 (height, width; `pad`),\non white." in text.decode()
+    programs = [line for line in commands(text.decode()) if line.startswith("python ")]
+    assert len(programs) == 2
+    words = [sys.executable, *shlex.split(programs[0])[1:]]
+    output = subprocess.check_output(words, cwd=tmp_path, text=True)
+    name, share = output.split()[1:]
+    assert name == NAMES[expected.argmax()]
+    assert float(share) == pytest.approx(expected.max(), abs=1e-4)
 
 
 def test_lines_of_python_in_the_card_run(device, monkeypatch):

@@ -1,11 +1,13 @@
 """Runs an exported network and measures its latency on this machine.
 
+    python run.py model.onnx photo.jpg folder   # one line per picture
     python run.py model.onnx IMAGES             # one line per image
     python run.py model.onnx IMAGES --latency   # milliseconds and memory
 
 The first argument is any exported file of this folder. IMAGES is a .npy file of uint8
 `[n, height, width, channels]`, or an .npz file with such `images`. Requirements: NumPy,
-the runtime of the format, and manifest.json in the folder of the exported file.
+the runtime of the format, and manifest.json in the folder of the exported file; for
+pictures also Pillow, and pictures.py in the folder of run.py.
 From Python:
 
     from run import load
@@ -18,20 +20,31 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from types import ModuleType
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
 Classify = Callable[[np.ndarray], np.ndarray]
 
 BATCH_SIZE = 64  # images per call; limits memory, does not change results
+ARRAYS = (".npy", ".npz")  # the other files are pictures
+MAX_LINES = 10  # of pictures that cannot be read
 MAX_CALLS, MAX_SECONDS = 200, 2.0  # of a latency measurement, whichever ends first
 
 
 class UnusableError(ValueError):
     """An input of the command cannot be used; the message says why."""
+
+
+class Inputs(NamedTuple):
+    """What the command classifies."""
+
+    images: np.ndarray  # uint8 [n, height, width, channels]
+    names: Sequence[str] = ()  # of pictures, in order; an array has none
+    wrong: Sequence[str] = ()  # a line for each picture that cannot be read
 
 
 def load(file: str | Path) -> Classify:
@@ -116,13 +129,18 @@ def load_tflite(path: Path) -> Classify:
 
 def load_numpy(path: Path) -> Classify:
     """Runs numpy_predictor.py."""
-    spec = importlib.util.spec_from_file_location("numpy_predictor", path)
+    classify: Classify = load_module(path).load_predictor(path.parent)
+    return classify
+
+
+def load_module(path: Path) -> ModuleType:
+    """Imports a Python file."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise ValueError(f"{path}: expected a Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    classify: Classify = module.load_predictor(path.parent)
-    return classify
+    return module
 
 
 def classify_all(classify: Classify, images: np.ndarray) -> np.ndarray:
@@ -196,6 +214,85 @@ def load_images(path: Path, expected: list[int]) -> np.ndarray:
     return images
 
 
+def load_inputs(files: list[Path], expected: dict[str, Any]) -> Inputs:
+    """Loads one file of images, or pictures and folders of them.
+
+    Args:
+        files: as the command got them.
+        expected: `input` of the manifest.
+
+    Raises:
+        UnusableError: there are no images, or not for this network.
+    """
+    if not any(path.suffix in ARRAYS for path in files):
+        return load_pictures(files, expected)
+    if len(files) > 1:
+        raise UnusableError(f"expected one .npy or .npz, found {len(files)} files")
+    return Inputs(load_images(files[0], expected["shape"][1:]))
+
+
+def load_pictures(files: list[Path], expected: dict[str, Any]) -> Inputs:
+    """Reads pictures and folders of them; arguments and errors as `load_inputs`."""
+    path = Path(__file__).with_name("pictures.py")
+    if not path.is_file():
+        raise UnusableError(f"{path}: expected this file, found none: copy it here")
+    module = load_module(path)
+    images, names, wrong = [], [], []
+    for file in files:
+        found = module.list_pictures(file)[0] if file.is_dir() else [file]
+        if not found:
+            wrong.append(f"{file}: expected {module.KINDS} files, found none")
+        for each in found:
+            try:
+                images.append(read_picture(module, each, expected))
+                names.append(str(each))
+            except module.PictureError as error:
+                kinds = f".npy, .npz, {module.KINDS} file"
+                wrong.append(f"{each}: expected a {kinds}, found {error}")
+    if not images:
+        refuse(wrong)
+    return Inputs(np.stack(images), names, wrong)
+
+
+def read_picture(
+    module: ModuleType, path: Path, expected: dict[str, Any]
+) -> np.ndarray:
+    """Reads a picture as uint8 `[height, width, channels]`.
+
+    Raises:
+        PictureError: it cannot be read, or no policy says how to make it fit.
+    """
+    if "pictures" in expected:
+        policy = module.PicturePolicy.of(expected["pictures"])
+        pixels: np.ndarray = module.read_pixels(path, policy)
+        return pixels
+    with module.open_picture(path) as picture:
+        opaque = module.without_transparency(module.upright(picture), "white")
+        pixels = module.to_pixels(opaque, 1 if opaque.mode == "L" else 3)
+    found, wanted = list(pixels.shape), expected["shape"][1:]
+    if found != wanted:
+        raise module.PictureError(
+            f"height, width, channels {found} instead of {wanted}: convert it to a "
+            ".npy file, or use python -m stages.predict"
+        )
+    return pixels
+
+
+def refuse(wrong: Sequence[str]) -> None:
+    """Prints the first lines; the last is the message of the error.
+
+    Raises:
+        UnusableError: there is a line.
+    """
+    lines = list(wrong[:MAX_LINES])
+    if len(wrong) > MAX_LINES:
+        lines.append(f"{len(wrong) - MAX_LINES} more files cannot be read")
+    for line in lines[:-1]:
+        warn(line)
+    if lines:
+        raise UnusableError(lines[-1])
+
+
 def execute(options: argparse.Namespace) -> None:
     """Runs the command with its parsed options."""
     path = options.file.parent / "manifest.json"
@@ -206,18 +303,29 @@ def execute(options: argparse.Namespace) -> None:
             f"{path}: expected the manifest of the network, found none: copy it here"
         )
     manifest = json.loads(path.read_text("utf-8"))
-    images = load_images(options.images, manifest["input"]["shape"][1:])
+    inputs = load_inputs(options.images, manifest["input"])
     classify = load(options.file)
     if options.latency:
-        print(json.dumps(measure_latency(classify, images)))
-    if options.latency and not options.output:
-        return
-    rows = classify_all(classify, images)
-    if options.output:
-        np.savez(options.output, probabilities=rows)
+        print(json.dumps(measure_latency(classify, inputs.images)))
+    if options.output or not options.latency:
+        answer(classify, inputs, manifest["class_names"], options.output)
+    refuse(inputs.wrong)
+
+
+def answer(
+    classify: Classify, inputs: Inputs, class_names: list[str], output: Path | None
+) -> None:
+    """Prints the best class of each image, or writes all probabilities to `output`."""
+    rows = classify_all(classify, inputs.images)
+    if output and not inputs.names:
+        np.savez(output, probabilities=rows)
+    elif output:
+        np.savez(output, probabilities=rows, pictures=np.array(inputs.names))
     else:
-        for row in rows:
-            print(f"{manifest['class_names'][row.argmax()]}\t{row.max():.4f}")
+        names = [name if name.isprintable() else repr(name) for name in inputs.names]
+        begins = [f"{name}\t" for name in names] or [""] * len(rows)
+        for begin, row in zip(begins, rows, strict=True):
+            print(f"{begin}{class_names[row.argmax()]}\t{row.max():.4f}")
 
 
 def main() -> None:
@@ -229,8 +337,9 @@ def main() -> None:
     parser.add_argument("file", type=Path, help="exported file, such as model.onnx")
     parser.add_argument(
         "images",
+        nargs="+",
         type=Path,
-        help="a .npy file of uint8 [n, height, width, channels], or an .npz file",
+        help="pictures and folders, or a .npy or .npz file of uint8 images",
     )
     parser.add_argument("--output", type=Path, help="an .npz for all probabilities")
     parser.add_argument("--latency", action="store_true", help="print latency as JSON")
@@ -238,7 +347,8 @@ def main() -> None:
     try:
         execute(options)
     except ImportError as error:
-        end(2, f"{options.file}: needs {error.name or error}, which is not installed")
+        package = "pillow" if error.name == "PIL" else error.name or error
+        end(2, f"{options.file}: needs {package}, which is not installed")
     except BrokenPipeError:  # the reader of stdout stopped reading
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     except UnusableError as error:
@@ -251,8 +361,13 @@ def main() -> None:
 
 def end(code: int, message: str) -> NoReturn:
     """Exits with one line on stderr."""
-    print(f"run.py: {' '.join(message.split())[:500]}", file=sys.stderr)
+    warn(message)
     sys.exit(code)
+
+
+def warn(message: str) -> None:
+    """Prints one line on stderr."""
+    print(f"run.py: {' '.join(message.split())[:500]}", file=sys.stderr)
 
 
 if __name__ == "__main__":
