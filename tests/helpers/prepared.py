@@ -7,11 +7,10 @@ import pytest
 
 from benchmarks.project import with_values
 from src import paths
-from src.data.examples import Origin, Source
-from src.data.files_csv import files_csv
+from src.data.examples import Source
 from src.data.prepared import save_prepared
 from tests.helpers.examples import patterned
-from tests.helpers.files import committed, write_file, write_metrics
+from tests.helpers.files import committed, write_metrics
 from tests.helpers.imports import ROOT
 
 
@@ -28,10 +27,6 @@ def write_prepared(
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         manifest = committed(save_prepared, source, splits)
-        origins = {
-            name: [Origin()] * len(split.labels) for name, split in splits.items()
-        }
-        write_file(paths.FILES, files_csv(origins, []))
         counts = {
             name: {"examples": len(split.labels)} for name, split in splits.items()
         }
