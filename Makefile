@@ -114,7 +114,7 @@ debug: setup  ## train in a temporary copy with debug=true: prints every layer, 
 bench-data: setup  ## prepare Fashion-MNIST and initial weights for the benchmarks
 	python -m benchmarks.data benchmarks/.data
 
-bench: bench-data  ## compare training speed with Flax's tutorial, Keras and PyTorch; 20 minutes
+bench: bench-data  ## compare training speed with Flax's tutorial, Keras and PyTorch, reading with torchvision; 30 minutes, 3 GB of disk
 	@cmp -s benchmarks/requirements.txt $(BENCH_VENV)/requirements.txt || { \
 	  $(PYTHON) -m venv --clear $(BENCH_VENV); \
 	  $(BENCH_VENV)/bin/pip install --quiet -r benchmarks/requirements.txt; \
@@ -122,6 +122,7 @@ bench: bench-data  ## compare training speed with Flax's tutorial, Keras and PyT
 	$(BENCH_VENV)/bin/python -m benchmarks.equal_work --data benchmarks/.data
 	$(BENCH_VENV)/bin/python -m benchmarks.bench --data benchmarks/.data
 	python -m benchmarks.saving --data benchmarks/.data
+	python -m benchmarks.pictures --torchvision $(BENCH_VENV)/bin/python
 
 bench-accuracy: bench-data  ## compare time and accuracy on Fashion-MNIST, five seeds; 20 minutes
 	python -m benchmarks.accuracy --data benchmarks/.data

@@ -70,6 +70,15 @@ def shortened(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:56]}...{text[-1]}"
 
 
+def short_path(path: str, letters: int) -> str:
+    """A file's path in at most `letters` letters, without control characters.
+
+    A longer one is shortened from the left, so the file's own name stays.
+    """
+    shown = escape_unprintable(path)
+    return shown if len(shown) <= letters else f"...{shown[3 - letters :]}"
+
+
 def one_line(error: Exception) -> str:
     """An error's message in one line without a final full stop, at most 200 letters."""
     words = " ".join(str(error).split()).rstrip(".") or type(error).__name__

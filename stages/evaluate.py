@@ -29,11 +29,13 @@ def main(params: Params, context: StageContext) -> str:
     from src.evaluation.predict import predict, predictions_csv
     from src.models.checkpoint import load_trained
     from src.reporting import plots
+    from src.reporting.fonts import fonts_for
     from src.storage.json_files import metrics_bytes
 
     manifest = load_manifest()
     trained = load_trained(manifest)
     images, labels = load_split("test", manifest)
+    files = test_files(len(labels))
     log_probabilities = predict(trained.model, images)
     probabilities = np.exp(log_probabilities)
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
@@ -45,24 +47,47 @@ def main(params: Params, context: StageContext) -> str:
     details = {name: scores[name] for name in TEST_DETAILS}
     confusion = confusion_matrix(labels, predicted, len(names))
     curves = plots.draw_learning_curves(paths.HISTORY, record.history_sha256, best)
-    mistakes = plots.draw_mistakes(images, labels, probabilities, names)
     calibration = plots.draw_calibration(confidence, predicted == labels)
-    files = {
+    shown = plots.shown_mistakes(labels, probabilities)
+    with fonts_for([*names, *(files[row] for row in shown)]) as warning:
+        confusion_png = plots.draw_confusion(confusion, names)
+        mistakes = plots.draw_mistakes(images, labels, probabilities, names, files)
+    if warning:
+        print(f"evaluate: warning: {warning}", flush=True)  # noqa: T201
+    contents = {
         paths.METRICS / "test.json": metrics_bytes({"test": headlines}),
         paths.DETAILS / "test.json": metrics_bytes({"test": details}),
-        paths.PREDICTIONS: predictions_csv(probabilities, labels, names),
+        paths.PREDICTIONS: predictions_csv(probabilities, labels, names, files),
         paths.PLOTS / "learning_curves.png": curves,
-        paths.PLOTS / "confusion.png": plots.draw_confusion(confusion, names),
+        paths.PLOTS / "confusion.png": confusion_png,
         paths.PLOTS / "calibration.png": calibration,
         paths.PLOTS / "mistakes.png": mistakes,
     }
     with context.outputs() as outputs:
-        outputs.write_all(files)
+        outputs.write_all(contents)
     return (
         f"{len(labels)} images: accuracy {scores['accuracy']:.4f} (95 % "
         f"interval {scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f}), "
         f"loss {scores['loss']:.4f} -> {paths.METRICS / 'test.json'}"
     )
+
+
+def test_files(count: int) -> list[str]:
+    """The file of each test image; empty for images from arrays.
+
+    Raises:
+        DataError: files.csv is missing or damaged, or lacks a row of an image.
+    """
+    from src.data.files_csv import read_files
+    from src.errors import DataError
+
+    files = read_files("test")
+    if len(files) != count:
+        raise DataError(
+            f"{paths.FILES}: expected the {count} images of test.npz, found "
+            f"{len(files)}. Prepare it again: dvc repro prepare"
+        )
+    return files
 
 
 if __name__ == "__main__":

@@ -51,6 +51,20 @@ def test_metrics(
     }
 
 
+def mistakes_by_confidence(
+    labels: np.ndarray, predicted: np.ndarray, confidence: np.ndarray
+) -> np.ndarray:
+    """Rows of the wrong predictions, the most confident first.
+
+    Args:
+        labels: int `[examples]`.
+        predicted: int `[examples]`.
+        confidence: `[examples]`, of the predicted class.
+    """
+    wrong = np.flatnonzero(predicted != labels)
+    return wrong[np.argsort(-confidence[wrong], kind="stable")]
+
+
 def confusion_matrix(
     labels: np.ndarray, predicted: np.ndarray, classes: int
 ) -> np.ndarray:

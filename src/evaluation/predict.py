@@ -12,7 +12,7 @@ from src.models.build import Model
 from src.signals import raise_if_stopped
 from src.storage.tables import csv_bytes
 
-PREDICTION_COLUMNS = ("index", "actual", "predicted", "confidence")
+PREDICTION_COLUMNS = ("index", "actual", "predicted", "confidence", "file")
 FORWARD_BATCH = 256  # examples per forward pass; affects memory, not results
 
 
@@ -51,14 +51,24 @@ def forward(model: Model, images: jax.Array) -> jax.Array:
 
 
 def predictions_csv(
-    probabilities: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    files: Sequence[str],
 ) -> bytes:
-    """predictions.csv: a row per test image, classes by name."""
+    """predictions.csv: a row per test image, classes by name.
+
+    Args:
+        probabilities: `[examples, classes]`.
+        labels: int32 `[examples]`.
+        class_names: in the order of the classes.
+        files: `[examples]`, the file of each image; empty for an array's.
+    """
     predicted = probabilities.argmax(1)
     rows = [
-        (index, class_names[label], class_names[answer], float(row[answer]))
-        for index, (label, answer, row) in enumerate(
-            zip(labels, predicted, probabilities, strict=True)
+        (index, class_names[label], class_names[answer], float(row[answer]), file)
+        for index, (label, answer, row, file) in enumerate(
+            zip(labels, predicted, probabilities, files, strict=True)
         )
     ]
     return csv_bytes(PREDICTION_COLUMNS, rows)

@@ -14,13 +14,17 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from src.config.params import Params
-from src.evaluation.metrics import CALIBRATION_BINS
+from src.errors import short_path
+from src.evaluation.metrics import CALIBRATION_BINS, mistakes_by_confidence
 from src.results.read import Predictions, Results
 from src.results.schema import ClassScores
 
 PAGE_TEMPLATE = "report_page.html"
 MAX_CLASSES = 100  # rows of the table of classes
 MAX_CONFUSIONS = 12  # rows of the table of confused classes
+MAX_MISTAKES = 25  # rows of the table of mistakes, as many as images in the picture
+FILES_OF_PAIR = 3  # file names in a row of the table of confused classes
+FILE_LETTERS = 48  # of a file's path in a table
 GROUP = re.compile(r"# ---- (.+?) ----")
 KEY = re.compile(r"(\w+):")
 # Columns of the table of exported files; other measurements follow.
@@ -55,6 +59,17 @@ class ConfusedPair(NamedTuple):
     actual: str
     predicted: str
     images: int
+    files: list[str]  # some of the images, the most confident mistakes first
+
+
+class Mistake(NamedTuple):
+    """A wrongly classified test image that came from a file."""
+
+    row: int  # in the test split
+    file: str
+    actual: str
+    predicted: str
+    confidence: float
 
 
 def build_page(results: Results, params: Params, text: str) -> bytes:
@@ -72,6 +87,7 @@ def build_page(results: Results, params: Params, text: str) -> bytes:
         metrics=results.metrics,
         plots={name: data_uri(png) for name, png in results.plots.items()},
         confusions=confused_pairs(results.predictions, names),
+        mistakes=file_mistakes(results.predictions, names),
         classes=class_table(names, results.metrics.details.classes),
         bins=CALIBRATION_BINS,
         measurements=measurement_columns(results.measured),
@@ -102,19 +118,40 @@ def confused_pairs(
     predictions: Predictions, class_names: list[str]
 ) -> list[ConfusedPair]:
     """The most frequent wrong predictions, by actual and predicted class."""
-    actual, predicted, _ = predictions
-    wrong = actual != predicted
-    pairs, counts = np.unique(
-        np.stack([actual[wrong], predicted[wrong]]), axis=1, return_counts=True
+    actual, predicted, confidence, file = predictions
+    wrong = mistakes_by_confidence(actual, predicted, confidence)
+    pairs, which, counts = np.unique(
+        np.stack([actual[wrong], predicted[wrong]]),
+        axis=1,
+        return_inverse=True,
+        return_counts=True,
     )
-    order = np.argsort(-counts, kind="stable")[:MAX_CONFUSIONS]
-    return [
-        ConfusedPair(
-            class_names[pairs[0, index]],
-            class_names[pairs[1, index]],
-            int(counts[index]),
+    found = []
+    for index in np.argsort(-counts, kind="stable")[:MAX_CONFUSIONS]:
+        actual_name, predicted_name = (class_names[label] for label in pairs[:, index])
+        named = [name for name in file[wrong[which == index]].tolist() if name]
+        files = [short_path(name, FILE_LETTERS) for name in named[:FILES_OF_PAIR]]
+        found.append(
+            ConfusedPair(actual_name, predicted_name, int(counts[index]), files)
         )
-        for index in order
+    return found
+
+
+def file_mistakes(predictions: Predictions, class_names: list[str]) -> list[Mistake]:
+    """The most confident mistakes, if any of them came from a file."""
+    actual, predicted, confidence, file = predictions
+    rows = mistakes_by_confidence(actual, predicted, confidence)[:MAX_MISTAKES]
+    if not any(file[rows]):
+        return []
+    return [
+        Mistake(
+            row,
+            short_path(file[row], FILE_LETTERS),
+            class_names[actual[row]],
+            class_names[predicted[row]],
+            float(confidence[row]),
+        )
+        for row in rows.tolist()
     ]
 
 

@@ -9,8 +9,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from src.errors import DataError
-from src.evaluation.metrics import CALIBRATION_BINS, confidence_bins, wilson_interval
+from src.errors import DataError, short_path
+from src.evaluation.metrics import (
+    CALIBRATION_BINS,
+    confidence_bins,
+    mistakes_by_confidence,
+    wilson_interval,
+)
 from src.storage.reading import read_bytes
 
 DPI = 110
@@ -18,6 +23,7 @@ MAX_HISTORY = 1 << 28  # bytes: a million epochs
 LOG_RATIO = 100  # a curve whose maximum / minimum exceeds this gets a log axis
 MAX_VALUE = 1e100  # larger values are not drawn: matplotlib's axes overflow
 MISTAKE_ROWS, MISTAKE_COLUMNS = 5, 5  # at most
+FILE_LETTERS = 24  # of a file's path in a title
 LABELLED_CLASSES = 30  # with more classes, labels and counts would be too small
 
 
@@ -160,6 +166,7 @@ def draw_mistakes(
     labels: np.ndarray,
     probabilities: np.ndarray,
     class_names: Sequence[str],
+    files: Sequence[str],
 ) -> bytes:
     """A PNG of the wrongly classified test images, most confident first.
 
@@ -168,8 +175,17 @@ def draw_mistakes(
         labels: int32 `[examples]`.
         probabilities: `[examples, classes]`.
         class_names: in the order of the classes.
+        files: `[examples]`, the file of each image; empty for an array's.
     """
-    return png_bytes(mistakes_figure(images, labels, probabilities, class_names))
+    figure = mistakes_figure(images, labels, probabilities, class_names, files)
+    return png_bytes(figure)
+
+
+def shown_mistakes(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Rows of the images that `draw_mistakes` shows, the most confident first."""
+    predicted, confidence = probabilities.argmax(1), probabilities.max(1)
+    order = mistakes_by_confidence(labels, predicted, confidence)
+    return order[: MISTAKE_ROWS * MISTAKE_COLUMNS]
 
 
 def mistakes_figure(
@@ -177,25 +193,29 @@ def mistakes_figure(
     labels: np.ndarray,
     probabilities: np.ndarray,
     class_names: Sequence[str],
+    files: Sequence[str],
 ) -> Figure:
     """The figure of `draw_mistakes`: at most 25 images, row by row."""
     predicted = probabilities.argmax(1)
-    wrong = np.flatnonzero(predicted != labels)
-    order = np.argsort(-probabilities[wrong, predicted[wrong]], kind="stable")
-    rows = min(max(-(-len(wrong) // MISTAKE_COLUMNS), 1), MISTAKE_ROWS)
-    figure = Figure(figsize=(8, 0.5 + 1.7 * rows), layout="constrained")
+    wrong = int(np.count_nonzero(predicted != labels))
+    shown = shown_mistakes(labels, probabilities)
+    rows = max(-(-len(shown) // MISTAKE_COLUMNS), 1)
+    height = 1.85 if any(files[index] for index in shown) else 1.7  # a third line
+    figure = Figure(figsize=(8, 0.5 + height * rows), layout="constrained")
     grid = figure.subplots(rows, MISTAKE_COLUMNS).ravel()
     for axes in grid:
         axes.axis("off")
-    for axes, index in zip(grid, wrong[order], strict=False):
+    for axes, index in zip(grid, shown, strict=False):
         image = images[index]
         grey = image[:, :, 0] if image.shape[2] == 1 else image
         axes.imshow(grey, cmap="gray", vmin=0, vmax=255)
         confidence = probabilities[index, predicted[index]]
         answer, truth = class_names[predicted[index]], class_names[labels[index]]
         title = f"{answer} {confidence:.0%}\nactual {truth} (#{index})"
+        if files[index]:
+            title += f"\n{short_path(files[index], FILE_LETTERS)}"
         axes.set_title(title, fontsize=8, parse_math=False)
-    figure.suptitle(f"{len(wrong)} of {len(labels)} test images wrong, by confidence")
+    figure.suptitle(f"{wrong} of {len(labels)} test images wrong, by confidence")
     return figure
 
 

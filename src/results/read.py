@@ -55,6 +55,7 @@ class Predictions(NamedTuple):
     actual: np.ndarray  # int64 `[examples]`, class indices
     predicted: np.ndarray  # int64 `[examples]`, class indices
     confidence: np.ndarray  # float64 `[examples]`, in [0, 1]
+    file: np.ndarray  # objects of type str `[examples]`; empty for an array's image
 
 
 class Results(NamedTuple):
@@ -132,9 +133,26 @@ def read_predictions(class_names: list[str]) -> Predictions:
             "actual": indices.__getitem__,
             "predicted": indices.__getitem__,
             "confidence": confidence_value,
+            "file": file_name,
         },
     )
-    return Predictions(*(np.array(table[name]) for name in Predictions._fields))
+    return Predictions(
+        np.array(table["actual"]),
+        np.array(table["predicted"]),
+        np.array(table["confidence"]),
+        np.array(table["file"], object),  # each as long as it is
+    )
+
+
+def file_name(cell: str | None) -> str:
+    """Checks that a row has a cell for the file.
+
+    Raises:
+        ValueError: the row is too short.
+    """
+    if cell is None:
+        raise ValueError("a row that is too short")
+    return cell
 
 
 def confidence_value(cell: str) -> float:
@@ -171,7 +189,7 @@ def check_one_run(results: Results) -> None:
     path = paths.METRICS / "train.json"
     check_equal(path, "best_epoch", trained.epoch, found, "train")
 
-    actual, predicted, _ = results.predictions
+    actual, predicted, *_ = results.predictions
     names, path = manifest.class_names, paths.PREDICTIONS
     counts = np.bincount(actual, minlength=len(names)).tolist()
     per_class = dict(zip(names, counts, strict=True))

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import accuracy, bench, devices, paper, scaling, sizes
+from benchmarks import accuracy, bench, devices, paper, pictures, scaling, sizes
 from benchmarks.sections import README
 
 TABLES = {
     "speed": (bench.HERE / "results.json", None, bench.speed_table),
     "accuracy": (bench.HERE / "accuracy.json", None, accuracy.accuracy_table),
+    "pictures": (pictures.HERE / "pictures.json", None, pictures.render),
     "costs": (scaling.RESULTS, "costs", scaling.render_costs),
     "devices": (scaling.RESULTS, "devices", devices.render),
     "sizes": (scaling.RESULTS, "sizes", sizes.render),

@@ -29,13 +29,14 @@ EXPORT = {
 class FinishedRun:
     """Writes the files that the stages would have written to the working directory."""
 
-    def __init__(self, names, shape=(4, 6, 1), wrong=5, count=40):
+    def __init__(self, names, shape=(4, 6, 1), wrong=5, count=40, files=None):
         rng = np.random.default_rng(0)
         self.names = names
         self.labels = np.arange(count, dtype=np.int32) % len(names)
         self.images = rng.integers(0, 256, (count, *shape), dtype=np.uint8)
         self.predicted = self.labels.copy()
         self.predicted[:wrong] = (self.labels[:wrong] + 1) % len(names)
+        self.files = files or [""] * count
         self.confidence = np.round(rng.uniform(0.5, 1.0, count), 6)
         test = Examples(self.images, self.labels)
         splits = {"train": test, "validation": test, "test": test}
@@ -76,8 +77,9 @@ class FinishedRun:
         write_metrics(paths.METRICS / "test.json", {"test": self.scores})
         write_metrics(paths.DETAILS / "test.json", {"test": details})
         named = [[self.names[i] for i in of] for of in (self.labels, self.predicted)]
-        rows = zip(range(count), *named, self.confidence.tolist(), strict=True)
-        header = ("index", "actual", "predicted", "confidence")
+        confidence = self.confidence.tolist()
+        rows = zip(range(count), *named, confidence, self.files, strict=True)
+        header = ("index", "actual", "predicted", "confidence", "file")
         write_csv(paths.PREDICTIONS, header, rows)
 
     def write_plots(self):

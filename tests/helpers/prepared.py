@@ -1,5 +1,6 @@
 """A folder as `prepare` leaves it: data/prepared, its metrics, params.yaml."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,15 +14,16 @@ from tests.helpers.files import committed, write_metrics
 from tests.helpers.imports import ROOT
 
 
-def write_prepared(folder: Path) -> None:
+def write_prepared(
+    folder: Path, names: Sequence[str] = ("low", "middle", "high")
+) -> None:
     """Writes data/prepared: 100, 30 and 37 images of three classes."""
-    names = ["low", "middle", "high"]
     splits = {
         "train": patterned(100, seed=1),
         "validation": patterned(30, seed=2),
         "test": patterned(37, seed=3),
     }
-    source = Source("stripes", "1", names, splits["train"], None, None)
+    source = Source("stripes", "1", list(names), splits["train"], None, None)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         manifest = committed(save_prepared, source, splits)

@@ -14,20 +14,45 @@ from tests.helpers.imports import ROOT
 
 PAGE = (ROOT / "docs/tutorial.md").read_text()
 CLASSES = ("cat", "dog")
+ORIENTATION = 0x0112  # of EXIF
 
 
 def draw_photos(folder: Path) -> None:
-    """Draws 30 noisy striped pictures per class, each of another size."""
+    """Draws 30 noisy striped pictures per class, of many sizes, kinds and modes.
+
+    Beside them are files that a desktop leaves there.
+    """
     rng = np.random.default_rng(0)
     for name in CLASSES:
         (folder / name).mkdir(parents=True)
+        (folder / name / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
         for number in range(30):
-            height, width = rng.integers(36, 60, 2)
-            stripes = np.arange(height if name == "cat" else width) // 5 % 2 * 150
+            height, width = rng.integers(60, 100, 2)
+            stripes = np.arange(height if name == "cat" else width) // 8 % 2 * 150
             pixels = rng.integers(0, 60, (height, width, 3))
             pixels += stripes.reshape((-1, 1, 1) if name == "cat" else (1, -1, 1))
             picture = Image.fromarray(pixels.astype(np.uint8))
-            picture.save(folder / name / f"IMG_{number:04}.jpg")
+            save_photo(picture, folder / name / f"IMG_{number:04}", number)
+
+
+def save_photo(picture: Image.Image, path: Path, number: int) -> None:
+    """Saves every second picture as another kind than an upright JPEG."""
+    match number % 10:
+        case 1:  # as a phone held sideways stores it
+            exif = Image.Exif()
+            exif[ORIENTATION] = 6
+            turned = picture.transpose(Image.Transpose.ROTATE_90)
+            turned.save(path.with_suffix(".JPG"), exif=exif)
+        case 3:
+            picture.convert("RGBA").save(path.with_suffix(".png"))
+        case 5:
+            picture.save(path.with_suffix(".webp"))
+        case 7:
+            picture.convert("P").save(path.with_suffix(".gif"))
+        case 9:
+            picture.convert("L").save(path.with_suffix(".tiff"))
+        case _:
+            picture.save(path.with_suffix(".jpg"))
 
 
 def tutorial_script() -> str:
@@ -63,6 +88,6 @@ def test_commands_of_the_tutorial_lead_from_photos_to_a_device(tmp_path):
     project = tmp_path / "fourbeat"
     assert (project / "models/export/demo.html").exists()
     assert (project / "metrics/report.html").exists()
-    answers = re.findall(r"^\.\./photos/cat/IMG_\d+\.jpg: (\w+) ", result.stdout, re.M)
+    answers = re.findall(r"^\.\./photos/cat/IMG_\d+\.\w+: (\w+) ", result.stdout, re.M)
     assert answers == ["cat"] * 30
     assert re.search(r"^(cat|dog)\t0\.\d+$", result.stdout, re.MULTILINE)

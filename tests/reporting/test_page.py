@@ -121,6 +121,46 @@ def test_mistakes_are_counted(make_page):
     assert "misclassified 5 of 40 test images" in Text(page).of("mistakes")
 
 
+def named_files(count=40):
+    return [f"test/class {row % 3}/IMG_{row:04}.jpg" for row in range(count)]
+
+
+def test_mistakes_name_their_files_most_confident_first(make_page):
+    run, page = make_page(files=named_files())
+    wrong = sorted(range(5), key=lambda row: -run.confidence[row])
+    rows = [
+        f"{row} {run.files[row]} {run.names[run.labels[row]]} "
+        f"{run.names[run.predicted[row]]} {run.confidence[row]:.4f}"
+        for row in wrong
+    ]
+    text = Text(page).of("mistakes")
+    assert text.endswith(f"index file actual predicted confidence {' '.join(rows)}")
+
+
+def test_confused_classes_name_up_to_three_files(make_page):
+    run, page = make_page(names=("cat", "dog"), wrong=9, files=named_files())
+    wrong = [row for row in range(9) if run.labels[row] == 0]
+    wrong.sort(key=lambda row: -run.confidence[row])
+    files = " ".join(run.files[row] for row in wrong[:3])
+    text = Text(page).of("confusion")
+    assert f"cat dog {len(wrong)} {files} dog cat " in text
+
+
+def test_page_of_arrays_has_no_column_for_files(make_page):
+    _, page = make_page()
+    heads = [tag for tag, _ in Text(page).tags].count("th")
+    _, named = make_page(files=named_files())
+    assert [tag for tag, _ in Text(named).tags].count("th") == heads + 1 + 5
+    assert "IMG_" not in page
+
+
+def test_long_file_name_keeps_its_end(make_page):
+    files = [f"test/{'a long folder/' * 5}IMG_{row:04}.jpg" for row in range(40)]
+    _, page = make_page(files=files)
+    found = re.findall(r"<td>(\.\.\.[^<]*IMG_0000\.jpg)</td>", page)
+    assert {len(name) for name in found} == {48}
+
+
 def test_export_table_has_the_measurements_of_each_format(make_page):
     _, page = make_page()
     text = Text(page).of("exports")
@@ -271,6 +311,16 @@ def test_hostile_names_are_escaped_and_never_run(look):
     assert seen["pictures"]
 
 
+def test_hostile_file_names_are_escaped(make_page):
+    hostile = ["<img src=x onerror=alert(1)>.png", "a\u202egnp.exe", "a\nb\x1b[2J.png"]
+    _, page = make_page(wrong=3, files=hostile + ["x.png"] * 37)
+    text = Text(page)
+    for shown in (hostile[0], r"a\u202egnp.exe", r"a\nb\x1b[2J.png"):
+        assert shown in text.of("mistakes")
+    assert "\u202e" not in page
+    assert not [of for tag, of in text.tags if "onerror" in of or tag == "script"]
+
+
 def test_page_makes_no_requests(look):
     assert look(names=HOSTILE)["requests"] == 0
     tags = Text(paths.REPORT.read_text()).tags
@@ -284,7 +334,8 @@ def test_page_makes_no_requests(look):
     "names", [("cat", "dog"), HOSTILE, [f"class {n}" for n in range(50)]]
 )
 def test_page_does_not_scroll_sideways_on_a_phone(look, names):
-    seen = look(names=names, count=150)
+    files = [f"test/{'unbroken' * 20}{row}.jpg" for row in range(150)]
+    seen = look(names=names, count=150, files=files)
     assert seen["width"] == 390
     assert seen["needed"] <= 390
 

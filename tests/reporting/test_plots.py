@@ -34,7 +34,8 @@ def test_mistakes_are_drawn_most_confident_first():
     images = np.arange(5, dtype=np.uint8).reshape(5, 1, 1, 1) * np.ones(
         (1, 4, 6, 1), np.uint8
     )
-    figure = mistakes_figure(images, labels, probabilities, ["a", "b$", "c"])
+    names = ["a", "b$", "c"]
+    figure = mistakes_figure(images, labels, probabilities, names, [""] * 5)
     drawn = [axes for axes in figure.axes if axes.images]
     assert [int(axes.images[0].get_array()[0, 0]) for axes in drawn] == [2, 3, 1, 4]
     assert [axes.get_title() for axes in drawn][:2] == [
@@ -43,10 +44,48 @@ def test_mistakes_are_drawn_most_confident_first():
     ]
 
 
+@pytest.mark.parametrize(
+    ("file", "shown"),
+    [
+        ("test/b/1.jpg", "test/b/1.jpg"),
+        ("test/a class of mine/IMG_20240512_0001.jpg", "...IMG_20240512_0001.jpg"),
+        ("b/\u202egpj.1\n.png", r"b/\u202egpj.1\n.png"),
+        ("$a$/_^{1.png", "$a$/_^{1.png"),
+    ],
+    ids=["short", "long", "unprintable", "formula"],
+)
+def test_mistake_names_its_file(file, shown):
+    images, labels = np.zeros((3, 4, 4, 1), np.uint8), np.array([0, 1, 2])
+    probabilities = answers(labels, [0, 2, 2], [0.9, 0.6, 0.95])
+    files = ["a/0.jpg", file, "c/2.jpg"]
+    figure = mistakes_figure(images, labels, probabilities, ["a", "b", "c"], files)
+    titles = [axes.get_title() for axes in figure.axes if axes.images]
+    assert titles == [f"c 60%\nactual b (#1)\n{shown}"]
+    figure.savefig(io.BytesIO(), format="png")
+
+
+def test_title_of_a_file_keeps_clear_of_its_neighbours():
+    labels, images = np.zeros(25, int), np.zeros((25, 8, 8, 1), np.uint8)
+    probabilities = answers(labels, labels + 1, np.linspace(0.5, 0.9, 25))
+    files = [f"test/some folder/IMG_20240512_{row:04}.jpg" for row in range(25)]
+    figure = mistakes_figure(images, labels, probabilities, ["a", "b", "c"], files)
+    figure.savefig(io.BytesIO(), format="png")
+    boxes = [axes.title.get_window_extent() for axes in figure.axes]
+    boxes += [axes.get_window_extent() for axes in figure.axes]
+    overlaps = [
+        (one, other)
+        for row, one in enumerate(boxes)
+        for other in boxes[row + 1 :]
+        if one.shrunk(0.99, 0.99).overlaps(other.shrunk(0.99, 0.99))
+    ]
+    assert overlaps == []
+
+
 def test_at_most_25_mistakes_are_drawn_and_all_are_counted():
     labels, images = np.zeros(40, int), np.zeros((40, 4, 4, 3), np.uint8)
     probabilities = answers(labels, labels + 1, np.linspace(0.5, 0.9, 40))
-    figure = mistakes_figure(images, labels, probabilities, ["a", "b", "c"])
+    names, files = ["a", "b", "c"], [""] * 40
+    figure = mistakes_figure(images, labels, probabilities, names, files)
     assert sum(bool(axes.images) for axes in figure.axes) == 25
     assert figure.get_suptitle().startswith("40 of 40 test images wrong")
 
@@ -55,7 +94,8 @@ def test_at_most_25_mistakes_are_drawn_and_all_are_counted():
 def test_mistakes_of_every_shape_can_be_drawn(shape):
     images = np.zeros((2, *shape), np.uint8)
     probabilities = answers([0, 0], [1, 0], [0.8, 0.8])
-    figure = mistakes_figure(images, np.array([0, 0]), probabilities, ["a", "b", "c"])
+    names, labels = ["a", "b", "c"], np.array([0, 0])
+    figure = mistakes_figure(images, labels, probabilities, names, ["", ""])
     assert sum(bool(axes.images) for axes in figure.axes) == 1
     figure.savefig(io.BytesIO(), format="png")
 

@@ -30,6 +30,21 @@ def test_results_are_those_of_the_run(finished):
     assert results.metrics.details.correct == finished.scores["correct"]
 
 
+def test_predictions_have_the_files_of_the_images(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = [f"a, b/{row}\n.jpg" for row in range(40)]
+    FinishedRun(["cat", "dog", "emu"], files=files)
+    assert load_results().predictions.file.tolist() == files
+
+
+def test_predictions_without_files_are_refused_with_how_to_write_them(finished):
+    lines = paths.PREDICTIONS.read_text().splitlines()
+    text = "\n".join(line.rpartition(",")[0] for line in lines)
+    paths.PREDICTIONS.write_text(text)
+    with pytest.raises(DataError, match=r"'file'.* Recreate it: dvc repro evaluate"):
+        load_results()
+
+
 def refused(path):
     """Expects a DataError that names the file."""
     return pytest.raises(DataError, match=f"^{path}: ")
@@ -73,8 +88,9 @@ def test_file_of_another_run_is_refused(finished, path, change):
         ("0,cat,dog,", "0,cat,dog,1."),
         ("0,cat,dog,0", "0,cat,dog,-1"),
         ("0,cat,dog,0", "0,cat,dog,nan"),
+        (",\n", "\n"),
     ],
-    ids=["classes", "name", "above 1", "below 0", "nan"],
+    ids=["classes", "name", "above 1", "below 0", "nan", "no file"],
 )
 def test_predictions_of_another_test_split_are_refused(finished, old, new):
     paths.PREDICTIONS.write_text(paths.PREDICTIONS.read_text().replace(old, new))

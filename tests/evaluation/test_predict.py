@@ -1,0 +1,92 @@
+"""predictions.csv, and the files that evaluate writes into it."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+
+from src import paths
+from src.evaluation.predict import predictions_csv
+from tests.helpers.files import write_csv
+from tests.helpers.prepared import write_prepared
+from tests.helpers.running import exit_code
+
+PROBABILITIES = np.array([[0.75, 0.25], [0.5, 0.5], [0.125, 0.875]])
+
+
+def write_files_csv(train, test):
+    """Writes files.csv: the files of two splits, and one that was not used."""
+    rows = [("train", *row) for row in enumerate(train)]
+    rows += [("test", *row) for row in enumerate(test)]
+    write_csv(paths.FILES, ("split", "row", "file"), [*rows, ("", "", "cut.png")])
+
+
+def rows_of(content):
+    return list(csv.reader(io.StringIO(content.decode(), newline="")))
+
+
+def test_last_column_is_the_file_of_the_image():
+    files = ["test/cat/1.jpg", 'a, "b"\n.png', "\u732b.webp"]
+    content = predictions_csv(PROBABILITIES, np.array([0, 1, 1]), ["cat", "dog"], files)
+    assert rows_of(content) == [
+        ["index", "actual", "predicted", "confidence", "file"],
+        ["0", "cat", "cat", "0.75", files[0]],
+        ["1", "dog", "cat", "0.5", files[1]],
+        ["2", "dog", "dog", "0.875", files[2]],
+    ]
+
+
+def test_file_of_an_array_is_empty():
+    content = predictions_csv(PROBABILITIES[:1], np.array([0]), ["cat", "dog"], [""])
+    assert content == b"index,actual,predicted,confidence,file\n0,cat,cat,0.75,\n"
+
+
+@pytest.fixture
+def trained(prepared, write_params, monkeypatch):
+    """A prepared folder after a short training."""
+    write_params(model="mlp", hidden=8, max_steps=1, epochs=1)
+    assert exit_code("train", monkeypatch) == 0
+    return prepared
+
+
+def test_predictions_have_the_files_that_prepare_listed(trained, monkeypatch):
+    files = [f"test/{row}.png" for row in range(37)]
+    write_files_csv(["train/x.png"] * 100, files)
+    assert exit_code("evaluate", monkeypatch) == 0
+    rows = rows_of(paths.PREDICTIONS.read_bytes())
+    assert [row[-1] for row in rows[1:]] == files
+
+
+def test_classes_that_no_font_can_write_are_one_warning_of_evaluate(
+    tmp_path, write_params, monkeypatch, capfd
+):
+    monkeypatch.setattr("src.reporting.fonts.findSystemFonts", list)
+    monkeypatch.chdir(tmp_path)
+    write_prepared(tmp_path, ["\u4f4e", "\u4e2d", "\u9ad8"])
+    write_params(model="mlp", hidden=8, max_steps=1, epochs=1)
+    assert exit_code("train", monkeypatch) == 0
+    capfd.readouterr()
+    assert exit_code("evaluate", monkeypatch) == 0
+    out, err = capfd.readouterr()
+    assert err == ""
+    warning, result = out.splitlines()
+    assert warning.startswith("evaluate: warning: no installed font has 3 letters")
+    assert result.startswith("evaluate: 37 images: accuracy ")
+
+
+@pytest.mark.parametrize(
+    ("count", "found"), [(36, "found 36"), (0, "found 0"), (None, "found none")]
+)
+def test_list_of_files_of_other_data_is_refused(
+    trained, monkeypatch, capsys, count, found
+):
+    paths.FILES.unlink()
+    if count is not None:
+        write_files_csv(["train/x.png"] * 100, ["a.png"] * count)
+    assert exit_code("evaluate", monkeypatch) == 3
+    error = capsys.readouterr().err
+    assert error.startswith("evaluate: data/prepared/files.csv: expected ")
+    assert found in error
+    assert error.endswith("Prepare it again: dvc repro prepare\n")
+    assert not paths.PREDICTIONS.exists()
