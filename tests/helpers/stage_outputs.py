@@ -8,6 +8,7 @@ STAGE_OUTPUTS = {
         *(f"data/prepared/{name}.npz" for name in ("train", "validation", "test")),
         *(f"data/prepared/shards/train/0000{number}.npz" for number in (1, 2)),
         "data/prepared/manifest.json",
+        "data/prepared/files.csv",
         "metrics/prepare.json",
         "metrics/details/prepare.json",
     ],
