@@ -46,9 +46,8 @@ def found(devices: int, *names: str, again: int = 0):
     return numbers
 
 
-@pytest.mark.parametrize(
-    "devices", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 8))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [2, 3, 8])
 def test_loss_curve_matches_one_device(devices):
     one, several = (found(count, "mlp")["mlp"] for count in (1, devices))
     assert len(one["losses"]) == 200
@@ -72,9 +71,8 @@ def test_loss_curve_on_three_devices_matches_one_with(name):
         np.testing.assert_allclose(several[column], one[column], rtol=tolerance)
 
 
-@pytest.mark.parametrize(
-    "devices", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 8))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [2, 3, 8])
 def test_validation_counts_each_example_once(devices):
     """300 examples, in batches of 256, or of 258 on three devices."""
     loss, confusion, top_k = found(devices, "mlp")["mlp"]["first"]

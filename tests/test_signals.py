@@ -70,7 +70,7 @@ QUIET = STUCK.replace(
     ("number", "code", "source"),
     [
         pytest.param(signal.SIGINT, 130, STUCK, marks=pytest.mark.slow),
-        (signal.SIGTERM, 143, STUCK),
+        pytest.param(signal.SIGTERM, 143, STUCK, marks=pytest.mark.slow),
         pytest.param(signal.SIGHUP, 129, STUCK, marks=pytest.mark.slow),
         pytest.param(signal.SIGINT, 130, QUIET, marks=pytest.mark.slow),
     ],

@@ -104,6 +104,7 @@ def test_pictures_of_equal_hashes_but_other_pixels_are_not_close():
     assert close_pairs(images, images, pairs[:0]).tolist() == []
 
 
+@pytest.mark.slow
 def test_many_equal_hashes_are_compared_in_bounded_time():
     hashes = np.full(20_000, 0x0F0F0F0F0F0F0F0F, np.uint64)
     assert len(near_pairs(hashes, hashes)) == 20_000 * 64

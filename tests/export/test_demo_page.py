@@ -554,10 +554,8 @@ def pixels_in_page(page, contents, folder):
 
 POLICIES = [
     PicturePolicy((16, 12), "pad", 3, "white"),
-    PicturePolicy((16, 12), "pad", 1, "black"),
-    PicturePolicy((12, 16), "crop", 3, "black"),
-    PicturePolicy((7, 9), "stretch", 3, "white"),
-    PicturePolicy((9, 14), "crop", 1, "white"),
+    pytest.param(PicturePolicy((12, 16), "crop", 1, "black"), marks=pytest.mark.slow),
+    pytest.param(PicturePolicy((7, 9), "stretch", 3, "white"), marks=pytest.mark.slow),
 ]
 IN_BROWSERS = [name for name in KINDS if "TIFF" not in name]
 
@@ -580,6 +578,7 @@ def test_page_fits_pictures_by_the_policy(tmp_path, policy):
         np.testing.assert_allclose(seen, expected, atol=limit, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["JPEG RGB", "PNG RGB"])
 def test_page_turns_pictures_by_their_orientation(tmp_path, name):
     policy = PicturePolicy((14, 14), "pad", 3, "white")

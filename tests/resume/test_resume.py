@@ -65,15 +65,6 @@ runpy.run_module("stages.train", run_name="__main__")
 """
 
 
-def test_killed_run_ends_with_the_bits_of_an_undisturbed_one(prepared, write_params):
-    write_params(**{**LONG, "epochs": 60})
-    signals = [signal.SIGKILL]
-    report = campaign(prepared, 1, 1, signals, ("-c", SAVES_OFTEN))
-    assert (report.kills, report.different) == (1, 0)
-    assert report.resumes, "no start resumed from a snapshot"
-    assert not [path for path in (prepared / ".resume").iterdir() if path.is_dir()]
-
-
 @pytest.mark.slow
 def test_run_killed_and_stopped_six_times_ends_with_the_same_bits(
     prepared, write_params

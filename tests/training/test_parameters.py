@@ -433,6 +433,7 @@ def test_features_work_together_whatever_the_chunk_and_with_debug(changes):
     assert again.train == whole.train
 
 
+@pytest.mark.slow
 def test_epoch_whose_only_step_is_skipped_does_not_end_training(monkeypatch):
     monkeypatch.setattr("src.training.loss_scale.FIRST_SCALE", 2.0**40)
     found = run(
