@@ -107,12 +107,12 @@ def test_setup_accepts_a_new_folder_an_empty_one_and_an_environment(clone, files
 def test_experiments_are_in_a_wide_table_even_in_a_pipe(clone):
     params, scores = clone / "params.yaml", clone / "metrics/test.json"
     text = params.read_text()
-    for line in ("seed: 7", "dropout: 0.4", "ema_decay: 0.9", "lr: 0.123", "epochs: 3"):
-        text = re.sub(rf"^{line.split()[0]} .*", line, text, flags=re.MULTILINE)
+    for key in ("seed", "dropout", "ema_decay", "lr", "batch_size", "epochs"):
+        text = re.sub(rf"^{key}: .*", f"{key}: 7", text, flags=re.MULTILINE)
     params.write_text(text)
     scores.write_text(scores.read_text().replace('"accuracy": 0.', '"accuracy": 0.5'))
     result = make(clone, "experiments")
     assert result.returncode == 0, result.stderr
-    header = result.stdout.splitlines()[2]
+    header = next(line for line in result.stdout.splitlines() if "Experiment" in line)
     assert 80 < len(header) <= 120
     assert {"test.accuracy", "lr", "epochs"} <= set(header.split())
