@@ -38,8 +38,22 @@ define install
   cp $(1) $(VENV)/$(1); }
 endef
 
+# $(call check_folder,FOLDER,TARGET VARIABLE): refuses a folder that is no environment,
+# because `venv --clear` would empty it.
+define check_folder
+{ found=; \
+  if [ -L $(1) ]; then found="a symbolic link, whose target would be emptied"; \
+  elif [ -e $(1) ] && [ ! -f $(1)/pyvenv.cfg ] && [ -n "$$(ls -A $(1))" ]; then \
+    found="other files, which would be deleted"; fi; \
+  [ -z "$$found" ] || { \
+    echo "setup: $(1): expected an environment or nothing, found $$found." \
+         "Move it away, or choose another place: make $(2)=/path/to/environment" >&2; \
+    exit 1; }; }
+endef
+
 setup:  ## create the environment from requirements.lock; does nothing if it is up to date
 	@cmp -s requirements.lock $(VENV)/requirements.lock || { \
+	  $(call check_folder,$(VENV),setup VENV); \
 	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	    || { echo "setup: expected Python 3.11 or newer, found $$($(PYTHON) -V)." \
 	         "Choose another: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }; \
@@ -104,8 +118,8 @@ restore: setup  ## restore params.yaml, metrics/ and models/ as committed; keeps
 	  echo "$$errors" >&2; exit 1; }
 
 # Without --drop, DVC's table has a column per headline and per changed source.
-experiments: setup  ## compare all experiments in a table of 120 columns
-	dvc exp show --no-pager --only-changed \
+experiments: setup  ## compare all experiments in a table 120 characters wide
+	COLUMNS=120 dvc exp show --no-pager --only-changed \
 	  --drop 'Created|train|.*(f1|precision|recall|error)|test.loss|.*/'
 
 debug: setup  ## train in a temporary copy with debug=true: prints every layer, finds the first NaN
@@ -116,6 +130,7 @@ bench-data: setup  ## prepare Fashion-MNIST and initial weights for the benchmar
 
 bench: bench-data  ## compare training speed with Flax's tutorial, Keras and PyTorch, reading with torchvision; 30 minutes, 3 GB of disk
 	@cmp -s benchmarks/requirements.txt $(BENCH_VENV)/requirements.txt || { \
+	  $(call check_folder,$(BENCH_VENV),bench BENCH_VENV); \
 	  $(PYTHON) -m venv --clear $(BENCH_VENV); \
 	  $(BENCH_VENV)/bin/pip install --quiet -r benchmarks/requirements.txt; \
 	  cp benchmarks/requirements.txt $(BENCH_VENV)/requirements.txt; }

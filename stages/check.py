@@ -4,6 +4,7 @@ DVC runs the other stages only when a parameter that they read has changed. No s
 reads a misspelt key, so without this stage nobody would notice it.
 """
 
+import sys
 from pathlib import Path
 
 from src.config.params import Params
@@ -26,4 +27,4 @@ def main(params: Params, context: StageContext) -> str:
 
 
 if __name__ == "__main__":
-    run_stage("check", main)
+    run_stage("check", main, sys.argv[1:])

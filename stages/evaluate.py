@@ -3,6 +3,8 @@
 Run by `dvc repro evaluate`. No other stage's choices depend on the test split.
 """
 
+import sys
+
 from src import paths
 from src.config.params import Params
 from src.runtime.determinism import pin_arithmetic
@@ -91,4 +93,4 @@ def test_files(count: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    run_stage("evaluate", main)
+    run_stage("evaluate", main, sys.argv[1:])

@@ -3,6 +3,8 @@
 Run by `dvc repro export`. Each file is tested on all test images in a fresh process.
 """
 
+import sys
+
 from src import paths
 from src.config.params import Params
 from src.runtime.cores import bound_to
@@ -61,4 +63,4 @@ def main(params: Params, context: StageContext) -> str:
 
 
 if __name__ == "__main__":
-    run_stage("export", main)
+    run_stage("export", main, sys.argv[1:])

@@ -3,6 +3,8 @@
 Run only on request: `dvc repro extra/dvc.yaml:lr_range`.
 """
 
+import sys
+
 from src import paths
 from src.config.params import Params
 from src.runtime.determinism import pin_arithmetic
@@ -44,4 +46,4 @@ def main(params: Params, context: StageContext) -> str:
 
 
 if __name__ == "__main__":
-    run_stage("lr_range", main)
+    run_stage("lr_range", main, sys.argv[1:])

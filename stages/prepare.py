@@ -54,4 +54,4 @@ def say(lines: Iterable[str], file: TextIO) -> None:
 
 
 if __name__ == "__main__":
-    run_stage("prepare", main)
+    run_stage("prepare", main, sys.argv[1:])

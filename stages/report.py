@@ -3,6 +3,8 @@
 Run by `dvc repro report`. It only reads files and imports no JAX: half a second.
 """
 
+import sys
+
 from src import paths
 from src.config.params import Params
 from src.runtime.stage import StageContext, run_stage
@@ -27,4 +29,4 @@ def main(params: Params, context: StageContext) -> str:
 
 
 if __name__ == "__main__":
-    run_stage("report", main)
+    run_stage("report", main, sys.argv[1:])

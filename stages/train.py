@@ -5,6 +5,7 @@ Run by `dvc repro train`; every number it uses comes from params.yaml.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,4 +124,4 @@ def summary(
 
 
 if __name__ == "__main__":
-    run_stage("train", main)
+    run_stage("train", main, sys.argv[1:])

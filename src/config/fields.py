@@ -75,8 +75,9 @@ class Fields(DataFields, frozen=True, extra="forbid", strict=True):
         "size). Half of the image or less works best"
     )
     mixup_alpha: Positive = Field(
-        description="mixup: alpha of Beta(alpha, alpha), > 0; an image keeps the "
-        "larger weight. Try 0.1 to 0.4; a higher alpha mixes more"
+        description="mixup: alpha of Beta(alpha, alpha), > 0; of the two mixed "
+        "images, the original gets the larger weight. Try 0.1 to 0.4; a higher alpha "
+        "mixes more"
     )
 
     optimizer: OptimizerName = Field(
@@ -125,8 +126,8 @@ class Fields(DataFields, frozen=True, extra="forbid", strict=True):
         description="plateau: epochs without improvement before lr falls; integer >= 1"
     )
     lr_cooldown: Annotated[int, Field(ge=0)] = Field(
-        description="plateau: epochs after a fall that lr_patience does not count; "
-        "integer >= 0"
+        description="plateau: epochs to wait after lr fell before lr_patience counts "
+        "again; integer >= 0"
     )
 
     batch_size: Annotated[int, Field(ge=1, le=65536)] = Field(
@@ -152,21 +153,23 @@ class Fields(DataFields, frozen=True, extra="forbid", strict=True):
     )
 
     save_minutes: Positive = Field(
-        description="minutes between checkpoints within an epoch; > 0. Training also "
+        description="minutes between snapshots within an epoch; > 0. Training also "
         "saves after epochs, at most once a second. Does not affect results"
     )
     resident_megabytes: Annotated[int, Field(ge=0)] | None = Field(
-        description="larger splits are streamed from disk, in megabytes of pixels; "
-        "integer >= 0, empty = decided from device memory. Does not affect results"
+        description="largest split kept on the device, in megabytes of pixels; larger "
+        "ones are streamed from disk; integer >= 0, empty = decided from device "
+        "memory. Does not affect results"
     )
 
     monitor: MonitorName = Field(
-        description="metric that selects the best epoch: validation_ with loss, "
-        "accuracy, precision, recall, f1 (macro averages) or top_k; train_loss or "
-        "train_accuracy"
+        description="metric that selects the best epoch: validation_loss, "
+        "validation_accuracy, validation_precision, validation_recall, validation_f1 "
+        "(macro averages), validation_top_k, train_loss or train_accuracy"
     )
     monitor_mode: MonitorMode = Field(
-        description="min, max, or auto: min for a loss, max otherwise"
+        description="min, max, or auto: min if the name of monitor ends in loss, max "
+        "otherwise"
     )
     top_k: Count = Field(
         description="k of top-k accuracy, in validation_top_k and in the test metrics; "

@@ -108,7 +108,7 @@ def check_same(fingerprint: str) -> None:
 
 
 def is_main_process() -> bool:
-    """Whether this is process 0, which alone reads and writes checkpoints."""
+    """Whether this is process 0, which alone reads and writes snapshots."""
     return PROCESS_GROUP.index == 0
 
 
@@ -177,7 +177,7 @@ def peer_errors() -> Iterator[None]:
         words = " ".join(str(error).split())[:160]
         raise StorageError(
             f"expected all processes to run, found one lost ({words}). Start all of "
-            "them again: training resumes from the last checkpoint."
+            "them again: training resumes from the last snapshot."
         ) from None
 
 

@@ -7,7 +7,7 @@ context, imports what it needs only then, and returns the one line to print at t
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import TextIOWrapper
@@ -55,10 +55,25 @@ class StageContext:
             self.check_inputs()
 
 
-def run_stage(name: str, main: Callable[[Params, StageContext], str]) -> NoReturn:
-    """Loads the parameters, runs a stage, prints its line, and exits."""
+def run_stage(
+    name: str,
+    main: Callable[[Params, StageContext], str],
+    arguments: Sequence[str] = (),
+) -> NoReturn:
+    """Loads the parameters, runs a stage, prints its line, and exits.
+
+    Args:
+        name: of the stage.
+        main: of the stage's module.
+        arguments: of the command line. `--help` prints the docstring of the module; a
+            stage takes no others.
+    """
 
     def body() -> None:
+        if {"-h", "--help"} & set(arguments):
+            print(usage(name, main))  # noqa: T201
+            return
+        check_no_arguments(arguments)
         params = load_params(paths.PARAMS)
         cores = available_cores()
         share_cores()
@@ -67,6 +82,21 @@ def run_stage(name: str, main: Callable[[Params, StageContext], str]) -> NoRetur
         print(f"{prefix(name)}: {result}", flush=True)  # noqa: T201
 
     run_command(name, body)
+
+
+def usage(name: str, main: Callable[[Params, StageContext], str]) -> str:
+    """The answer to `--help`: the command and the docstring of its module."""
+    described = (sys.modules[main.__module__].__doc__ or "").strip()
+    return f"usage: python -m stages.{name} [--help]\n\n{described}"
+
+
+def check_no_arguments(arguments: Sequence[str]) -> None:
+    """Raises ParameterError if there is an argument."""
+    if arguments:
+        raise ParameterError(
+            f"expected no arguments, found '{arguments[0]}'. Set parameters in "
+            "params.yaml."
+        )
 
 
 def run_command(name: str, body: Callable[[], None]) -> NoReturn:

@@ -5,13 +5,16 @@ import re
 import subprocess
 import sys
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from sklearn.metrics import cohen_kappa_score
 
+from src.evaluation import accumulators
 from src.evaluation.metrics import confusion_matrix
 from tests.helpers.imports import ROOT
+from tests.helpers.pages import blocks
 from tests.helpers.running import run_stage
 
 PAGE = (ROOT / "docs/how-to/extend.md").read_text()
@@ -107,6 +110,20 @@ def test_metric_of_the_page_matches_scikit_learn(changed):
     labels, predicted = rng.integers(0, 4, (2, 200))
     found = space["cohen_kappa"](confusion_matrix(labels, predicted, 4))
     assert found == pytest.approx(cohen_kappa_score(labels, predicted))
+
+
+def test_score_of_the_page_with_sums_of_its_own_matches_numpy():
+    (source,) = blocks(ROOT / "docs/how-to/extend.md", "python")
+    space = vars(accumulators).copy()
+    exec(source, space)
+    brier, rng = space["Brier"](), np.random.default_rng(0)
+    logits = rng.normal(size=(8, 3)).astype(np.float32)
+    labels = rng.integers(0, 3, 8)
+    mask = np.arange(8) < 6  # the last two are padding
+    brier.update(logits=jnp.array(logits), labels=jnp.array(labels), mask=mask)
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    errors = ((shares - np.eye(3)[labels]) ** 2).sum(1)
+    assert float(brier.total[...]) == pytest.approx(errors[:6].sum(), rel=1e-5)
 
 
 @pytest.mark.slow

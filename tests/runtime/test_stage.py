@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -52,6 +53,37 @@ def test_a_bug_keeps_its_traceback_and_exits_one(write_params):
     result = run_python(["-c", source], write_params().parent)
     assert result.returncode == 1
     assert "Traceback" in result.stderr
+
+
+WITHOUT_OPTIONS = pytest.mark.parametrize(
+    "stage", ["check", "prepare", "train", "evaluate", "export", "report", "lr_range"]
+)
+
+
+@WITHOUT_OPTIONS
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_prints_the_docstring_of_the_stage_and_runs_nothing(
+    tmp_path, stage, option
+):
+    result = run_stage(stage, tmp_path, [option])
+    assert result.returncode == 0
+    assert result.stderr == ""
+    first, _, described = result.stdout.partition("\n\n")
+    assert first == f"usage: python -m stages.{stage} [--help]"
+    assert described == import_module(f"stages.{stage}").__doc__
+    assert not list(tmp_path.iterdir())
+
+
+@WITHOUT_OPTIONS
+def test_any_other_word_is_code_two_and_runs_nothing(tmp_path, stage):
+    result = run_stage(stage, tmp_path, ["--epochs", "3"])
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr == (
+        f"{stage}: expected no arguments, found '--epochs'. "
+        "Set parameters in params.yaml.\n"
+    )
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_cannot_be_written_is_code_five_with_its_path(write_params):
