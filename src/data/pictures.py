@@ -25,7 +25,10 @@ SUFFIXES = {
 }
 SYSTEM = {"__macosx", "@eadir", "thumbs.db", "desktop.ini"}  # in lower case
 KINDS = "PNG, JPEG, WebP, BMP, GIF, TIFF, AVIF or HEIC"
-MAX_PIXELS = 120_000_000  # a large camera's; a small file can claim far more
+# A small file can claim far more. Cameras with 61 megapixels stay below both.
+MAX_PIXELS = 120_000_000  # of a JPEG, and of opaque PNG and BMP; up to 5 bytes each
+MAX_COSTLY_PIXELS = 64_000_000  # of others: up to 9 bytes each while they are decoded
+DRAFTED, ROW_BY_ROW = ("JPEG", "MPO"), ("PNG", "BMP")  # how they are decoded
 ORIENTATION = 0x0112  # the EXIF tag
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -40,7 +43,6 @@ SIDEWAYS = 5  # this orientation and the larger ones exchange width and height
 WIDE = 257  # from 16 to 8 bits: 65535 becomes 255
 BAND = 1 << 22  # pixels that are converted at a time, to save memory
 DRAFT = 2  # a JPEG is decoded at a scale of at least this many times its final size
-GREY_TOLERANCE = 8  # of 255; JPEG noise moves the channels of a grey picture less apart
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 BEGINNINGS = (b"\x89PNG", b"\xff\xd8", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # no warnings of Pillow
@@ -52,7 +54,7 @@ UNREADABLE = (  # what Pillow's decoders raise for damaged files
 )
 
 
-class PictureError(ValueError):
+class PictureError(Exception):  # no ValueError: Pillow raises those too
     """A file is no picture that can be used. The message says what was found."""
 
 
@@ -67,9 +69,8 @@ class PicturePolicy(NamedTuple):
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "PicturePolicy":
         """The policy in the record of a manifest."""
-        height, width = record["size"]
-        channels, background = record["channels"], record["background"]
-        return cls((height, width), record["fit"], channels, background)
+        values = {name: record[name] for name in cls._fields}
+        return cls(**values | {"size": tuple(record["size"])})
 
     def record(self) -> dict[str, Any]:
         """The policy as a manifest records it."""
@@ -92,32 +93,10 @@ def read_pixels(source: Path | bytes, policy: PicturePolicy) -> np.ndarray:
         return to_pixels(fitted(opaque, content, turn, policy), policy.channels)
 
 
-def list_pictures(folder: Path) -> tuple[list[Path], int]:
-    """The pictures of a folder by name, at any depth; and the number of other files."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    found = [path for path in files if is_picture_name(path.relative_to(folder))]
-    return found, len(files) - len(found)
-
-
-def is_picture_name(path: Path) -> bool:
-    """Whether a file's suffix is a picture's, and it is neither hidden nor a system's.
-
-    `path` is relative: its folders count too.
-    """
-    passed = any(part.startswith(".") or part.lower() in SYSTEM for part in path.parts)
-    return path.suffix.lower() in SUFFIXES and not passed
-
-
 def to_pixels(picture: Image.Image, channels: int) -> np.ndarray:
     """The pixels of a picture of mode L or RGB, uint8 `[height, width, channels]`."""
     pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"), np.uint8)
     return pixels.reshape(picture.height, picture.width, channels)
-
-
-def is_colour(pixels: np.ndarray) -> bool:
-    """Whether any pixel's channels differ by more than `GREY_TOLERANCE`."""
-    spread = pixels.max(-1).astype(np.int16) - pixels.min(-1)
-    return bool((spread > GREY_TOLERANCE).any())
 
 
 @contextmanager
@@ -130,39 +109,41 @@ def open_picture(source: Path | bytes) -> Iterator[Image.Image]:
     # It stays so: `warnings.catch_warnings` would not be safe in threads.
     if QUIET not in warnings.filters:
         warnings.filterwarnings("ignore", module=QUIET[3].pattern)
+    begin = b""
     try:
         if isinstance(source, Path) and not source.is_file():
             raise PictureError("no file")  # opening a pipe would block
-        begin = first_bytes(source)
-        if begin[4:8] == b"ftyp" and begin[8:12] in HEIF_BRANDS:
-            enable_heif()
-        Image.init()
-        known = [name for name in FORMATS if name in Image.OPEN]
         # Not by its path: Pillow would map the file to memory, and mistake the sides of
         # a TIFF picture that is turned.
         file = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
-        with file, Image.open(file, formats=known) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                size = f"{picture.width} x {picture.height}"
-                raise PictureError(f"{size} pixels, which are too many")
-            yield picture
-    except PictureError:
-        raise
+        with file:
+            begin = file.read(16)
+            if begin[4:8] == b"ftyp" and begin[8:12] in HEIF_BRANDS:
+                enable_heif()
+            Image.init()
+            known = [name for name in FORMATS if name in Image.OPEN]
+            with Image.open(file, formats=known) as picture:
+                check_size(picture)
+                yield picture
     except UnidentifiedImageError:
-        raise PictureError(describe(first_bytes(source))) from None
+        raise PictureError(describe(begin)) from None
     except Image.DecompressionBombError:
-        raise PictureError("pixels that are too many") from None
+        limit = MAX_PIXELS // 10**6
+        raise PictureError(f"pixels above the limit of {limit} million") from None
     except UNREADABLE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise PictureError(f"a damaged one: {reason}") from None
 
 
-def first_bytes(source: Path | bytes) -> bytes:
-    """The first 16 bytes of a file."""
-    if isinstance(source, bytes):
-        return source[:16]
-    with source.open("rb") as file:
-        return file.read(16)
+def check_size(picture: Image.Image) -> None:
+    """Raises PictureError if decoding would need more than about 600 MB."""
+    drafted = picture.format in DRAFTED
+    plain = picture.mode in ("1", "L", "P", "RGB") and not picture.has_transparency_data
+    cheap = drafted or (plain and picture.format in ROW_BY_ROW)
+    most = MAX_PIXELS if cheap else MAX_COSTLY_PIXELS
+    if picture.width * picture.height > most:
+        found = f"{picture.width} x {picture.height} pixels"
+        raise PictureError(f"{found}, above the limit of {most // 10**6} million")
 
 
 def describe(begin: bytes) -> str:
@@ -173,11 +154,7 @@ def describe(begin: bytes) -> str:
 
 
 def enable_heif() -> None:
-    """Lets Pillow read HEIC, the format of iPhones.
-
-    Raises:
-        PictureError: the package pillow-heif is not installed.
-    """
+    """Lets Pillow read HEIC; raises PictureError if pillow-heif is not installed."""
     try:
         heif = importlib.import_module("pillow_heif")
     except ImportError:
@@ -196,7 +173,7 @@ def decode(picture: Image.Image, policy: PicturePolicy) -> tuple[float, float]:
         if the size is no multiple of the scale: the last pixels are partly empty.
     """
     drafted = None
-    if picture.format in ("JPEG", "MPO"):
+    if picture.format in DRAFTED:
         height, width = policy.size
         size = (height, width) if orientation(picture) >= SIDEWAYS else (width, height)
         ratios = size[0] / picture.width, size[1] / picture.height
@@ -214,24 +191,6 @@ def orientation(picture: Image.Image) -> int:
         return int(value) if value in TURNS else 1
     except UNREADABLE:
         return 1
-
-
-def upright_size(source: Path | bytes) -> tuple[int, int]:
-    """Width and height of a picture as viewers show it; decodes nothing.
-
-    Raises:
-        PictureError: the file is no picture, or too large.
-    """
-    with open_picture(source) as picture:  # a TIFF picture has its upright size
-        turned = picture.format != "TIFF" and orientation(picture) >= SIDEWAYS
-        return picture.size[::-1] if turned else picture.size
-
-
-def upright(picture: Image.Image) -> Image.Image:
-    """Decodes a picture, turned by its EXIF orientation."""
-    picture.load()  # Pillow turns TIFF pictures here, and they lose the tag
-    turn = TURNS.get(orientation(picture))
-    return picture if turn is None else picture.transpose(turn)
 
 
 def without_transparency(picture: Image.Image, background: str) -> Image.Image:
@@ -256,10 +215,7 @@ def without_transparency(picture: Image.Image, background: str) -> Image.Image:
 
 
 def from_16_bits(picture: Image.Image, background: str = "white") -> Image.Image:
-    """Scales a grey picture with 16 bits to 8 bits, mode L; 65535 becomes 255.
-
-    In a PNG, one value may mean transparent; such pixels get the background.
-    """
+    """Scales a grey picture with 16 bits to mode L; in a PNG, a value may be clear."""
     clear = picture.info.get("transparency")
     scaled = Image.new("L", picture.size)
     rows = max(1, BAND // picture.width)
@@ -281,11 +237,8 @@ def fitted(
 ) -> Image.Image:
     """Resizes a picture of mode L or RGB to the policy's size, and turns it.
 
-    Args:
-        picture: not turned yet, because a small picture is turned faster.
-        content: width and height of its content, see `decode`.
-        turn: its EXIF orientation.
-        policy: for the upright picture.
+    It is turned last, because a small picture is turned faster. `content` is its width
+    and height, as `decode` returns them; `turn` is its EXIF orientation.
     """
     height, width = policy.size
     size = (height, width) if turn >= SIDEWAYS else (width, height)
@@ -297,15 +250,11 @@ def fitted(
         left, top = (across - used[0]) / 2, (down - used[1]) / 2
         box = left, top, min(left + used[0], across), min(top + used[1], down)
     elif policy.fit == "pad":
-        size = (
-            max(1, round(across * min(ratios))),
-            max(1, round(down * min(ratios))),
-        )
+        wide, tall = (max(1, round(side * min(ratios))) for side in content)
+        size = wide, tall
     small = picture.resize(size, Image.Resampling.BILINEAR, box)
     if turn in TURNS:
         small = small.transpose(TURNS[turn])
-    if small.size == (width, height):
-        return small
     padded = Image.new(small.mode, (width, height), policy.background)
     padded.paste(small, ((width - small.width) // 2, (height - small.height) // 2))
     return padded

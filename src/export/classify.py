@@ -8,19 +8,19 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from src.data import pictures as picture_module
 from src.data.pictures import (
     KINDS,
     PictureError,
     PicturePolicy,
-    is_picture_name,
-    list_pictures,
     open_picture,
     read_pixels,
 )
 from src.errors import DataError, ParameterError, escape_unprintable
 from src.export.fit_picture import Input, to_input
 from src.export.load import Exported, ExportManifest, InputEntry
-from src.export.shipped.run import classify_all
+from src.export.shipped.picture_inputs import is_picture_name, list_pictures
+from src.export.shipped.runtimes import classify_all
 from src.runtime.stage import print_error
 
 STDIN = "-"
@@ -99,14 +99,18 @@ def find_pictures(names: Sequence[str]) -> Found:
         if name == STDIN:
             pictures.append(("standard input", sys.stdin.buffer.read(MAX_STDIN)))
         elif path.is_dir():
-            files, others = list_pictures(path)
+            files, others = list_pictures(picture_module, path)
             pictures += [(str(file), file) for file in files]
             if files:
                 passed_over += others
             else:
                 among = f"found none among its {others} files."
                 wrong.append(f"{path}: expected {KINDS} files, {among}")
-        elif len(names) > 1 and path.is_file() and not is_picture_name(Path(path.name)):
+        elif (
+            len(names) > 1
+            and path.is_file()
+            and not is_picture_name(picture_module, Path(path.name))
+        ):
             passed_over += 1
         else:
             pictures.append((name, path))

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from src.data.pictures import orientation, upright, without_transparency
+from src.data.picture_facts import upright
+from src.data.pictures import orientation, without_transparency
 
 DARK, BRIGHT = 64, 191  # a border below DARK is dark, above BRIGHT it is bright
 MIN_EXTENT = 0.7  # an object below this fraction of the larger side is too small

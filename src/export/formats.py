@@ -15,8 +15,8 @@ from src.data.lazy_images import Images, pieces
 from src.data.prepared import PictureRecord
 from src.errors import ParameterError
 from src.export.load import digest_of_files
+from src.export.program import make_program
 from src.export.quiet import quiet
-from src.export.shipped import run
 from src.models.checkpoint import TrainedModel
 from src.signals import raise_if_stopped
 from src.storage.atomic import AtomicCommit
@@ -107,7 +107,7 @@ def convert_all(
     calibration = calibration_images(train_images)
     files = {
         "weights.npz": bytes(pack_arrays(trained.weights)),
-        "run.py": Path(run.__file__).read_bytes(),
+        "run.py": make_program(),
         "pictures.py": Path(picture_module.__file__).read_bytes(),
     }
     formats: dict[str, Any] = {}

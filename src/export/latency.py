@@ -9,7 +9,8 @@ import jax
 import numpy as np
 from flax import nnx
 
-from src.export.shipped.run import BATCH_SIZE, measure_latency
+from src.export.shipped.latency import measure_latency
+from src.export.shipped.runtimes import BATCH_SIZE
 from src.models.build import Model
 
 NETWORK = "trained network, jax.jit"

@@ -12,7 +12,7 @@ from src import paths
 from src.data.prepared import PictureRecord
 from src.errors import DataError, ParameterError, one_line
 from src.export.quiet import quiet
-from src.export.shipped import run
+from src.export.shipped import runtimes
 from src.storage.json_files import read_record
 from src.storage.reading import digest, read_bytes
 
@@ -92,7 +92,7 @@ class ExportManifest(BaseModel):
 class Exported(NamedTuple):
     """A loaded network."""
 
-    classify: Callable[[np.ndarray], np.ndarray]  # see `run.load`
+    classify: Callable[[np.ndarray], np.ndarray]  # see `runtimes.load`
     manifest: ExportManifest
 
 
@@ -134,7 +134,7 @@ def load_exported(file: Path | None) -> Exported:
         )
     try:
         with quiet():
-            return Exported(run.load(folder / chosen), manifest)
+            return Exported(runtimes.load(folder / chosen), manifest)
     except ImportError as error:
         raise ParameterError(
             f"{folder / chosen}: expected the package {error.name or one_line(error)}, "

@@ -23,7 +23,7 @@ from src.data.shards import find_shards, shard_name
 from src.errors import DataError, StorageError
 from src.export.formats import Export, Files, Format, format_module
 from src.export.load import REPAIR_EXPORT
-from src.export.shipped.run import classify_all
+from src.export.shipped.runtimes import classify_all
 from src.models.checkpoint import TrainedModel
 from src.models.layer_list import layer_probabilities
 from src.signals import raise_if_stopped

@@ -10,12 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from src.data.examples import PassedOver
-from src.data.pictures import SUFFIXES
+from src.data.pictures import SUFFIXES, SYSTEM
 from src.errors import DataError
 from src.storage.reading import check_inside
-
-# Folders and files of operating systems and tools; names that begin with a dot too.
-SYSTEM_NAMES = {"__macosx", "@eadir", "thumbs.db", "desktop.ini"}
 
 
 class FileTree(NamedTuple):
@@ -88,7 +85,7 @@ def folder_link(path: Path) -> DataError:
 
 def is_hidden(name: str) -> bool:
     """Whether a file or folder is hidden, or of an operating system or a tool."""
-    return name.startswith(".") or name.lower() in SYSTEM_NAMES
+    return name.startswith(".") or name.lower() in SYSTEM
 
 
 def files_below(root: Path, path: Path) -> Iterator[Path]:

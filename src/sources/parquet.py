@@ -11,7 +11,8 @@ import numpy as np
 
 from src.data.examples import Examples, Origin, PassedOver, Source
 from src.data.lazy_images import Images, ImageWriter
-from src.data.pictures import KINDS, PictureError, PicturePolicy, upright_size
+from src.data.picture_facts import upright_size
+from src.data.pictures import KINDS, PictureError, PicturePolicy
 from src.errors import DataError
 from src.sources.labels import from_list, number_classes
 from src.sources.parquet_files import Columns, Row, find_files, read_columns, read_rows

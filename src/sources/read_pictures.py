@@ -25,14 +25,8 @@ from tqdm import tqdm
 from src.config.names import BackgroundName, ChannelsName, ImageFit, ImageSize, OnBroken
 from src.config.params import Params
 from src.data.lazy_images import Images, ImageWriter, pieces
-from src.data.pictures import (
-    PictureError,
-    PicturePolicy,
-    is_colour,
-    read_pixels,
-    to_pixels,
-    upright_size,
-)
+from src.data.picture_facts import is_colour, upright_size
+from src.data.pictures import PictureError, PicturePolicy, read_pixels, to_pixels
 from src.runtime.cores import available_cores
 
 MAX_FILE_BYTES = 1 << 28

@@ -5,20 +5,20 @@ import struct
 import subprocess
 import sys
 import zlib
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from src.data.picture_facts import GREY_TOLERANCE, is_colour, upright_size
 from src.data.pictures import (
-    GREY_TOLERANCE,
+    MAX_COSTLY_PIXELS,
     MAX_PIXELS,
     PictureError,
     PicturePolicy,
-    is_colour,
     open_picture,
     read_pixels,
-    upright_size,
 )
 from tests.helpers.imports import ROOT
 from tests.helpers.pictures import (
@@ -267,14 +267,17 @@ def test_heic_without_its_package_names_the_conversion(monkeypatch):
 # Hostile files: refused by their headers, or decoded within bounds.
 
 
-def png_header(width, height):
-    """A PNG that claims a size and ends where its pixels should begin."""
+def png_header(width, height, form=(8, 0)):
+    """A PNG that claims a size and ends where its pixels should begin.
+
+    `form`: bits and colour type.
+    """
 
     def chunk(kind, content):
         checksum = struct.pack(">I", zlib.crc32(kind + content))
         return struct.pack(">I", len(content)) + kind + content + checksum
 
-    size = struct.pack(">2I5B", width, height, 8, 0, 0, 0, 0)
+    size = struct.pack(">2I5B", width, height, *form, 0, 0, 0)
     content = chunk(b"IHDR", size) + chunk(b"IDAT", b"")
     return b"\x89PNG\r\n\x1a\n" + content
 
@@ -347,8 +350,30 @@ HEADERS = {
 @pytest.mark.parametrize("kind", HEADERS)
 @pytest.mark.parametrize("width", [12_001, 16_000, 60_000])
 def test_header_that_claims_too_many_pixels_is_refused(kind, width):
-    with pytest.raises(PictureError, match=r"too many|damaged"):
+    with pytest.raises(PictureError, match=r"above the limit|damaged"):
         read_pixels(HEADERS[kind](width, 10_000), policy((8, 8)))
+
+
+COSTLY = {kind: HEADERS[kind] for kind in ("GIF", "TIFF", "AVIF")}
+MODES = {"grey and alpha": (8, 4), "RGBA": (8, 6), "16 bits": (16, 0)}
+COSTLY |= {f"PNG, {mode}": partial(png_header, form=MODES[mode]) for mode in MODES}
+
+
+@pytest.mark.parametrize("kind", COSTLY)
+def test_picture_that_costs_more_memory_has_a_lower_limit(kind):
+    """Its decoder holds it several times, or it is converted."""
+    content = COSTLY[kind](MAX_COSTLY_PIXELS // 8000 + 1, 8000)
+    message = r"^8001 x 8000 pixels, above the limit of 64 million$"
+    with pytest.raises(PictureError, match=message), open_picture(content):
+        pass
+    with open_picture(COSTLY[kind](9504, 6336)) as picture:  # 60 megapixels
+        assert picture.size == (9504, 6336)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP"])
+def test_picture_that_costs_little_memory_may_have_120_megapixels(kind):
+    with open_picture(HEADERS[kind](12_000, 10_000)) as picture:
+        assert picture.size == (12_000, 10_000)
 
 
 @pytest.mark.parametrize("kind", HEADERS)

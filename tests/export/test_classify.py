@@ -167,7 +167,7 @@ def test_picture_that_would_fill_the_memory_is_refused(project, tmp_path):
     huge = io.BytesIO()
     Image.new("1", (30_000, 30_000)).save(huge, "PNG")
     line = ended_with(predict(project[0], "-", content=huge.getvalue()), 3)
-    assert "picture, found pixels that are too many" in line
+    assert "picture, found pixels above the limit of 120 million" in line
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,6 @@ pytestmark = pytest.mark.filterwarnings(
 )
 SPLITS = ["train", "validation", "test"]
 EXACT = [name for name in FORMATS if name != "tflite_int8"]
-SHIPPED = ROOT / "src/export/shipped"
 
 
 @pytest.fixture(scope="module")
@@ -186,8 +185,8 @@ def test_exported_file_runs_with_only_the_runtime_that_the_card_names(
 
 
 @pytest.mark.parametrize("name", ["run.py", "numpy_predictor.py"])
-def test_shipped_program_imports_the_standard_library_and_numpy(name):
-    tree = ast.parse((SHIPPED / name).read_text())
+def test_shipped_program_imports_the_standard_library_and_numpy(shipped, name):
+    tree = ast.parse((shipped[0] / name).read_text())
     imported = {
         (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name)
         for node in tree.body

@@ -1,5 +1,6 @@
 """The shipped program on picture files."""
 
+import ast
 import json
 import re
 import subprocess
@@ -73,6 +74,16 @@ def one_line_of(ended, code, message):
 def test_module_of_pictures_is_shipped_byte_for_byte(shipped):
     source = ROOT / "src/data/pictures.py"
     assert (shipped[0] / "pictures.py").read_bytes() == source.read_bytes()
+
+
+def test_program_is_one_file_in_which_no_name_is_defined_twice(shipped):
+    source = (shipped[0] / "run.py").read_text()
+    assert "from src" not in source
+    tree = ast.parse(source)
+    assert ast.get_docstring(tree).startswith("Runs an exported network")
+    found = [node.name for node in tree.body if hasattr(node, "name")]
+    assert {"load", "latency", "read_all", "main"} <= set(found)
+    assert len(found) == len(set(found))
 
 
 def test_pictures_of_every_kind_are_fitted_by_the_policy(shipped, tmp_path):

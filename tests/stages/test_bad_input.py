@@ -337,7 +337,7 @@ WRONG_IMAGES = {
     "a large one": (picture("train/cat/0.png", (9000, 9000), "1"), "of one size"),
     "a bomb": (
         picture("train/cat/0.png", (12001, 10000), "1"),
-        "found 12001 x 10000 pixels, which are too many",
+        "found 12001 x 10000 pixels, above the limit of 120 million",
     ),
     **{
         f"{kind} by another name": (of_kind(kind), "9.png: expected PNG, JPEG")

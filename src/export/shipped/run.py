@@ -15,28 +15,27 @@ From Python:
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-Classify = Callable[[np.ndarray], np.ndarray]
+from src.export.shipped.latency import measure_latency
+from src.export.shipped.picture_inputs import read_all
+from src.export.shipped.runtimes import (
+    Classify,
+    UnusableError,
+    classify_all,
+    load,
+    load_module,
+)
 
-BATCH_SIZE = 64  # images per call; limits memory, does not change results
 ARRAYS = (".npy", ".npz")  # the other files are pictures
 MAX_LINES = 10  # of pictures that cannot be read
-MAX_CALLS, MAX_SECONDS = 200, 2.0  # of a latency measurement, whichever ends first
-
-
-class UnusableError(ValueError):
-    """An input of the command cannot be used; the message says why."""
 
 
 class Inputs(NamedTuple):
@@ -47,147 +46,10 @@ class Inputs(NamedTuple):
     wrong: Sequence[str] = ()  # a line for each picture that cannot be read
 
 
-def load(file: str | Path) -> Classify:
-    """Loads an exported network of any format.
-
-    Returns:
-        Uint8 `[n, height, width, channels]` to float32 probabilities `[n, classes]`.
-
-    Raises:
-        UnusableError: the name of the file matches no format.
-        ModuleNotFoundError: the runtime of the format is not installed.
-    """
-    path = Path(file)
-    match path.suffix:
-        case ".stablehlo":
-            return load_stablehlo(path)
-        case ".onnx":
-            return load_onnx(path)
-        case ".tflite":
-            return load_tflite(path)
-        case ".py":
-            return load_numpy(path)
-        case "" if (path / "saved_model.pb").is_file():
-            return load_saved_model(path)
-    raise UnusableError(
-        f"{path}: expected model.stablehlo, model.onnx, a .tflite, saved_model or "
-        "numpy_predictor.py, found none of them"
-    )
-
-
-def load_stablehlo(path: Path) -> Classify:
-    """Runs StableHLO with jax."""
-    from jax import export
-
-    exported = export.deserialize(bytearray(path.read_bytes()))
-    return lambda images: np.asarray(exported.call(images))
-
-
-def load_onnx(path: Path) -> Classify:
-    """Runs ONNX with onnxruntime."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors only: it warns if there is no GPU
-    session = onnxruntime.InferenceSession(
-        path.read_bytes(), options, providers=["CPUExecutionProvider"]
-    )
-    (given,) = session.get_inputs()
-    return lambda images: session.run(None, {given.name: images})[0]
-
-
-def load_saved_model(path: Path) -> Classify:
-    """Runs a SavedModel with tensorflow."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import tensorflow
-
-    module = tensorflow.saved_model.load(str(path))
-    serve = module.signatures["serving_default"]
-    return lambda images: serve(images=tensorflow.constant(images))[
-        "probabilities"
-    ].numpy()
-
-
-def load_tflite(path: Path) -> Classify:
-    """Runs TensorFlow Lite with ai-edge-litert, one image per call."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(str(path), num_threads=os.cpu_count())
-    interpreter.allocate_tensors()
-    (given,) = interpreter.get_input_details()
-    (answer,) = interpreter.get_output_details()
-    scale, zero = answer["quantization"]  # (0.0, 0) if the output is float
-
-    def classify_one(image: np.ndarray) -> np.ndarray:
-        interpreter.set_tensor(given["index"], image[None])
-        interpreter.invoke()
-        output = interpreter.get_tensor(answer["index"])[0].astype(np.float32)
-        return (output - zero) * np.float32(scale) if scale else output
-
-    return lambda images: np.stack([classify_one(image) for image in images])
-
-
-def load_numpy(path: Path) -> Classify:
-    """Runs numpy_predictor.py."""
-    classify: Classify = load_module(path).load_predictor(path.parent)
-    return classify
-
-
-def load_module(path: Path) -> ModuleType:
-    """Imports a Python file."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"{path}: expected a Python file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def classify_all(classify: Classify, images: np.ndarray) -> np.ndarray:
-    """The probabilities of all images, computed in batches."""
-    starts = range(0, len(images), BATCH_SIZE)
-    batches = [images[start : start + BATCH_SIZE] for start in starts]
-    return np.concatenate([classify(batch) for batch in batches])
-
-
-def latency(classify: Classify, images: np.ndarray) -> dict[str, float]:
-    """Milliseconds per call with all of `images`: median and 99th percentile."""
-    classify(images)  # warm-up: compilation and caches
-    calls: list[float] = []
-    began = time.perf_counter()
-    while len(calls) < MAX_CALLS and (
-        not calls or time.perf_counter() - began < MAX_SECONDS
-    ):
-        start = time.perf_counter()
-        classify(images)
-        calls.append(1000 * (time.perf_counter() - start))
-    return {
-        "median_ms": float(np.median(calls)),
-        "p99_ms": float(np.quantile(calls, 0.99)),
-    }
-
-
-def peak_memory() -> float:
-    """The peak resident memory of this process in MiB."""
-    try:  # not `getrusage`: on Linux it includes the parent process before exec
-        lines = Path("/proc/self/status").read_text().splitlines()
-        (peak,) = (line.split()[1] for line in lines if line.startswith("VmHWM"))
-        return int(peak) / 1024
-    except (OSError, ValueError):
-        import resource  # not available on Windows
-
-        unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-
-def measure_latency(classify: Classify, images: np.ndarray) -> dict[str, object]:
-    """Latency of one image and of a full batch, then the peak memory."""
-    rows = np.arange(BATCH_SIZE) % len(images)
-    return {
-        "batch_1": latency(classify, images[:1]),
-        f"batch_{BATCH_SIZE}": latency(classify, images[rows]),
-        "peak_memory_mb": peak_memory(),
-    }
+def check_file(path: Path, expected: str = "a file", advice: str = "") -> None:
+    """Raises UnusableError if there is nothing at a path."""
+    if not path.exists():
+        raise UnusableError(f"{path}: expected {expected}, found none{advice}")
 
 
 def load_images(path: Path, expected: list[int]) -> np.ndarray:
@@ -196,8 +58,7 @@ def load_images(path: Path, expected: list[int]) -> np.ndarray:
     Raises:
         UnusableError: the file has no images, or images of another shape or type.
     """
-    if not path.is_file():
-        raise UnusableError(f"{path}: expected a file, found none")
+    check_file(path)
     try:
         content = np.load(path, allow_pickle=False)
         images = content if isinstance(content, np.ndarray) else content["images"]
@@ -234,48 +95,11 @@ def load_inputs(files: list[Path], expected: dict[str, Any]) -> Inputs:
 def load_pictures(files: list[Path], expected: dict[str, Any]) -> Inputs:
     """Reads pictures and folders of them; arguments and errors as `load_inputs`."""
     path = Path(__file__).with_name("pictures.py")
-    if not path.is_file():
-        raise UnusableError(f"{path}: expected this file, found none: copy it here")
-    module = load_module(path)
-    images, names, wrong = [], [], []
-    for file in files:
-        found = module.list_pictures(file)[0] if file.is_dir() else [file]
-        if not found:
-            wrong.append(f"{file}: expected {module.KINDS} files, found none")
-        for each in found:
-            try:
-                images.append(read_picture(module, each, expected))
-                names.append(str(each))
-            except module.PictureError as error:
-                kinds = f".npy, .npz, {module.KINDS} file"
-                wrong.append(f"{each}: expected a {kinds}, found {error}")
-    if not images:
-        refuse(wrong)
-    return Inputs(np.stack(images), names, wrong)
-
-
-def read_picture(
-    module: ModuleType, path: Path, expected: dict[str, Any]
-) -> np.ndarray:
-    """Reads a picture as uint8 `[height, width, channels]`.
-
-    Raises:
-        PictureError: it cannot be read, or no policy says how to make it fit.
-    """
-    if "pictures" in expected:
-        policy = module.PicturePolicy.of(expected["pictures"])
-        pixels: np.ndarray = module.read_pixels(path, policy)
-        return pixels
-    with module.open_picture(path) as picture:
-        opaque = module.without_transparency(module.upright(picture), "white")
-        pixels = module.to_pixels(opaque, 1 if opaque.mode == "L" else 3)
-    found, wanted = list(pixels.shape), expected["shape"][1:]
-    if found != wanted:
-        raise module.PictureError(
-            f"height, width, channels {found} instead of {wanted}: convert it to a "
-            ".npy file, or use python -m stages.predict"
-        )
-    return pixels
+    check_file(path, "this file", ": copy it here")
+    taken = read_all(load_module(path), files, expected)
+    if not taken.images:
+        refuse(taken.wrong)
+    return Inputs(np.stack(taken.images), taken.names, taken.wrong)
 
 
 def refuse(wrong: Sequence[str]) -> None:
@@ -296,12 +120,8 @@ def refuse(wrong: Sequence[str]) -> None:
 def execute(options: argparse.Namespace) -> None:
     """Runs the command with its parsed options."""
     path = options.file.parent / "manifest.json"
-    if not options.file.exists():
-        raise UnusableError(f"{options.file}: expected a file, found none")
-    if not path.is_file():
-        raise UnusableError(
-            f"{path}: expected the manifest of the network, found none: copy it here"
-        )
+    check_file(options.file)
+    check_file(path, "the manifest of the network", ": copy it here")
     manifest = json.loads(path.read_text("utf-8"))
     inputs = load_inputs(options.images, manifest["input"])
     classify = load(options.file)
