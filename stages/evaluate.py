@@ -42,17 +42,17 @@ def main(params: Params, context: StageContext) -> str:
     probabilities = np.exp(log_probabilities)
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
     names, record = manifest.class_names, trained.record
-    best = record.model_dump()["epoch"]
 
     scores = test_metrics(log_probabilities, labels, names, params.top_k)
     headlines = {name: scores[name] for name in scores if name not in TEST_DETAILS}
     details = {name: scores[name] for name in TEST_DETAILS}
-    confusion = confusion_matrix(labels, predicted, len(names))
-    curves = plots.draw_learning_curves(paths.HISTORY, record.history_sha256, best)
+    epoch = record.model_dump()["epoch"]  # the best one
+    curves = plots.draw_learning_curves(paths.HISTORY, record.history_sha256, epoch)
     calibration = plots.draw_calibration(confidence, predicted == labels)
     shown = plots.shown_mistakes(labels, probabilities)
     with fonts_for([*names, *(files[row] for row in shown)]) as warning:
-        confusion_png = plots.draw_confusion(confusion, names)
+        counts = confusion_matrix(labels, predicted, len(names))
+        confusion = plots.draw_confusion(counts, names)
         mistakes = plots.draw_mistakes(images, labels, probabilities, names, files)
     if warning:
         print(f"evaluate: warning: {warning}", flush=True)  # noqa: T201
@@ -61,15 +61,15 @@ def main(params: Params, context: StageContext) -> str:
         paths.DETAILS / "test.json": metrics_bytes({"test": details}),
         paths.PREDICTIONS: predictions_csv(probabilities, labels, names, files),
         paths.PLOTS / "learning_curves.png": curves,
-        paths.PLOTS / "confusion.png": confusion_png,
+        paths.PLOTS / "confusion.png": confusion,
         paths.PLOTS / "calibration.png": calibration,
         paths.PLOTS / "mistakes.png": mistakes,
     }
     with context.outputs() as outputs:
         outputs.write_all(contents)
     return (
-        f"{len(labels)} images: accuracy {scores['accuracy']:.4f} (95 % "
-        f"interval {scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f}), "
+        f"{len(labels)} images: accuracy {scores['accuracy']:.4f} (95 % interval "
+        f"{scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f}), "
         f"loss {scores['loss']:.4f} -> {paths.METRICS / 'test.json'}"
     )
 
