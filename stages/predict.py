@@ -21,7 +21,7 @@ def main() -> None:
         find_pictures,
         parse_arguments,
         read_inputs,
-        refuse,
+        refuse_pictures,
     )
     from src.export.load import load_exported
     from src.runtime.stage import print_error
@@ -43,7 +43,7 @@ def main() -> None:
     else:
         for each in answers:
             print(answer_line(each))  # noqa: T201
-    refuse(inputs.wrong)
+    refuse_pictures(inputs.wrong)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from src.data.lazy_images import Images
 
 EXTREME_SIDE = 10  # times larger or smaller than the median
 EXTREME_ASPECT = 5  # the longer side by the shorter one
-NAMED = 3  # files or pairs in a warning
+NAMED_IN_WARNING = 3  # files or pairs in a warning
 REMOVE_WRONG = "Remove the wrong one."
 REMOVE_COPY = "Remove it from one."
 SCORES = "The scores may be too high."
@@ -88,7 +88,7 @@ def size_warnings(origins: Sequence[Origin]) -> list[str]:
         if len(rows):
             names = [
                 f"{origins[row].file} ({sides[row, 0]} x {sides[row, 1]})"
-                for row in rows[:NAMED]
+                for row in rows[:NAMED_IN_WARNING]
             ]
             found.append(f"pictures {kind}: {', '.join(names)} ({len(rows)} in all).")
     return found
@@ -96,4 +96,6 @@ def size_warnings(origins: Sequence[Origin]) -> list[str]:
 
 def name_pairs(names: Sequence[str], pairs: np.ndarray) -> str:
     """The names of the first pairs."""
-    return ", ".join(f"{names[one]} and {names[other]}" for one, other in pairs[:NAMED])
+    return ", ".join(
+        f"{names[one]} and {names[other]}" for one, other in pairs[:NAMED_IN_WARNING]
+    )

@@ -1,6 +1,6 @@
 """From a picture file to pixels, for prepare, predict and exported networks alike.
 
-Every file is treated as untrusted. Export copies this module beside the exported files,
+Every file is treated as untrusted. Export copies this module to the exported files,
 so it imports nothing of the project.
 """
 

@@ -43,10 +43,10 @@ def split_rows(
     of_test: np.ndarray | None = None
     of_validation: np.ndarray | None = None
     if source.test is None:
-        rows, of_test = divide(source, rows, TEST_FRACTION, (seed, TEST_STREAM))
+        rows, of_test = divide_rows(source, rows, TEST_FRACTION, (seed, TEST_STREAM))
     if source.validation is None:
         stream = seed, VALIDATION_STREAM
-        rows, of_validation = divide(source, rows, fraction, stream)
+        rows, of_validation = divide_rows(source, rows, fraction, stream)
     return {
         "train": ("train", rows),
         "validation": (
@@ -56,7 +56,7 @@ def split_rows(
     }
 
 
-def divide(
+def divide_rows(
     source: Source, rows: np.ndarray | None, fraction: float, seed: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Divides the training examples at `rows` in two; no group is divided.

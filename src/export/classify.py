@@ -25,7 +25,7 @@ from src.runtime.stage import print_error
 
 STDIN = "-"
 MAX_STDIN = 256 << 20  # bytes
-MAX_LINES = 10  # of files that cannot be read
+MAX_REPORTED = 10  # of files that cannot be read
 
 
 class Arguments(NamedTuple):
@@ -78,7 +78,7 @@ class Found(NamedTuple):
     wrong: list[str]  # a line for each name that stands for nothing
 
 
-class Inputs(NamedTuple):
+class NetworkInputs(NamedTuple):
     """The pictures that could be read, and a line for each that could not."""
 
     taken: list[tuple[str, Input]]
@@ -119,18 +119,18 @@ def find_pictures(names: Sequence[str]) -> Found:
     return Found(pictures, passed_over, wrong)
 
 
-def read_inputs(found: Found, manifest: ExportManifest) -> Inputs:
+def read_inputs(found: Found, manifest: ExportManifest) -> NetworkInputs:
     """Reads pictures and converts them to inputs of the network."""
     taken, wrong = [], list(found.wrong)
     for name, source in found.pictures:
         try:
-            taken.append((name, read_input(source, manifest.input)))
+            taken.append((name, read_picture(source, manifest.input)))
         except PictureError as error:
             wrong.append(f"{name}: expected a {KINDS} picture, found {error}.")
-    return Inputs(taken, wrong)
+    return NetworkInputs(taken, wrong)
 
 
-def read_input(source: Path | bytes, expected: InputEntry) -> Input:
+def read_picture(source: Path | bytes, expected: InputEntry) -> Input:
     """Reads a picture as prepare did; without a policy, adapted to the images.
 
     Raises:
@@ -143,13 +143,13 @@ def read_input(source: Path | bytes, expected: InputEntry) -> Input:
         return to_input(picture, expected.shape[1:], expected.background)
 
 
-def refuse(wrong: Sequence[str]) -> None:
+def refuse_pictures(wrong: Sequence[str]) -> None:
     """Prints a line for each of the first names that gave no answer, then ends.
 
     Raises:
         DataError: there are any; its message is the last line.
     """
-    lines = [f"{line} Name another." for line in wrong[:MAX_LINES]]
+    lines = [f"{line} Name another." for line in wrong[:MAX_REPORTED]]
     if more := len(wrong) - len(lines):
         lines.append(f"{more} more files cannot be read. Name others.")
     for line in lines[:-1]:

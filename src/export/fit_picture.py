@@ -63,7 +63,7 @@ def to_input(
     else:
         ready = opaque.convert("RGB")
     if ready.size != (width, height):
-        ready = fitted(ready, width, height)
+        ready = padded_to_fit(ready, width, height)
         before = f"{original_size[0]} x {original_size[1]}"
         changes.append(f"resized from {before} to {width} x {height} pixels")
     return Input(np.asarray(ready, np.uint8).reshape(shape), changes)
@@ -124,7 +124,7 @@ def border(picture: Image.Image) -> tuple[float, ...]:
     return tuple(np.concatenate(edges).mean(0).tolist())
 
 
-def fitted(picture: Image.Image, width: int, height: int) -> Image.Image:
+def padded_to_fit(picture: Image.Image, width: int, height: int) -> Image.Image:
     """Resizes, keeping proportions; pads with the mean colour of the border."""
     scale = min(width / picture.width, height / picture.height)
     size = (

@@ -29,13 +29,14 @@ RUNTIMES = {
 }
 
 
-Side = Annotated[int, Field(ge=1, le=4096)]  # pixels
+InputSide = Annotated[int, Field(ge=1, le=4096)]  # pixels
 
 
 class InputEntry(BaseModel):
     """The images that the network takes."""
 
-    shape: tuple[str, Side, Side, Literal[1, 3]]  # "batch", height, width, channels
+    # "batch", height, width, channels
+    shape: tuple[str, InputSide, InputSide, Literal[1, 3]]
     background: float = Field(ge=0, le=255)
     pictures: PictureRecord | None = None  # of a network of picture files
 

@@ -24,7 +24,7 @@ MAX_CLASSES = 100  # rows of the table of classes
 MAX_CONFUSIONS = 12  # rows of the table of confused classes
 MAX_MISTAKES = 25  # rows of the table of mistakes, as many as images in the picture
 FILES_OF_PAIR = 3  # file names in a row of the table of confused classes
-FILE_LETTERS = 48  # of a file's path in a table
+PATH_LETTERS = 48  # of a file's path in a table
 GROUP = re.compile(r"# ---- (.+?) ----")
 KEY = re.compile(r"(\w+):")
 # Columns of the table of exported files; other measurements follow.
@@ -130,7 +130,7 @@ def confused_pairs(
     for index in np.argsort(-counts, kind="stable")[:MAX_CONFUSIONS]:
         actual_name, predicted_name = (class_names[label] for label in pairs[:, index])
         named = [name for name in file[wrong[which == index]].tolist() if name]
-        files = [short_path(name, FILE_LETTERS) for name in named[:FILES_OF_PAIR]]
+        files = [short_path(name, PATH_LETTERS) for name in named[:FILES_OF_PAIR]]
         found.append(
             ConfusedPair(actual_name, predicted_name, int(counts[index]), files)
         )
@@ -146,7 +146,7 @@ def file_mistakes(predictions: Predictions, class_names: list[str]) -> list[Mist
     return [
         Mistake(
             row,
-            short_path(file[row], FILE_LETTERS),
+            short_path(file[row], PATH_LETTERS),
             class_names[actual[row]],
             class_names[predicted[row]],
             float(confidence[row]),

@@ -140,7 +140,7 @@ def read_predictions(class_names: list[str]) -> Predictions:
         np.array(table["actual"]),
         np.array(table["predicted"]),
         np.array(table["confidence"]),
-        np.array(table["file"], object),  # each as long as it is
+        np.array(table["file"], object),  # of any length
     )
 
 

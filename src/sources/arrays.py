@@ -40,7 +40,7 @@ def to_images(array: Array, count: int, where: str) -> Array:
         DataError: the form is ambiguous, or the conversion would lose something.
         StorageError: the disk is full.
     """
-    shape, planar = find_layout(array.shape, where)
+    shape, planar = find_image_layout(array.shape, where)
     layout = np.broadcast_to(np.uint8(), shape)
     check_layout(Examples(layout, np.zeros(count, np.int32)), where)
     if array.dtype == np.uint8 and not planar:
@@ -57,7 +57,9 @@ def to_images(array: Array, count: int, where: str) -> Array:
     return images.parts[0] if isinstance(images, LazyImages) else images
 
 
-def find_layout(shape: tuple[int, ...], where: str) -> tuple[tuple[int, ...], bool]:
+def find_image_layout(
+    shape: tuple[int, ...], where: str
+) -> tuple[tuple[int, ...], bool]:
     """The shape as `[n, height, width, channels]`, and whether channels come first.
 
     A last dimension of 1 or 3 is the channels. Otherwise a second dimension of 1 or 3

@@ -130,7 +130,7 @@ def check_inner_folders(root: Path, top: Path, pictures: Sequence[Path]) -> None
             f"as {first}/{splits[0]}. Swap the two levels. {SUPPORTED}."
         )
     shared = len(set(names)) < len(names)
-    if len(inner) > 1 and not shared and not all(map(is_number, names)):
+    if len(inner) > 1 and not shared and not all(map(is_numeric, names)):
         raise DataError(
             f"{where}: expected one level of class folders, found two, such as "
             f"{first}/{min(inner[first])}. If the inner folders are the classes, move "
@@ -153,7 +153,7 @@ def only_folder(root: Path, top: Path, inner: Mapping[str, set[str]]) -> str:
     )
 
 
-def is_number(name: str) -> bool:
+def is_numeric(name: str) -> bool:
     """Whether a name has no letter, such as a year or a date."""
     return not any(letter.isalpha() for letter in name)
 

@@ -21,7 +21,7 @@ WANTED = (
 )
 
 
-class Layout(NamedTuple):
+class TableLayout(NamedTuple):
     """Which column of a table is what."""
 
     columns: list[str]  # names, made up for a table without a header
@@ -31,7 +31,7 @@ class Layout(NamedTuple):
     shape: tuple[int, int, int]  # height, width, channels
 
 
-def read_layout(path: Path) -> Layout:
+def read_layout(path: Path) -> TableLayout:
     """Reads the first line, which has names, or integers in a table without a header.
 
     Without a header, the first column is the label.
@@ -62,7 +62,7 @@ def read_layout(path: Path) -> Layout:
         raise wrong_columns(path, names)
     ordered, shape = place_pixels(path, pixels)
     label = labels[0] if labels else None
-    return Layout(names, has_header, label, ordered, shape)
+    return TableLayout(names, has_header, label, ordered, shape)
 
 
 def place_pixels(

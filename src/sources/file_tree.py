@@ -1,4 +1,4 @@
-"""The files below `data_path`, without those that systems leave there.
+"""The files below `data_path`, except what operating systems leave there.
 
 DVC does not follow a link to a folder inside of `data_path`, so it would not see
 changes behind it. Such a link is refused. `data_path` itself may be a link.

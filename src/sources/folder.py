@@ -19,7 +19,7 @@ from src.sources.layout import Layout, find_layout
 from src.sources.read_pictures import (
     Broken,
     PictureOptions,
-    decode,
+    decode_file,
     in_order,
     median_side,
     quiet_pillow,
@@ -123,7 +123,7 @@ def read_split(
     policy: PicturePolicy,
     colour: Event,
 ) -> ReadSplit:
-    """Reads the pictures of a split; those that cannot be read are left out.
+    """Reads the pictures of a split; leaves out unreadable ones.
 
     Sets `colour` if any of them has colours.
 
@@ -136,7 +136,7 @@ def read_split(
     origins: list[Origin] = []
     broken: list[PassedOver] = []
     files = (folder / picture.path for picture in pictures)
-    results = in_order(partial(decode, policy=policy, colour=colour), files)
+    results = in_order(partial(decode_file, policy=policy, colour=colour), files)
     shown = with_progress(results, len(pictures), "pictures")
     for (path, label, group), result in zip(pictures, shown, strict=True):
         file = display_name(path)

@@ -22,7 +22,7 @@ from src.storage.lazy_npz import CHUNK_BYTES, LazyArray, OpenFile
 from src.storage.npz import FREE_BYTES, MAX_RATIO
 from src.storage.reading import check_inside, open_regular
 
-KINDS = {"images": 3, "labels": 1}  # with their number of dimensions
+IDX_KINDS = {"images": 3, "labels": 1}  # with their number of dimensions
 PREFIXES = {"train": ("train",), "test": ("t10k", "test"), "validation": ("val",)}
 File: TypeAlias = BinaryIO | gzip.GzipFile
 DOWNLOAD = "Download it again, or unpack it with gunzip first."
@@ -78,7 +78,7 @@ def find_pair(
         DataError: one is missing, or both and the split is required.
     """
     pair = []
-    for kind, rank in KINDS.items():
+    for kind, rank in IDX_KINDS.items():
         names = [
             f"{prefix}-{kind}{mark}idx{rank}-ubyte{suffix}"
             for prefix in prefixes

@@ -1,4 +1,4 @@
-"""Tables of labels beside pictures: `labels.csv`, and Hugging Face's `metadata.csv`."""
+"""Tables of labels: `labels.csv`, and Hugging Face's `metadata.csv`."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ FILE_COLUMNS = "file", "file_name"
 WRITE_TABLE = "Write a row per picture with the columns file,label."
 
 
-class Row(NamedTuple):
+class LabelRow(NamedTuple):
     """A row of a table of labels."""
 
     table: Path  # relative to data_path, as is `path`
@@ -27,7 +27,7 @@ class Row(NamedTuple):
     group: str
 
 
-def find_tables(tree: FileTree, tops: Mapping[str, Path]) -> list[Path]:
+def find_label_tables(tree: FileTree, tops: Mapping[str, Path]) -> list[Path]:
     """The table of labels right in data_path, or one in each folder of a split.
 
     Raises:
@@ -49,7 +49,7 @@ def find_tables(tree: FileTree, tops: Mapping[str, Path]) -> list[Path]:
     return []
 
 
-def read_table(tree: FileTree, table: Path) -> list[Row]:
+def read_label_table(tree: FileTree, table: Path) -> list[LabelRow]:
     """Reads a table of labels.
 
     A file that is missing is not an error here: reading it will be one.
@@ -88,7 +88,7 @@ def read_table(tree: FileTree, table: Path) -> list[Row]:
                 f"{where}: split: expected train, validation or test, found none. "
                 "Fill it in, or remove the column."
             )
-        rows.append(Row(table, line, path, label, split, group))
+        rows.append(LabelRow(table, line, path, label, split, group))
     return rows
 
 

@@ -20,13 +20,13 @@ from src.sources.class_folders import (
     read_class_folders,
 )
 from src.sources.file_tree import FileTree, display_name, read_tree
-from src.sources.label_table import find_tables, read_table
+from src.sources.label_table import find_label_tables, read_label_table
 
 
 class Layout(NamedTuple):
     """The pictures of a data set."""
 
-    splits: Mapping[str, Sequence[Picture]]  # train, and those that are given; by path
+    splits: Mapping[str, Sequence[Picture]]  # train, and the given others; by path
     passed_over: list[PassedOver]
     warnings: list[str]
 
@@ -47,7 +47,7 @@ def find_layout(folder: Path) -> Layout:
     """
     tree = read_tree(folder)
     tops = split_folders(tree)
-    if tables := find_tables(tree, tops):
+    if tables := find_label_tables(tree, tops):
         layout = layout_of_tables(tree, tables, tops)
     elif tops:
         layout = layout_of_splits(tree, tops)
@@ -91,7 +91,7 @@ def layout_of_splits(tree: FileTree, tops: Mapping[str, Path]) -> Layout:
         given = next(iter(tops.values()))
         others = [path.name for path in tree.folders_in(Path()) if path != given]
         raise DataError(
-            f"{tree.root}: expected a folder train beside {given}, found "
+            f"{tree.root}: expected a folder train next to {given}, found "
             f"{listed(others) or 'no other'}.{suggestion('train', others)} Rename the "
             f"folder of the training pictures to train. {SUPPORTED}."
         )
@@ -117,7 +117,7 @@ def layout_of_tables(
     Raises:
         DataError: a table is malformed, or no row is of the training split.
     """
-    rows = [row for table in tables for row in read_table(tree, table)]
+    rows = [row for table in tables for row in read_label_table(tree, table)]
     split_of = {top: split for split, top in tops.items()}
     splits: dict[str, list[Picture]] = {}
     for row in sorted(rows, key=lambda row: row.path.parts):

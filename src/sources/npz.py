@@ -13,7 +13,7 @@ from src.data.shards import check_shard_folders, concatenate, find_shards, in_me
 from src.errors import DataError, shortened
 from src.sources.arrays import SPLIT_OF, Array, to_images
 from src.sources.labels import Labels, as_text, is_names, number_classes, to_labels
-from src.sources.npz_files import SAVE_ARRAYS, find_files
+from src.sources.npz_files import SAVE_ARRAYS, find_npz_files
 from src.storage.json_files import read_json
 from src.storage.lazy_npz import locate_arrays
 from src.storage.reading import check_inside
@@ -37,7 +37,7 @@ class Part(NamedTuple):
     labels: Labels
 
 
-class Content(NamedTuple):
+class NpzContent(NamedTuple):
     """What an npz file holds; the split "" has no split in the names of its arrays."""
 
     parts: dict[str, Part]
@@ -60,7 +60,7 @@ def load_npz(folder: Path) -> Source:
     if folder.is_file():
         return load_files({"train": folder.name}, folder.parent, None, ())
     check_shard_folders(folder)
-    files = find_files(folder)
+    files = find_npz_files(folder)
     names = read_manifest(folder / "manifest.json")
     unused = {path.name for path in folder.glob("[!.]*.npz")} - set(files.values())
     passed_over = [PassedOver(name, "not named like a split") for name in unused]
@@ -89,10 +89,10 @@ def load_files(
             splits[split] = [only_part(each) for each in contents]
         if split == "train":
             names = names or contents[0].class_names
-    return to_source(splits, names)._replace(passed_over=passed_over)
+    return join_splits(splits, names)._replace(passed_over=passed_over)
 
 
-def only_part(content: Content) -> Part:
+def only_part(content: NpzContent) -> Part:
     """The images and labels of a file of one split.
 
     Raises:
@@ -108,7 +108,7 @@ def only_part(content: Content) -> Part:
     )
 
 
-def to_source(splits: dict[str, list[Part]], names: list[str] | None) -> Source:
+def join_splits(splits: dict[str, list[Part]], names: list[str] | None) -> Source:
     """Joins the parts of each split, and numbers the classes of all together.
 
     Raises:
@@ -134,7 +134,7 @@ def to_source(splits: dict[str, list[Part]], names: list[str] | None) -> Source:
     )
 
 
-def read_file(path: Path, folder: Path) -> Content:
+def read_file(path: Path, folder: Path) -> NpzContent:
     """Reads the labels; leaves the images on disk where that is possible.
 
     Raises:
@@ -151,7 +151,7 @@ def read_file(path: Path, folder: Path) -> Content:
         labels = to_labels(in_memory(arrays[label]), where)
         images = to_images(arrays[image], len(labels.values), where)
         parts[split] = Part(path, images, labels)
-    return Content(parts, class_names)
+    return NpzContent(parts, class_names)
 
 
 def find_roles(names: list[str], path: Path) -> dict[str, tuple[str, str]]:

@@ -14,7 +14,7 @@ SAVE_ARRAYS = (
 PICKLES = (".pkl", ".pickle", ".p", ".pt", ".pth")
 
 
-def find_files(folder: Path) -> dict[str, str]:
+def find_npz_files(folder: Path) -> dict[str, str]:
     """The name of each split's file; a single file of another name is train.
 
     Raises:

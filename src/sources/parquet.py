@@ -15,7 +15,13 @@ from src.data.picture_facts import upright_size
 from src.data.pictures import KINDS, PictureError, PicturePolicy
 from src.errors import DataError
 from src.sources.labels import from_list, number_classes
-from src.sources.parquet_files import Columns, Row, find_files, read_columns, read_rows
+from src.sources.parquet_files import (
+    Columns,
+    Row,
+    find_parquet_files,
+    read_rows,
+    read_schema,
+)
 from src.sources.read_pictures import (
     Broken,
     Decoded,
@@ -28,12 +34,12 @@ from src.sources.read_pictures import (
     with_progress,
 )
 
-NAMED = 10  # broken pictures in a message
+NAMED_PICTURES = 10  # broken pictures in a message
 HIDDEN = (None, -1)  # Hugging Face's label of a test set without labels
 Table = tuple[Path, Columns]
 
 
-class ReadSplit(NamedTuple):
+class ParquetSplit(NamedTuple):
     """The pictures of a split, read. Labels are not numbered yet."""
 
     images: Images
@@ -58,9 +64,9 @@ def load_parquet(folder: Path, options: PictureOptions) -> Source:
             differ and `options.size` is None.
         StorageError: the disk is full.
     """
-    files, passed_over = find_files(folder)
+    files, passed_over = find_parquet_files(folder)
     tables = {
-        split: [(path, read_columns(path, folder)) for path in paths]
+        split: [(path, read_schema(path, folder)) for path in paths]
         for split, paths in files.items()
     }
     for split in [name for name in tables if name != "train"]:
@@ -70,8 +76,10 @@ def load_parquet(folder: Path, options: PictureOptions) -> Source:
             passed_over += [PassedOver(name, reason) for name in names]
     class_names = common_names(tables)
     with quiet_pillow():
-        policy, colour = choose_policy(folder, tables, options), Event()
-        read = {name: read_split(each, policy, colour) for name, each in tables.items()}
+        policy, colour = policy_of_tables(folder, tables, options), Event()
+        read = {
+            name: read_tables(each, policy, colour) for name, each in tables.items()
+        }
     if options.channels == "auto" and not colour.is_set():
         policy = policy._replace(channels=1)
         read = {
@@ -79,13 +87,13 @@ def load_parquet(folder: Path, options: PictureOptions) -> Source:
             for name, split in read.items()
         }
     broken = [each for split in read.values() for each in split.broken]
-    check_broken(folder, broken, read, options)
-    source = to_source(read, class_names, policy)
+    check_readable(folder, broken, read, options)
+    source = number_splits(read, class_names, policy)
     return source._replace(passed_over=[*broken, *passed_over])
 
 
-def to_source(
-    read: Mapping[str, ReadSplit],
+def number_splits(
+    read: Mapping[str, ParquetSplit],
     names: list[str] | None,
     policy: PicturePolicy,
 ) -> Source:
@@ -140,7 +148,7 @@ def common_names(tables: Mapping[str, Sequence[Table]]) -> list[str] | None:
     return columns.class_names
 
 
-def choose_policy(
+def policy_of_tables(
     folder: Path, tables: Mapping[str, Sequence[Table]], options: PictureOptions
 ) -> PicturePolicy:
     """How the pictures are read; without a given size, they must all have one.
@@ -156,7 +164,7 @@ def choose_policy(
         row for each in tables.values() for table in each for row in read_rows(*table)
     )
     found = [
-        (place, size) for place, size in in_order(survey, rows) if size is not None
+        (place, size) for place, size in in_order(survey_row, rows) if size is not None
     ]
     if not found:
         return options.policy(1, 1)  # reading the pictures will say what is wrong
@@ -172,7 +180,7 @@ def choose_policy(
     return options.policy(height, width)
 
 
-def survey(row: Row) -> tuple[str, tuple[int, int] | None]:
+def survey_row(row: Row) -> tuple[str, tuple[int, int] | None]:
     """The place of a picture, and its width and height if they can be read."""
     try:
         return row.place, upright_size(row.content)
@@ -180,10 +188,10 @@ def survey(row: Row) -> tuple[str, tuple[int, int] | None]:
         return row.place, None
 
 
-def read_split(
+def read_tables(
     tables: Sequence[Table], policy: PicturePolicy, colour: Event
-) -> ReadSplit:
-    """Reads the pictures of a split; those that cannot be read are left out.
+) -> ParquetSplit:
+    """Reads the pictures of a split; leaves out unreadable ones.
 
     Sets `colour` if any of them has colours.
 
@@ -212,7 +220,7 @@ def read_split(
         labels.append(row.label)
         origins.append(Origin(row.file, "", result.digest, result.width, result.height))
     images, where = writer.images(), str(tables[0][0])
-    return ReadSplit(images, labels, where, origins, broken)
+    return ParquetSplit(images, labels, where, origins, broken)
 
 
 def decode_row(
@@ -225,10 +233,10 @@ def decode_row(
     return row._replace(content=b""), decode_content(row.content, policy, colour)
 
 
-def check_broken(
+def check_readable(
     folder: Path,
     broken: Sequence[PassedOver],
-    read: Mapping[str, ReadSplit],
+    read: Mapping[str, ParquetSplit],
     options: PictureOptions,
 ) -> None:
     """Raises DataError if a picture must not be left out, or a split would be empty."""
@@ -242,7 +250,7 @@ def check_broken(
     count = len(broken) + sum(len(split.origins) for split in read.values())
     shown = "; ".join(
         f"{each.file}: {each.reason.removeprefix('broken: ')}"
-        for each in broken[:NAMED]
+        for each in broken[:NAMED_PICTURES]
     )
     advice = "A split would be empty: write the files again."
     if not empty:

@@ -23,7 +23,7 @@ PUT_FILES = (
 IMAGE_NAMES = ("image", "img", "picture")
 SHARD = re.compile(r"-(\d{5})-of-(\d{5})")
 READ_ROWS = 2  # at a time: a small page can repeat one large picture many times
-WINDOW = 1 << 20  # bytes of the file that are read at a time
+PAGE_WINDOW = 1 << 20  # bytes of the file that are read at a time
 DAMAGED = (pyarrow.ArrowException, OSError, ValueError, OverflowError)
 
 
@@ -45,7 +45,7 @@ class Row(NamedTuple):
     place: str  # the parquet file and the row, for messages
 
 
-def find_files(folder: Path) -> tuple[dict[str, list[Path]], list[PassedOver]]:
+def find_parquet_files(folder: Path) -> tuple[dict[str, list[Path]], list[PassedOver]]:
     """The files of each split in `folder` or `folder/data`, and those of none.
 
     A file belongs to the split that its name begins with, up to `-`, `_` or `.`; if
@@ -99,7 +99,7 @@ def check_complete(paths: list[Path]) -> None:
         )
 
 
-def read_columns(path: Path, folder: Path) -> Columns:
+def read_schema(path: Path, folder: Path) -> Columns:
     """Finds the columns of pictures and labels.
 
     Raises:
@@ -109,7 +109,7 @@ def read_columns(path: Path, folder: Path) -> Columns:
     with open_parquet(path) as file:
         schema, metadata = file.schema_arrow, file.metadata
         for number in range(metadata.num_row_groups):
-            check_sizes(metadata.row_group(number))
+            check_page_sizes(metadata.row_group(number))
         features = read_features(schema.metadata or {})
         pictures = [field.name for field in schema if is_picture(field.type)]
         labels = [field.name for field in schema if is_label(field, features)]
@@ -119,15 +119,15 @@ def read_columns(path: Path, folder: Path) -> Columns:
     named = [name for name in labels if name == "label"]
     labels = named if len(labels) > 1 and named else labels
     if len(pictures) != 1:
-        raise wrong_columns(path, schema, "one column of pictures, named image")
+        raise wrong_schema(path, schema, "one column of pictures, named image")
     if len(labels) > 1 or pictures == labels:
-        raise wrong_columns(path, schema, "one column of labels, named label")
+        raise wrong_schema(path, schema, "one column of labels, named label")
     label = labels[0] if labels else None
     names = features.get(label, {}).get("names") if label else None
     return Columns(pictures[0], label, names if is_names(names) else None, rows)
 
 
-def wrong_columns(path: Path, schema: Any, expected: str) -> DataError:  # noqa: ANN401
+def wrong_schema(path: Path, schema: Any, expected: str) -> DataError:  # noqa: ANN401
     """The error for a file in which a column cannot be told."""
     shown = ", ".join(shortened(field.name)[1:-1] for field in list(schema)[:12])
     return DataError(
@@ -136,7 +136,7 @@ def wrong_columns(path: Path, schema: Any, expected: str) -> DataError:  # noqa:
     )
 
 
-def check_sizes(group: Any) -> None:  # noqa: ANN401 - pyarrow has no types
+def check_page_sizes(group: Any) -> None:  # noqa: ANN401 - pyarrow has no types
     """Raises ValueError if a row group claims to unpack to implausibly many bytes."""
     for number in range(group.num_columns):
         column = group.column(number)
@@ -178,7 +178,7 @@ def open_parquet(path: Path) -> Iterator[Any]:
     with open_regular(path, PUT_FILES) as file:
         try:
             with parquet.ParquetFile(
-                file, pre_buffer=False, buffer_size=WINDOW
+                file, pre_buffer=False, buffer_size=PAGE_WINDOW
             ) as opened:
                 yield opened
         except DAMAGED as error:

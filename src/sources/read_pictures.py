@@ -78,7 +78,7 @@ class Broken(NamedTuple):
     reason: str
 
 
-def decode(path: Path, policy: PicturePolicy, colour: Event) -> Decoded | Broken:
+def decode_file(path: Path, policy: PicturePolicy, colour: Event) -> Decoded | Broken:
     """Reads a picture file; see `decode_content`."""
     try:
         return decode_content(read_content(path), policy, colour)

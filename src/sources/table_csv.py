@@ -12,7 +12,7 @@ from src.data.examples import Examples, PassedOver, Source
 from src.data.lazy_images import Images, ImageWriter
 from src.errors import DataError, one_line
 from src.sources.arrays import SPLIT_OF
-from src.sources.csv_columns import WANTED, Layout, read_layout, wrong_columns
+from src.sources.csv_columns import WANTED, TableLayout, read_layout, wrong_columns
 from src.sources.labels import Labels, from_list, number_classes
 from src.storage.reading import check_inside, open_regular
 
@@ -97,7 +97,7 @@ def find_tables(folder: Path) -> dict[str, str]:
     return found
 
 
-def read_table(path: Path, layout: Layout, label: str) -> tuple[Images, Labels]:
+def read_table(path: Path, layout: TableLayout, label: str) -> tuple[Images, Labels]:
     """Reads the images and labels of a table, block by block.
 
     Raises:
@@ -110,7 +110,7 @@ def read_table(path: Path, layout: Layout, label: str) -> tuple[Images, Labels]:
     writer = ImageWriter((most, *layout.shape))
     labels: list[str] = []
     try:
-        for batch in read_batches(path, layout, label):
+        for batch in read_csv_batches(path, layout, label):
             fields = batch.column(label)
             pixels = [batch.column(name) for name in layout.pixels]
             if any(column.null_count for column in (fields, *pixels)):
@@ -128,8 +128,8 @@ def read_table(path: Path, layout: Layout, label: str) -> tuple[Images, Labels]:
     return writer.images(), from_list(labels, str(path))
 
 
-def read_batches(
-    path: Path, layout: Layout, label: str
+def read_csv_batches(
+    path: Path, layout: TableLayout, label: str
 ) -> Iterator[pyarrow.RecordBatch]:
     """Yields blocks of rows: labels as text, pixels as uint8.
 

@@ -17,8 +17,8 @@ from src.errors import DataError, ParameterError
 from src.export.classify import (
     find_pictures,
     parse_arguments,
-    read_input,
     read_inputs,
+    read_picture,
 )
 from src.export.fit_picture import resized, to_input
 from src.export.formats import convert_all, write_files
@@ -609,7 +609,7 @@ def test_predict_sees_the_bytes_that_prepare_would_make(name, orientation, chann
     manifest = InputEntry(
         shape=("batch", 16, 12, channels), background=0, pictures=policy.record()
     )
-    found = read_input(content, manifest)
+    found = read_picture(content, manifest)
     assert np.array_equal(found.image, read_pixels(content, policy))
     assert found.changes == []
 
@@ -619,7 +619,7 @@ def test_network_without_a_policy_takes_every_kind(name, orientation):
     kind = KINDS[name]
     expected = TURNED[orientation](kind.pixels)
     manifest = InputEntry(shape=("batch", *expected.shape), background=128)
-    found = read_input(kind.content(orientation), manifest)
+    found = read_picture(kind.content(orientation), manifest)
     if "transparent" not in str(found.changes):  # filled with a contrast instead
         difference = np.abs(found.image.astype(int) - expected)
         assert difference.max() <= kind.tolerance
@@ -632,7 +632,7 @@ def test_float_picture_is_refused_without_a_policy_too(tmp_path):
     Image.fromarray(np.ones((8, 8), np.float32)).save(buffer, "TIFF")
     manifest = InputEntry(shape=("batch", *SHAPE), background=0)
     with pytest.raises(PictureError, match="floating-point"):
-        read_input(buffer.getvalue(), manifest)
+        read_picture(buffer.getvalue(), manifest)
 
 
 def test_broken_picture_is_named_when_it_is_decoded(project, tmp_path):

@@ -217,7 +217,7 @@ def test_splits_below_classes_are_refused(tmp_path):
 def test_missing_train_is_refused_with_the_nearest_name(tmp_path):
     write_pictures(tmp_path, "trian/cat/0.png", "test/cat/0.png")
     message = refused(tmp_path)
-    assert "expected a folder train beside test, found trian." in message
+    assert "expected a folder train next to test, found trian." in message
     assert "Did you mean 'trian'?" in message
 
 

@@ -1,7 +1,7 @@
 """From picture files to inputs of an exported network, for run.py.
 
 The functions get the module `pictures`, which is `src.data.pictures` in the project and
-a file beside run.py elsewhere.
+a file next to run.py elsewhere.
 """
 
 from collections.abc import Sequence
