@@ -37,7 +37,7 @@ class Origin(NamedTuple):
     """Where an example came from; a row of `data/prepared/files.csv`."""
 
     file: str = ""  # relative to data_path; empty: from an array
-    group: str = ""  # a patient, artist or video, which never lies in two splits
+    group: str = ""  # a patient, artist or video, which is never in two splits
     digest: str = ""  # SHA-256 of the file
     width: int | None = None  # of the picture in the file, as viewers show it
     height: int | None = None
