@@ -10,7 +10,7 @@ MODULES = (runtimes, latency, picture_inputs, run)  # each imports only earlier 
 
 def make_program() -> bytes:
     """The content of `run.py`: the imports of all modules, then what they define."""
-    sources = [Path(module.__file__).read_text("utf-8") for module in MODULES]
+    sources = [Path(str(module.__file__)).read_text("utf-8") for module in MODULES]
     lines: set[str] = set()
     bodies: list[str] = []
     for source in sources:
