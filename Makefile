@@ -75,11 +75,10 @@ repro: setup  ## run the pipeline: check, prepare, train, evaluate, export, repo
 # The quick tests spend most of their time in XLA's compiler, so it does not optimize
 # them. It optimizes the slow ones, which compare whole runs.
 TEST_XLA_FLAGS ?= --xla_backend_optimization_level=0
-WORKERS ?= auto
 
 test: export XLA_FLAGS := $(TEST_XLA_FLAGS)
 test: setup-dev  ## run the tests; ARGS="-m slow" for the slow ones, ARGS="-m ''" for all
-	python -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
+	python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 lint: setup-dev  ## check formatting, lint and types
 	ruff format --check .
@@ -96,8 +95,7 @@ ci:  ## what CI runs: lint, `make verify`, all tests; ends with the 20 slowest
 	$(MAKE) lint
 	$(MAKE) verify
 	$(MAKE) test
-	$(MAKE) test TEST_XLA_FLAGS= ARGS="-m slow --durations=20" \
-	  WORKERS=$$(($$(getconf _NPROCESSORS_ONLN) + 1))  # many of them wait for processes
+	$(MAKE) test TEST_XLA_FLAGS= ARGS="-m slow --durations=20"
 
 verify: setup  ## run the pipeline in a temporary clone and compare with the committed results
 	python -m tests.helpers.verify

@@ -27,7 +27,6 @@ from tests.helpers.examples import patterned
 from tests.helpers.imports import ROOT
 from tests.helpers.pictures import KINDS, TURNED, photograph
 
-MODELS = ["mlp", "cnn", "cnn_max"]
 LARGER_SHAPES = (28, 28, 1), (13, 10, 3)
 HOSTILE = [
     "</script><script>window.ran = 1</script>",
@@ -181,7 +180,9 @@ def check_equal(model, weights, images, folder):
     "shape",
     [(8, 8, 1), *(pytest.param(s, marks=pytest.mark.slow) for s in LARGER_SHAPES)],
 )
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", ["mlp", pytest.param("cnn", marks=pytest.mark.slow), "cnn_max"]
+)
 def test_page_gives_the_probabilities_of_the_network(tmp_path, name, shape):
     check_equal(*network(name, shape), images_of(shape), tmp_path)
 

@@ -290,23 +290,6 @@ def test_background_is_the_mean_of_the_outermost_pixels():
     assert border_brightness(images) == pytest.approx((100 + 0 + 25 + 25) / 4)
 
 
-@pytest.mark.slow
-def test_exporting_in_another_process_and_order_gives_the_same_bytes(tmp_path):
-    code = (
-        "import sys; from pathlib import Path\n"
-        "from tests.helpers.formats import exported, untrained\n"
-        "exported(Path(sys.argv[1]), sys.argv[2:], untrained('cnn'))"
-    )
-    for folder, names in (("one", FORMATS), ("other", FORMATS[::-1])):
-        command = [sys.executable, "-c", code, str(tmp_path / folder), *names]
-        subprocess.run(command, cwd=ROOT, check=True, timeout=300)
-    one, other = (
-        {path.relative_to(home): path.read_bytes() for path in files_in(home)}
-        for home in (tmp_path / "one", tmp_path / "other")
-    )
-    assert one == other
-
-
 def files_in(folder):
     return [path for path in Path(folder).rglob("*") if path.is_file()]
 

@@ -64,7 +64,7 @@ def test_convolution_equals_lax_in_value_and_gradients(padding, size, window, ch
         np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5 * scale)
 
 
-@pytest.mark.parametrize("channels", [1, 32])
+@pytest.mark.parametrize("channels", [pytest.param(1, marks=pytest.mark.slow), 32])
 def test_weight_that_meets_only_zeros_has_gradient_zero(channels):
     """Adam divides by the gradient, so rounding noise would become full steps."""
     images, kernel, slope = arrays(

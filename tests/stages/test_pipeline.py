@@ -214,16 +214,6 @@ def test_registered_version_is_downloaded_without_the_code(shared, tmp_path):
     shared.run("git", "tag", "--delete", "classifier@v1.0.0")
 
 
-@pytest.mark.slow
-def test_experiment_in_a_temporary_copy_matches_the_workspace(clone):
-    changed = ("--name", "apart", "-S", "lr=0.01", "evaluate")
-    clone.run("dvc", "exp", "run", "--temp", *changed)
-    clone.run("dvc", "exp", "apply", "apart")
-    apart = clone.bytes("dvc.lock")
-    clone.run("dvc", "repro", "--force", "evaluate")
-    assert clone.bytes("dvc.lock") == apart
-
-
 def test_plots_are_drawn_from_the_run(clone):
     output = clone.run("dvc", "plots", "show", "--json")
     plots = json.loads(output[output.index("{") :])
