@@ -30,8 +30,7 @@ def main(params: Params, context: StageContext) -> str:
     from src.evaluation.metrics import confusion_matrix, test_metrics
     from src.evaluation.predict import predict, predictions_csv
     from src.models.checkpoint import load_trained
-    from src.reporting import plots
-    from src.reporting.fonts import fonts_for
+    from src.reporting import fonts, plots
     from src.storage.json_files import metrics_bytes
 
     manifest = load_manifest()
@@ -50,7 +49,7 @@ def main(params: Params, context: StageContext) -> str:
     curves = plots.draw_learning_curves(paths.HISTORY, record.history_sha256, epoch)
     calibration = plots.draw_calibration(confidence, predicted == labels)
     shown = plots.shown_mistakes(labels, probabilities)
-    with fonts_for([*names, *(files[row] for row in shown)]) as warning:
+    with fonts.fonts_for([*names, *(files[row] for row in shown)]) as warning:
         counts = confusion_matrix(labels, predicted, len(names))
         confusion = plots.draw_confusion(counts, names)
         mistakes = plots.draw_mistakes(images, labels, probabilities, names, files)

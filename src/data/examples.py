@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 
@@ -63,6 +63,14 @@ class Source(NamedTuple):
     pictures: PicturePolicy | None = None  # of a source of picture files
     passed_over: Sequence[PassedOver] = ()
     warnings: Sequence[str] = ()  # a sentence each: what is probably a mistake
+
+    @classmethod
+    def of_splits(
+        cls, name: str, class_names: list[str], splits: Mapping[str, Examples]
+    ) -> Self:
+        """A source without a version, of train and perhaps validation and test."""
+        validation, test = splits.get("validation"), splits.get("test")
+        return cls(name, "none", class_names, splits["train"], validation, test)
 
 
 def check_class_names(where: str, class_names: Sequence[str]) -> None:

@@ -66,13 +66,7 @@ def load_folder(folder: Path, options: PictureOptions) -> Source:
         policy = policy._replace(channels=1)
         for name, split in examples.items():
             examples[name] = Examples(to_grey(split.images), split.labels)
-    return Source(
-        name="folder",
-        version="none",
-        class_names=class_names,
-        train=examples["train"],
-        validation=examples.get("validation"),
-        test=examples.get("test"),
+    return Source.of_splits("folder", class_names, examples)._replace(
         origins={name: split.origins for name, split in read.items()},
         pictures=policy,
         passed_over=[*broken, *layout.passed_over],

@@ -49,15 +49,8 @@ def load_idx(folder: Path) -> Source:
     examples = {
         split: Examples(images, labels[split]) for split, (images, _) in splits.items()
     }
-    return Source(
-        name="idx",
-        version="none",
-        class_names=class_names,
-        train=examples["train"],
-        validation=examples.get("validation"),
-        test=examples.get("test"),
-        passed_over=passed_over,
-    )
+    source = Source.of_splits("idx", class_names, examples)
+    return source._replace(passed_over=passed_over)
 
 
 def find_pair(

@@ -124,14 +124,7 @@ def join_splits(splits: dict[str, list[Part]], names: list[str] | None) -> Sourc
         labels[split] = parts[0].labels._replace(values=joined.labels)
     class_names, numbered = number_classes(labels, names)
     examples = {split: Examples(images[split], numbered[split]) for split in images}
-    return Source(
-        name="npz",
-        version="none",
-        class_names=class_names,
-        train=examples["train"],
-        validation=examples.get("validation"),
-        test=examples.get("test"),
-    )
+    return Source.of_splits("npz", class_names, examples)
 
 
 def read_file(path: Path, folder: Path) -> NpzContent:

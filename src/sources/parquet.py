@@ -107,13 +107,7 @@ def number_splits(
     examples = {
         name: Examples(split.images, labels[name]) for name, split in read.items()
     }
-    return Source(
-        name="parquet",
-        version="none",
-        class_names=class_names,
-        train=examples["train"],
-        validation=examples.get("validation"),
-        test=examples.get("test"),
+    return Source.of_splits("parquet", class_names, examples)._replace(
         origins={name: split.origins for name, split in read.items()},
         pictures=policy,
     )

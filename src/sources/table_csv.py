@@ -55,15 +55,8 @@ def load_csv(folder: Path) -> Source:
         split: Examples(images, numbered[split])
         for split, (images, _) in splits.items()
     }
-    return Source(
-        name="csv",
-        version="none",
-        class_names=class_names,
-        train=examples["train"],
-        validation=examples.get("validation"),
-        test=examples.get("test"),
-        passed_over=passed_over,
-    )
+    source = Source.of_splits("csv", class_names, examples)
+    return source._replace(passed_over=passed_over)
 
 
 def find_tables(folder: Path) -> dict[str, str]:
