@@ -52,7 +52,7 @@ def difference_hashes(images: Images) -> np.ndarray:
     """
     found = []
     for piece in pieces(images):
-        rows = cell_sums(piece.sum(-1, dtype=np.int32), ROWS, 1)
+        rows = cell_sums(piece, ROWS, 1).sum(-1, dtype=np.int32)
         widths = np.maximum(np.diff(cell_starts(piece.shape[2], COLUMNS)), 1)
         means = cell_sums(rows, COLUMNS, 2) / widths  # times a row's height
         rises = (np.diff(means, axis=2) > 0).reshape(len(piece), -1)

@@ -21,7 +21,7 @@ from src.storage.lazy_npz import LazyArray, OpenFile
 
 RUN_AGAIN = "Run the stage again."
 PIECE_BYTES = 1 << 24  # pixels that are read at a time
-MAX_IN_MEMORY = 1 << 28  # bytes of pixels; `ImageWriter` writes more of them to a file
+MAX_IN_MEMORY = 1 << 25  # bytes of pixels; `ImageWriter` writes more of them to a file
 
 
 class LazyImages:

@@ -19,15 +19,21 @@ def is_colour(pixels: np.ndarray) -> bool:
     return bool((spread > GREY_TOLERANCE).any())
 
 
-def upright_size(source: Path | bytes) -> tuple[int, int]:
+def read_upright_size(source: Path | bytes) -> tuple[int, int]:
     """Width and height of a picture as viewers show it; decodes nothing.
 
     Raises:
         PictureError: the file is no picture, or too large.
     """
-    with open_picture(source) as picture:  # a TIFF picture has its upright size
-        turned = picture.format != "TIFF" and orientation(picture) >= SIDEWAYS
-        return picture.size[::-1] if turned else picture.size
+    with open_picture(source) as picture:
+        return upright_size(picture)
+
+
+def upright_size(picture: Image.Image) -> tuple[int, int]:
+    """Width and height of an opened picture that is not decoded yet."""
+    # Pillow gives the upright size of TIFF pictures.
+    turned = picture.format != "TIFF" and orientation(picture) >= SIDEWAYS
+    return picture.size[::-1] if turned else picture.size
 
 
 def upright(picture: Image.Image) -> Image.Image:

@@ -42,7 +42,7 @@ TURNS = {
 SIDEWAYS = 5  # this orientation and the larger ones exchange width and height
 WIDE = 257  # from 16 to 8 bits: 65535 becomes 255
 BAND = 1 << 22  # pixels that are converted at a time, to save memory
-DRAFT = 2  # a JPEG is decoded at a scale of at least this many times its final size
+DRAFT = 1.4  # a JPEG is decoded at a scale of at least this many times its final size
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 BEGINNINGS = (b"\x89PNG", b"\xff\xd8", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # no warnings of Pillow
@@ -72,10 +72,6 @@ class PicturePolicy(NamedTuple):
         values = {name: record[name] for name in cls._fields}
         return cls(**values | {"size": tuple(record["size"])})
 
-    def record(self) -> dict[str, Any]:
-        """The policy as a manifest records it."""
-        return {**self._asdict(), "size": list(self.size)}
-
 
 def read_pixels(source: Path | bytes, policy: PicturePolicy) -> np.ndarray:
     """Reads a picture as uint8 `[height, width, channels]`, as the policy says.
@@ -87,10 +83,15 @@ def read_pixels(source: Path | bytes, policy: PicturePolicy) -> np.ndarray:
         PictureError: the file is no picture, too large, or damaged.
     """
     with open_picture(source) as picture:
-        content = decode(picture, policy)
-        turn = orientation(picture)  # after decoding, in which Pillow turns TIFF
-        opaque = without_transparency(picture, policy.background)
-        return to_pixels(fitted(opaque, content, turn, policy), policy.channels)
+        return pixels_of(picture, policy)
+
+
+def pixels_of(picture: Image.Image, policy: PicturePolicy) -> np.ndarray:
+    """The pixels of an opened picture, as `read_pixels` gives them."""
+    content = decode(picture, policy)
+    turn = orientation(picture)  # after decoding, in which Pillow turns TIFF
+    opaque = without_transparency(picture, policy.background)
+    return to_pixels(fitted(opaque, content, turn, policy), policy.channels)
 
 
 def to_pixels(picture: Image.Image, channels: int) -> np.ndarray:
@@ -209,9 +210,8 @@ def without_transparency(picture: Image.Image, background: str) -> Image.Image:
         composed = Image.new("RGB", picture.size, background)
         composed.paste(drawn, mask=drawn)
         return composed
-    if picture.mode in ("L", "RGB"):
-        return picture  # not converted: that would be a copy
-    return picture.convert("L" if picture.mode == "1" else "RGB")
+    mode = "L" if picture.mode in ("1", "L") else "RGB"
+    return picture if picture.mode == mode else picture.convert(mode)  # a copy
 
 
 def from_16_bits(picture: Image.Image, background: str = "white") -> Image.Image:

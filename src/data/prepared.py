@@ -169,7 +169,7 @@ def save_prepared(
     if shards:
         manifest["shards"] = shards
     if source.pictures is not None:
-        manifest["pictures"] = source.pictures.record()
+        manifest["pictures"] = source.pictures._asdict()
     sizes = {name: len(split.labels) for name, split in splits.items()}
     outputs.write(paths.FILES, files_csv(sizes, origins, source.passed_over))
     outputs.write(paths.MANIFEST, record_bytes(manifest))

@@ -11,7 +11,7 @@ import numpy as np
 
 from src.data.examples import Examples, Origin, PassedOver, Source
 from src.data.lazy_images import Images, ImageWriter
-from src.data.picture_facts import upright_size
+from src.data.picture_facts import read_upright_size
 from src.data.pictures import KINDS, PictureError, PicturePolicy
 from src.errors import DataError
 from src.sources.labels import from_list, number_classes
@@ -177,7 +177,7 @@ def policy_of_tables(
 def survey_row(row: Row) -> tuple[str, tuple[int, int] | None]:
     """The place of a picture, and its width and height if they can be read."""
     try:
-        return row.place, upright_size(row.content)
+        return row.place, read_upright_size(row.content)
     except PictureError:
         return row.place, None
 

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from threading import Event
 from typing import NamedTuple, Self, TypeVar
@@ -25,14 +26,20 @@ from tqdm import tqdm
 from src.config.names import BackgroundName, ChannelsName, ImageFit, ImageSize, OnBroken
 from src.config.params import Params
 from src.data.lazy_images import Images, ImageWriter, pieces
-from src.data.picture_facts import is_colour, upright_size
-from src.data.pictures import PictureError, PicturePolicy, read_pixels, to_pixels
+from src.data.picture_facts import is_colour, read_upright_size, upright_size
+from src.data.pictures import (
+    PictureError,
+    PicturePolicy,
+    open_picture,
+    pixels_of,
+    to_pixels,
+)
 from src.runtime.cores import available_cores
 
 MAX_FILE_BYTES = 1 << 28
 MAX_THREADS = 16  # each may decode a picture of `MAX_PIXELS`
 BAR_DELAY = 1  # seconds before the progress bar appears
-AHEAD = 4  # pictures per thread that are decoded before they are asked for
+CHUNK = 4  # pictures per task; with fewer, threads wait for each other more often
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -94,8 +101,9 @@ def decode_content(
     Once it is set, no other picture is asked.
     """
     try:
-        width, height = upright_size(content)
-        pixels = read_pixels(content, policy)
+        with open_picture(content) as picture:
+            width, height = upright_size(picture)
+            pixels = pixels_of(picture, policy)
     except PictureError as error:
         return Broken(str(error))
     digest = hashlib.sha256(content).hexdigest()
@@ -107,7 +115,7 @@ def decode_content(
 def survey(path: Path) -> tuple[int, int] | Broken:
     """The width and height of a picture file, without decoding its pixels."""
     try:
-        return upright_size(path)
+        return read_upright_size(path)
     except PictureError as error:
         return Broken(str(error))
 
@@ -138,16 +146,21 @@ def in_order(
 
     Pillow and hashlib release the interpreter's lock while they work.
     """
+
+    def compute(chunk: Sequence[Item]) -> list[Result]:
+        return [function(item) for item in chunk]
+
     cores = len(available_cores()) or os.cpu_count() or 1
     threads = min(cores, MAX_THREADS)
-    waiting: deque[Future[Result]] = deque()
+    remaining = iter(items)
+    waiting: deque[Future[list[Result]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) >= AHEAD * threads:
-                yield waiting.popleft().result()
+        while chunk := list(islice(remaining, CHUNK)):
+            waiting.append(pool.submit(compute, chunk))
+            if len(waiting) > threads:
+                yield from waiting.popleft().result()
         while waiting:
-            yield waiting.popleft().result()
+            yield from waiting.popleft().result()
 
 
 def with_progress(results: Iterable[Result], count: int, what: str) -> Iterator[Result]:

@@ -305,7 +305,7 @@ WRONG_MANIFESTS = {
         {
             "shape": ["batch", 8, 8, 1],
             "background": 0,
-            "pictures": PicturePolicy((8, 9), "pad", 1, "white").record(),
+            "pictures": PicturePolicy((8, 9), "pad", 1, "white")._asdict(),
         },
     ),
     "two channels": ("input", {"shape": ["batch", 8, 8, 2], "background": 0}),
@@ -607,7 +607,7 @@ def test_predict_sees_the_bytes_that_prepare_would_make(name, orientation, chann
     content = KINDS[name].content(orientation)
     policy = PicturePolicy((16, 12), "pad", channels, "black")
     manifest = InputEntry(
-        shape=("batch", 16, 12, channels), background=0, pictures=policy.record()
+        shape=("batch", 16, 12, channels), background=0, pictures=policy._asdict()
     )
     found = read_picture(content, manifest)
     assert np.array_equal(found.image, read_pixels(content, policy))

@@ -122,7 +122,7 @@ def write_page(
     """The page of a small network."""
     names = names or list("0123456789")
     model, weights = network("mlp", shape, len(names))
-    pictures = policy and policy.record()
+    pictures = policy and policy._asdict()
     page = folder / "demo.html"
     page.write_bytes(
         build_demo(model.layers(), weights, shape, names, background, title, pictures)

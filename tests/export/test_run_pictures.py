@@ -34,7 +34,7 @@ def export(folder, policy):
         trained,
         patterned(9, 1, (12, 8, 3)).images,
         layers_agree=True,
-        pictures=policy and PictureRecord.model_validate(policy.record()),
+        pictures=policy and PictureRecord.model_validate(policy._asdict()),
     )
     unpack_files(made.files, folder)
     return folder, trained
@@ -195,7 +195,7 @@ def test_demo_page_has_the_policy_of_the_manifest(shipped):
     (text,) = re.findall(
         r'<script id="network" type="application/json">(.*?)</scr', page
     )
-    assert json.loads(text)["pictures"] == POLICY.record()
+    assert PicturePolicy.of(json.loads(text)["pictures"]) == POLICY
 
 
 def test_manifest_has_the_policy_of_picture_files_only(shipped, without_policy):
