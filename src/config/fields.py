@@ -9,76 +9,23 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from src.config.data_fields import DataFields
+from src.config.augment_fields import AugmentFields
 from src.config.names import (
-    AugmentName,
     Count,
     Finite,
     FormatName,
     Fraction,
-    ModelName,
     MonitorMode,
     MonitorName,
     NotNegative,
     OptimizerName,
     Positive,
-    PrecisionName,
     ScheduleName,
 )
 
 
-class Fields(DataFields, frozen=True, extra="forbid", strict=True):
+class Fields(AugmentFields, frozen=True, extra="forbid", strict=True):
     """All parameters, each checked on its own; `Params` checks them together."""
-
-    model: ModelName = Field(
-        description="mlp, cnn (average pooling) or cnn_max (max pooling); layer sizes "
-        "follow the data"
-    )
-    hidden: Annotated[int, Field(ge=1, le=65536)] | None = Field(
-        description="units of the dense layer; integer in [1, 65536], empty = the "
-        "model's default (mlp 256, cnn 256, cnn_max 128). Increase it if training "
-        "accuracy stays low"
-    )
-    precision: PrecisionName = Field(
-        description="precision of the network's arithmetic: float32, bfloat16, or "
-        "float16 with dynamic loss scaling; weights and loss stay float32. The 16-bit "
-        "types are faster on GPU and TPU only"
-    )
-
-    dropout: Fraction = Field(
-        description="dropout rate of the dense layer; in [0, 1), 0 = off. Increase it "
-        "if validation lags behind training"
-    )
-    label_smoothing: Fraction = Field(
-        description="label smoothing: probability spread over all classes; in [0, 1), "
-        "0 = off. Try 0.05 to 0.1 for noisy labels"
-    )
-    ema_decay: Fraction = Field(
-        description="decay of an exponential moving average of the weights, which is "
-        "then validated, saved and exported; in [0, 1), 0 = off. Try 0.99 to 0.9999 if "
-        "validation is noisy"
-    )
-    augment: Annotated[tuple[AugmentName, ...], Field(strict=False)] = Field(
-        description="list of random augmentations, applied in the order given: shift, "
-        "flip (left-right), rotation, cutout, mixup; [] = none. No flip for digits or "
-        "letters"
-    )
-    shift_pixels: Annotated[int, Field(ge=1, le=256)] = Field(
-        description="shift: maximum in each direction, in pixels; integer in [1, 256]"
-    )
-    rotation_degrees: Annotated[Positive, Field(le=180)] = Field(
-        description="rotation: maximum angle in both directions, in degrees; in (0, "
-        "180]"
-    )
-    cutout_pixels: Count = Field(
-        description="cutout: side of the black square, in pixels; integer in [1, image "
-        "size). Half of the image or less works best"
-    )
-    mixup_alpha: Positive = Field(
-        description="mixup: alpha of Beta(alpha, alpha), > 0; of the two mixed "
-        "images, the original gets the larger weight. Try 0.1 to 0.4; a higher alpha "
-        "mixes more"
-    )
 
     optimizer: OptimizerName = Field(
         description="sgd, momentum, nesterov, adam, adamw, rmsprop, lion, lamb or "
@@ -164,8 +111,9 @@ class Fields(DataFields, frozen=True, extra="forbid", strict=True):
 
     monitor: MonitorName = Field(
         description="metric that selects the best epoch: validation_loss, "
-        "validation_accuracy, validation_precision, validation_recall, validation_f1 "
-        "(macro averages), validation_top_k, train_loss or train_accuracy"
+        "validation_accuracy, validation_balanced_accuracy, validation_precision, "
+        "validation_recall, validation_f1 (macro averages), validation_top_k, "
+        "train_loss or train_accuracy"
     )
     monitor_mode: MonitorMode = Field(
         description="min, max, or auto: min if the name of monitor ends in loss, max "

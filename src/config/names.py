@@ -14,6 +14,8 @@ Positive = Annotated[Finite, Field(gt=0)]
 
 Fraction = Annotated[Finite, Field(ge=0, lt=1)]
 
+Share = Annotated[Finite, Field(ge=0, le=1)]
+
 Dataset = Annotated[
     str,
     Field(
@@ -58,7 +60,18 @@ ModelName = Literal["mlp", "cnn", "cnn_max"]
 
 PrecisionName = Literal["float32", "bfloat16", "float16"]
 
-AugmentName = Literal["shift", "flip", "rotation", "cutout", "mixup"]
+AugmentName = Literal[
+    "shift",
+    "flip",
+    "rotation",
+    "crop",
+    "colour",
+    "trivial",
+    "cutout",
+    "erase",
+    "mixup",
+    "cutmix",
+]
 
 OptimizerName = Literal[
     "sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "lion", "lamb", "muon"
@@ -78,6 +91,7 @@ ScheduleName = Literal[
 MonitorName = Literal[
     "validation_loss",
     "validation_accuracy",
+    "validation_balanced_accuracy",
     "validation_precision",
     "validation_recall",
     "validation_f1",

@@ -21,7 +21,7 @@ class Params(Fields, frozen=True, extra="forbid", strict=True):
 
     @model_validator(mode="after")
     def _check_lists(self) -> Self:
-        for key in ("augment", "export_formats"):
+        for key in ("augment", "export_formats", "freeze"):
             names = getattr(self, key)
             if len(set(names)) < len(names):
                 raise ValueError(
