@@ -21,8 +21,13 @@ class Taken(NamedTuple):
 
 
 def list_pictures(pictures: ModuleType, folder: Path) -> tuple[list[Path], int]:
-    """The pictures of a folder by name, at any depth; and the number of other files."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    """The pictures of a folder by name, at any depth; and the number of other files.
+
+    A link to a folder counts as one of these.
+    """
+    files = sorted(
+        path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()
+    )
     found = [
         path for path in files if is_picture_name(pictures, path.relative_to(folder))
     ]
