@@ -13,6 +13,7 @@ from src.errors import DataError, shortened
 IMBALANCE = 10  # times as many examples as the smallest class: worth a warning
 MAX_CLASS_COUNT = 10_000
 MAX_CLASS_NAME = 100  # characters
+BROKEN = "broken"  # why a file that cannot be read was passed over
 
 SplitName = Literal["train", "validation", "test"]
 
@@ -49,6 +50,16 @@ class PassedOver(NamedTuple):
     file: str  # relative to data_path
     reason: str  # such as "hidden", "no picture", "broken: truncated file"
 
+    @classmethod
+    def broken(cls, file: str, found: str) -> Self:
+        """A file that cannot be read."""
+        return cls(file, f"{BROKEN}: {found}")
+
+    @property
+    def kind(self) -> str:
+        """The reason, without what was found in a broken file."""
+        return BROKEN if self.reason.startswith(f"{BROKEN}: ") else self.reason
+
 
 class Source(NamedTuple):
     """A data set from its source; a split that is None is split off from `train`."""
@@ -63,6 +74,7 @@ class Source(NamedTuple):
     pictures: PicturePolicy | None = None  # of a source of picture files
     passed_over: Sequence[PassedOver] = ()
     warnings: Sequence[str] = ()  # a sentence each: what is probably a mistake
+    notes: Sequence[str] = ()  # a sentence each: the rules by which data was converted
 
     @classmethod
     def of_splits(

@@ -24,7 +24,7 @@ def summary_lines(
     splits: Mapping[SplitName, Examples],
     origins: Mapping[SplitName, Sequence[Origin]],
 ) -> list[str]:
-    """The classes, what was passed over, and warnings.
+    """The classes, what was passed over, how data was converted, and warnings.
 
     Args:
         source: the data set.
@@ -40,6 +40,7 @@ def summary_lines(
     lines = [describe_classes(splits, source.class_names)]
     if source.passed_over:
         lines.append(describe_passed_over(source.passed_over))
+    lines += [f"note: {note}" for note in source.notes]
     return [*lines, *(f"warning: {warning}" for warning in warnings)]
 
 
@@ -69,9 +70,7 @@ def describe_classes(
 
 def describe_passed_over(files: Sequence[PassedOver]) -> str:
     """How many files were not used, and why, in one line."""
-    reasons = Counter(
-        "broken" if each.reason.startswith("broken") else each.reason for each in files
-    )
+    reasons = Counter(each.kind for each in files)
     listed = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(5))
     more = ", ..." if len(reasons) > 5 else ""
     return f"{len(files)} files passed over: {listed}{more}"

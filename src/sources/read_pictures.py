@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from threading import Event
-from typing import NamedTuple, Self, TypeVar
+from typing import NamedTuple, Self, TypeAlias, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -85,37 +85,37 @@ class Broken(NamedTuple):
     reason: str
 
 
-def decode_file(path: Path, policy: PicturePolicy, colour: Event) -> Decoded | Broken:
-    """Reads a picture file; see `decode_content`."""
-    try:
-        return decode_content(read_content(path), policy, colour)
-    except PictureError as error:
-        return Broken(str(error))
+Content: TypeAlias = Path | bytes | Broken  # of a picture: a file, its bytes, or none
 
 
 def decode_content(
-    content: bytes, policy: PicturePolicy, colour: Event
+    content: Content, policy: PicturePolicy, colour: Event
 ) -> Decoded | Broken:
-    """Reads a picture from the content of its file; sets `colour` if it has colours.
+    """Reads a picture; sets `colour` if it has colours.
 
     Once it is set, no other picture is asked.
     """
+    if isinstance(content, Broken):
+        return content
     try:
-        with open_picture(content) as picture:
+        packed = read_content(content) if isinstance(content, Path) else content
+        with open_picture(packed) as picture:
             width, height = upright_size(picture)
             pixels = pixels_of(picture, policy)
     except PictureError as error:
         return Broken(str(error))
-    digest = hashlib.sha256(content).hexdigest()
+    digest = hashlib.sha256(packed).hexdigest()
     if not colour.is_set() and policy.channels == 3 and is_colour(pixels):
         colour.set()
     return Decoded(pixels, digest, width, height)
 
 
-def survey(path: Path) -> tuple[int, int] | Broken:
-    """The width and height of a picture file, without decoding its pixels."""
+def read_size(content: Content) -> tuple[int, int] | Broken:
+    """The width and height of a picture, without decoding its pixels."""
+    if isinstance(content, Broken):
+        return content
     try:
-        return read_upright_size(path)
+        return read_upright_size(content)
     except PictureError as error:
         return Broken(str(error))
 

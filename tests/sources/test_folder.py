@@ -230,7 +230,7 @@ def test_one_broken_file_is_named(images):
         load_folder(images, OPTIONS)
     assert re.fullmatch(
         f"{images}/train/cat/2.png: expected PNG, JPEG, .* or HEIC, found .+. Replace "
-        "or remove them, or set on_broken: skip, which lists them in .*/files.csv.",
+        "or remove it, or set on_broken: skip, which lists it in .*/files.csv.",
         str(error.value),
     )
     assert error.value.lines == ()
