@@ -21,7 +21,6 @@ from src.sources.read_pictures import (
     decode_content,
     in_order,
     median_side,
-    quiet_pillow,
     read_size,
     to_grey,
     with_progress,
@@ -79,12 +78,10 @@ def read_splits(
                 f"{folder}: expected pictures in the {name} split, found none. Add "
                 "some, or remove its files."
             )
-    with quiet_pillow():
-        policy, colour = choose_policy(folder, splits, options), Event()
-        read = {
-            name: read_split(pictures, policy, colour)
-            for name, pictures in splits.items()
-        }
+    policy, colour = choose_policy(folder, splits, options), Event()
+    read = {
+        name: read_split(pictures, policy, colour) for name, pictures in splits.items()
+    }
     check_broken(folder, read, options)
     if options.channels == "auto" and not colour.is_set():
         policy = policy._replace(channels=1)

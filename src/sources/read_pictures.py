@@ -5,15 +5,12 @@ few pictures are in memory at a time.
 """
 
 import hashlib
-import logging
 import os
 import stat
 import sys
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from threading import Event
@@ -174,23 +171,6 @@ def with_progress(results: Iterable[Result], count: int, what: str) -> Iterator[
         delay=BAR_DELAY,
         disable=not sys.stderr.isatty(),
     )
-
-
-@contextmanager
-def quiet_pillow() -> Iterator[None]:
-    """Silences Pillow's warnings and log messages in all threads.
-
-    Its warnings are about files that are read nevertheless. The filter belongs to the
-    process, so it is set before the threads start, and restored after they end.
-    """
-    logger, handler = logging.getLogger("PIL"), logging.NullHandler()
-    logger.addHandler(handler)  # without one, Python prints errors to stderr
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.removeHandler(handler)
 
 
 def to_grey(images: Images) -> Images:
