@@ -54,6 +54,7 @@ def read_layout(path: Path, train: TableLayout | None) -> TableLayout:
         raise wrong_columns(path, header.names)
     if header.is_named or len(names) == 1:
         return layout_by_names(path, header)
+    label: str | None
     if train is None or train.header.is_named:
         label, note = choose_end(path, header)
     else:

@@ -48,10 +48,8 @@ def choose_end(path: Path, header: Header) -> tuple[str, str]:
     elif len(possible) == 2 and len(counting) == 1:
         fewest = min(len(end.values) for end in possible)
         possible = counting if len(counting[0].values) == fewest else possible
-    found = ", ".join(
-        f"{len(end.values)} different values in the {which}"
-        for which, end in zip(("first", "last"), ends, strict=True)
-    )
+    first, last = (len(end.values) for end in ends)
+    found = f"distinct values: {first} in the first, {last} in the last"
     if len(possible) != 1:
         count = len(header.inner) - 1
         raise DataError(
@@ -60,7 +58,7 @@ def choose_end(path: Path, header: Header) -> tuple[str, str]:
             f"line: label,1,2,...,{count} or 1,2,...,{count},label"
         )
     which = "first" if possible[0] is ends[0] else "last"
-    return possible[0].name, f"the {which} column is read as labels: {found}."
+    return possible[0].name, f"the {which} column is read as labels ({found})."
 
 
 def read_ends(path: Path, header: Header) -> tuple[int, list[Column]]:

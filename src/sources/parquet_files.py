@@ -70,7 +70,7 @@ def find_parquet_files(folder: Path) -> tuple[dict[str, list[Path]], list[Passed
             else:
                 found.setdefault(split, []).append(path)
     if not found and len(unused) == 1:
-        return {"train": [folder / unused[0].file]}, []
+        found["train"] = [folder / unused.pop().file]
     if "train" not in found:
         shown = ", ".join(file for file, _ in unused[:9]) or "no parquet file"
         raise DataError(

@@ -42,8 +42,8 @@ class Listed(NamedTuple):
 class PictureList(NamedTuple):
     """The pictures of a split, which may be listed several times."""
 
-    count: int
-    list: Callable[[], Iterator[Listed]]
+    size: int
+    items: Callable[[], Iterator[Listed]]
 
 
 class ReadSplit(NamedTuple):
@@ -73,7 +73,7 @@ def read_splits(
         StorageError: the disk is full.
     """
     for name, pictures in splits.items():
-        if not pictures.count:
+        if not pictures.size:
             raise DataError(
                 f"{folder}: expected pictures in the {name} split, found none. Add "
                 "some, or remove its files."
@@ -104,11 +104,11 @@ def choose_policy(
         return options.policy(options.size, options.size)
     if options.size is not None:
         return options.policy(*options.size)
-    listed = (each for pictures in splits.values() for each in pictures.list())
-    count = sum(pictures.count for pictures in splits.values())
+    listed = (each for pictures in splits.values() for each in pictures.items())
+    total = sum(pictures.size for pictures in splits.values())
     found = [
         (name, size)
-        for name, size in with_progress(in_order(survey, listed), count, "sizes")
+        for name, size in with_progress(in_order(survey, listed), total, "sizes")
         if not isinstance(size, Broken)
     ]
     if not found:  # reading the pictures will say why
@@ -155,13 +155,13 @@ def read_split(
     Raises:
         StorageError: the disk is full.
     """
-    writer = ImageWriter((pictures.count, *policy.size, policy.channels))
+    writer = ImageWriter((pictures.size, *policy.size, policy.channels))
     labels: list[int | str] = []
     origins: list[Origin] = []
     broken: list[tuple[str, Broken]] = []
     task = partial(decode, policy=policy, colour=colour)
-    results = in_order(task, pictures.list())
-    for listed, result in with_progress(results, pictures.count, "pictures"):
+    results = in_order(task, pictures.items())
+    for listed, result in with_progress(results, pictures.size, "pictures"):
         if isinstance(result, Broken):
             broken.append((listed.name, result))
             continue

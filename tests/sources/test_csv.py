@@ -180,8 +180,8 @@ def test_label_without_a_name_is_at_the_end_that_may_be_one(tmp_path, last):
     same(found.test, GREYS)
     which, counts = ("last", (1, 3)) if last else ("first", (3, 1))
     assert found.notes == [
-        f"train.csv: the {which} column is read as labels: {counts[0]} different "
-        f"values in the first, {counts[1]} different values in the last."
+        f"train.csv: the {which} column is read as labels (distinct values: "
+        f"{counts[0]} in the first, {counts[1]} in the last)."
     ]
     assert [each.file for each in found.passed_over] == ["val.csv"]
 
@@ -212,7 +212,7 @@ def test_table_in_which_both_ends_may_be_labels_is_read_after_the_advice(
     with pytest.raises(DataError, match="as there is no column named label") as refused:
         load_csv(tmp_path)
     counts = (20, 3) if last else (3, 20)
-    shown = "found {} different values in the first, {} different values in the last"
+    shown = "found distinct values: {} in the first, {} in the last"
     assert shown.format(*counts) in str(refused.value)
     assert str(refused.value).endswith(
         "Name the columns in the first line: label,1,2,...,64 or 1,2,...,64,label"

@@ -119,8 +119,9 @@ def test_rows_of_several_files_are_in_order(tmp_path):
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_missing_file_of_several_is_refused(tmp_path, number):
-    save_split(tmp_path / f"train-{number:05}-of-00002.parquet", TRAIN)
+@pytest.mark.parametrize("word", ["train", "flowers"])
+def test_missing_file_of_several_is_refused(tmp_path, word, number):
+    save_split(tmp_path / f"{word}-{number:05}-of-00002.parquet", TRAIN)
     with pytest.raises(DataError, match="expected all of 00000 to 00001 of a split"):
         load_parquet(tmp_path, OPTIONS)
 
