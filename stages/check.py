@@ -16,13 +16,11 @@ def main(params: Params, context: StageContext) -> str:
     """Checks `data_path`; `run_stage` has checked the rest.
 
     Raises:
-        ParameterError: `data_path` is neither a folder nor a file, which `dataset`
-            csv, npz and parquet read.
+        ParameterError: `data_path` is not a folder.
     """
-    path = Path(params.data_path)
-    if not (path.is_dir() or path.is_file()):
+    if not Path(params.data_path).is_dir():
         raise ParameterError(
-            f"params.yaml: data_path: expected a folder or a file, found none at "
+            f"params.yaml: data_path: expected a folder, found none at "
             f"'{params.data_path}'. Create it, or use data/raw, the embedded digits."
         )
     return f"params.yaml: {len(type(params).model_fields)} parameters, all in range."

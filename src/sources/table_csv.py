@@ -152,6 +152,8 @@ def read_table(path: Path, layout: TableLayout, label: str) -> Table:
         for batch in read_batches(path, layout.header, types):
             if any(column.null_count for column in batch.columns):
                 raise ValueError(f"an empty field after row {len(labels)}")
+            if not len(batch):
+                continue
             images = to_pixels(batch, layout)
             if writer is None:
                 least = 2 * images[0].size  # bytes of a row: a digit and a separator

@@ -2,13 +2,8 @@
 
 import numpy as np
 
-from src.data.examples import Examples, PassedOver, Source, data_warnings
-from src.data.summary import (
-    describe_classes,
-    describe_passed_over,
-    file_lines,
-    summary_lines,
-)
+from src.data.examples import Examples, PassedOver, data_warnings
+from src.data.summary import describe_classes, describe_passed_over, file_lines
 
 
 def split(*counts):
@@ -43,16 +38,6 @@ def test_passed_over_files_are_counted_by_reason():
     lines = file_lines(files)
     assert lines[0] == "0.png: broken: reason 0"
     assert (len(lines), lines[10]) == (11, "and 4 more")
-
-
-def test_rules_of_conversion_are_notes():
-    splits = {name: split(5, 5) for name in ("train", "validation", "test")}
-    source = Source.of_splits("mine", ["cat", "dog"], splits)
-    found = summary_lines(source._replace(notes=["train: a rule."]), splits, {})
-    assert found == [
-        "train/validation/test images: cat (5/5/5), dog (5/5/5)",
-        "note: train: a rule.",
-    ]
 
 
 def test_imbalance_beyond_ten_to_one_is_a_warning():

@@ -101,17 +101,6 @@ def test_wrong_parameters_are_code_two(tmp_path, monkeypatch, capsys, name):
     assert message in error
 
 
-@pytest.mark.parametrize("of", ["the folder", "the file"])
-def test_data_path_may_be_a_folder_or_a_file(tmp_path, monkeypatch, of):
-    monkeypatch.chdir(tmp_path)
-    table = tmp_path / "tables/digits.csv"
-    table.parent.mkdir()
-    table.write_text("label,pixel0\n")
-    path = table if of == "the file" else table.parent
-    paths.PARAMS.write_text(with_line(f"data_path: {path}", PARAMS))
-    assert exit_code("check", monkeypatch) == 0
-
-
 def test_parameters_are_checked_before_jax_is_imported(tmp_path):
     (tmp_path / "params.yaml").write_text(with_line("lrr: 1"))
     source = (
