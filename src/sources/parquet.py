@@ -65,7 +65,14 @@ def load_parquet(folder: Path, options: PictureOptions) -> Source:
     policy, read = read_splits(home, splits, options)
     where = {split: str(each[0][0]) for split, each in tables.items()}
     source = number_splits(read, where, class_names, policy)
-    return source._replace(passed_over=[*broken_pictures(read), *passed_over])
+    notes = {  # one for all files
+        f"{split}: {note}": None
+        for split, each in tables.items()
+        for _, columns in each
+        for note in columns.notes
+    }
+    passed_over = [*broken_pictures(read), *passed_over]
+    return source._replace(passed_over=passed_over, notes=list(notes))
 
 
 def number_splits(

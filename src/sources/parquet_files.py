@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +34,7 @@ class Columns(NamedTuple):
     label: str | None
     class_names: list[str] | None
     rows: int
+    notes: list[str]  # the columns that were not chosen, a sentence each
 
 
 class Row(NamedTuple):
@@ -116,10 +117,9 @@ def read_schema(path: Path, folder: Path) -> Columns:
         pictures = [field.name for field in schema if is_picture(field.type)]
         labels = [field.name for field in schema if is_label(field, features)]
         rows = max(metadata.num_rows, 0)
-    named = [name for name in pictures if name in IMAGE_NAMES]
-    pictures = named if len(pictures) > 1 and named else pictures
-    named = [name for name in labels if name == "label"]
-    labels = named if len(labels) > 1 and named else labels
+    notes: list[str] = []
+    pictures = prefer(pictures, IMAGE_NAMES, "pictures", notes)
+    labels = prefer(labels, ("label",), "labels", notes)
     if len(pictures) != 1:
         raise wrong_schema(path, schema, "one column of pictures, named image")
     if len(labels) > 1 or pictures == labels:
@@ -128,7 +128,19 @@ def read_schema(path: Path, folder: Path) -> Columns:
     if label is not None:
         check_label_type(path, label, schema.field(label).type)
     names = features.get(label, {}).get("names") if label else None
-    return Columns(pictures[0], label, names if is_names(names) else None, rows)
+    return Columns(pictures[0], label, names if is_names(names) else None, rows, notes)
+
+
+def prefer(
+    columns: list[str], names: Sequence[str], what: str, notes: list[str]
+) -> list[str]:
+    """Of several columns, those with a usual name; a choice is added to `notes`."""
+    named = [column for column in columns if column in names]
+    if len(columns) < 2 or not named:
+        return columns
+    others = ", ".join(column for column in columns if column not in named)
+    notes.append(f"{', '.join(named)} is read as {what}, not {others}.")
+    return named
 
 
 def check_label_type(path: Path, name: str, kind: Any) -> None:  # noqa: ANN401

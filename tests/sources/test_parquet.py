@@ -151,10 +151,16 @@ def test_pictures_may_be_plain_bytes_and_labels_text(tmp_path):
     ]
 
 
-def test_other_columns_are_not_read(tmp_path):
-    thumbnails = pyarrow.array([b"no picture"] * 12)
-    save_split(tmp_path / ONE, TRAIN, thumbnail=thumbnails, id=pyarrow.array(range(12)))
-    same(load_parquet(tmp_path, OPTIONS).train, TRAIN)
+def test_columns_with_the_usual_names_are_read_and_the_choice_is_said(tmp_path):
+    others = {"thumbnail": pyarrow.array([b"no picture"] * 12)}
+    others |= {"class": pyarrow.array(range(12)), "id": pyarrow.array(range(12))}
+    save_split(tmp_path / ONE, TRAIN, **others)
+    found = load_parquet(tmp_path, OPTIONS)
+    same(found.train, TRAIN)
+    assert found.notes == [
+        "train: image is read as pictures, not thumbnail.",
+        "train: label is read as labels, not class.",
+    ]
 
 
 def test_only_class_label_is_the_label_whatever_its_name(tmp_path):
