@@ -160,12 +160,13 @@ def check_broken(
     empty = any(not split.origins for split in read.values())
     if not broken or (options.on_broken == "skip" and not empty):
         return
+    them = "it" if len(broken) == 1 else "them"
     advice = (
-        "Replace or remove them, or set on_broken: skip, which lists them in "
+        f"Replace or remove {them}, or set on_broken: skip, which lists {them} in "
         "data/prepared/files.csv."
     )
     if empty:
-        advice = "A split would be empty: replace them."
+        advice = f"A split would be empty: replace {them}."
     if len(broken) == 1:
         reason = broken[0].reason.removeprefix("broken: ")
         where = folder / broken[0].file

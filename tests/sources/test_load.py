@@ -74,3 +74,44 @@ def test_source_goes_through_the_stage(
     test = load_split("test", manifest)
     np.testing.assert_array_equal(test.images, TEST.images)
     np.testing.assert_array_equal(test.labels, TEST.labels)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "write", "file"),
+    [
+        ("npz", write_keras, "mnist.npz"),
+        ("csv", write_csv, "train.csv"),
+        ("parquet", write_parquet, "train-00000-of-00001.parquet"),
+    ],
+)
+def test_data_path_may_be_a_single_file(
+    tmp_path, write_params, monkeypatch, capsys, dataset, write, file
+):
+    (tmp_path / "mine").mkdir()
+    write(tmp_path / "mine")
+    write_params(dataset=dataset, data_path=f"mine/{file}")
+    monkeypatch.chdir(tmp_path)
+    assert exit_code("check", monkeypatch) == 0, capsys.readouterr().err
+    assert exit_code("prepare", monkeypatch) == 0
+    assert load_manifest().class_names == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("dataset", ["folder", "idx", "digits"])
+def test_data_path_of_the_other_sources_is_no_file(
+    tmp_path, write_params, monkeypatch, capsys, dataset
+):
+    (tmp_path / "mine.zip").write_bytes(b"x")
+    write_params(dataset=dataset, data_path="mine.zip")
+    monkeypatch.chdir(tmp_path)
+    assert exit_code("check", monkeypatch) == 2
+    assert "expected a folder, found a file at 'mine.zip'" in capsys.readouterr().err
+
+
+def test_data_path_that_is_missing_may_be_a_file_or_a_folder(
+    tmp_path, write_params, monkeypatch, capsys
+):
+    write_params(dataset="npz", data_path="mine.npz")
+    monkeypatch.chdir(tmp_path)
+    assert exit_code("check", monkeypatch) == 2
+    error = capsys.readouterr().err
+    assert "expected a folder or one file, found none at 'mine.npz'" in error
