@@ -11,22 +11,20 @@ from src.config.params import Params
 from src.errors import ParameterError
 from src.runtime.stage import StageContext, run_stage
 
-FROM_A_FILE = "npz", "csv", "parquet"  # the sources that read a single file too
-
 
 def main(params: Params, context: StageContext) -> str:
     """Checks `data_path`; `run_stage` has checked the rest.
 
+    Some sources read a single file, others want a folder: prepare tells them apart.
+
     Raises:
-        ParameterError: `data_path` is not a folder, nor a file of a source that reads
-            single files.
+        ParameterError: `data_path` is neither a folder nor a file.
     """
-    path, may_be_file = Path(params.data_path), params.dataset in FROM_A_FILE
-    if not (path.is_dir() or (may_be_file and path.is_file())):
+    path = Path(params.data_path)
+    if not (path.is_dir() or path.is_file()):
         raise ParameterError(
-            f"params.yaml: data_path: expected a folder{' or one file' * may_be_file}, "
-            f"found {'a file' if path.is_file() else 'none'} at '{path}'. Set the "
-            "path of your data, or use data/raw, the embedded digits."
+            f"params.yaml: data_path: expected a folder or a file, found none at "
+            f"'{path}'. Create it, or use data/raw, the embedded digits."
         )
     return f"params.yaml: {len(type(params).model_fields)} parameters, all in range."
 

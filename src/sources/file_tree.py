@@ -44,8 +44,8 @@ def read_tree(root: Path) -> FileTree:
     """
     if not root.is_dir():
         raise DataError(
-            f"{root}: expected a folder of pictures, found none. Set data_path in "
-            "params.yaml."
+            f"{root}: expected a folder of pictures, found "
+            f"{'a file' if root.is_file() else 'none'}. Set data_path in params.yaml."
         )
     tree = FileTree(root, [], [], [])
     fill(tree, Path())

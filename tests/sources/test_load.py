@@ -97,21 +97,22 @@ def test_data_path_may_be_a_single_file(
 
 
 @pytest.mark.parametrize("dataset", ["folder", "idx", "digits"])
-def test_data_path_of_the_other_sources_is_no_file(
+def test_single_file_for_other_sources_is_refused_in_one_line(
     tmp_path, write_params, monkeypatch, capsys, dataset
 ):
     (tmp_path / "mine.zip").write_bytes(b"x")
     write_params(dataset=dataset, data_path="mine.zip")
     monkeypatch.chdir(tmp_path)
-    assert exit_code("check", monkeypatch) == 2
-    assert "expected a folder, found a file at 'mine.zip'" in capsys.readouterr().err
+    assert exit_code("prepare", monkeypatch) == 3
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith("prepare: mine.zip")
 
 
-def test_data_path_that_is_missing_may_be_a_file_or_a_folder(
+def test_data_path_that_is_missing_is_refused(
     tmp_path, write_params, monkeypatch, capsys
 ):
     write_params(dataset="npz", data_path="mine.npz")
     monkeypatch.chdir(tmp_path)
     assert exit_code("check", monkeypatch) == 2
     error = capsys.readouterr().err
-    assert "expected a folder or one file, found none at 'mine.npz'" in error
+    assert "expected a folder or a file, found none at 'mine.npz'" in error
