@@ -58,10 +58,11 @@ def read_class_folders(tree: FileTree, top: Path, split: str) -> list[Picture]:
             f"{where}: expected pictures in class folders, found "
             f"{describe_folder(tree, top)}. Put them there, or {other}. {SUPPORTED}."
         )
+    folders = sorted({path.parent for path in inside})
     if split == "train":
-        check_only_folder(tree.root, top, inside)
-    check_splits_inside(tree.root, top, inside)
-    check_inner_folders(tree.root, top, inside)
+        check_only_folder(tree.root, top, folders)
+    check_splits_inside(tree.root, top, folders)
+    check_inner_folders(tree.root, top, folders)
     return [Picture(top / path, class_of(path)) for path in inside]
 
 
@@ -103,20 +104,20 @@ def describe_folder(tree: FileTree, top: Path) -> str:
     return f"{counted(folders, 'folder')} without pictures" if folders else "nothing"
 
 
-def check_only_folder(root: Path, top: Path, pictures: Sequence[Path]) -> None:
+def check_only_folder(root: Path, top: Path, folders: Sequence[Path]) -> None:
     """Refuses a folder that holds the whole data set.
 
     Args:
         root: data_path.
         top: the folder that holds the class folders, relative to `root`.
-        pictures: relative to `top`, each in a class folder.
+        folders: those with pictures, sorted and relative to `top`.
 
     Raises:
         DataError: there is only one class folder, and it has folders itself.
     """
-    outer = {path.parts[0] for path in pictures}
-    inner = sorted({path.parts[1] for path in pictures if len(path.parts) > 2})
-    if len(outer) > 1 or not (len(inner) > 1 or is_split(*inner)):
+    outer = {folder.parts[0] for folder in folders}
+    inner = sorted({name for folder in folders for name in folder.parts[1:2]})
+    if len(outer) > 1 or not (len(inner) > 1 or any(map(is_split, inner))):
         return
     [name] = outer
     move = f"Move them up into {root / top}"
@@ -127,24 +128,25 @@ def check_only_folder(root: Path, top: Path, pictures: Sequence[Path]) -> None:
     )
 
 
-def check_splits_inside(root: Path, top: Path, pictures: Sequence[Path]) -> None:
+def check_splits_inside(root: Path, top: Path, folders: Sequence[Path]) -> None:
     """Refuses `<class>/train` and `<class>/test`; the arguments are as above.
 
     Raises:
         DataError: a folder inside of a class is named like a split.
     """
-    for path in pictures:
-        for folder in list(path.parents)[-3::-1]:  # from the one right in the class
-            if is_split(folder.name):
-                name, right = folder.name, root / folder.name / path.parts[0]
+    for folder in folders:
+        for level, name in enumerate(folder.parts):
+            if level and is_split(name):
+                found = display_name(Path(*folder.parts[: level + 1]))
                 raise DataError(
                     f"{root / top}: expected {name}/<class>, found <class>/{name}, "
-                    f"such as {display_name(folder)}. Swap the two levels, so that its "
-                    f"pictures are in {right}; or rename it, if it only sorts pictures."
+                    f"such as {found}. Swap the two levels, so that its pictures are "
+                    f"in {root / name / folder.parts[0]}; or rename it, if it only "
+                    "sorts pictures."
                 )
 
 
-def check_inner_folders(root: Path, top: Path, pictures: Sequence[Path]) -> None:
+def check_inner_folders(root: Path, top: Path, folders: Sequence[Path]) -> None:
     """Refuses two levels of classes; the arguments are as above.
 
     Folders that only sort the pictures of a class have numbers as names, or one name in
@@ -153,20 +155,21 @@ def check_inner_folders(root: Path, top: Path, pictures: Sequence[Path]) -> None
     Raises:
         DataError: the folders inside of the classes have several names.
     """
-    for level in range(1, max(len(path.parts) for path in pictures) - 1):
-        folders = {
-            path.parts[: level + 1]
-            for path in pictures
-            if len(path.parts) > level + 1 and not is_numeric(path.parts[level])
-        }
-        if len({names[-1] for names in folders}) > 1:
-            classes = sorted({path.parts[0] for path in pictures})
+    for level in range(1, max(len(folder.parts) for folder in folders)):
+        inner = [
+            folder.parts[: level + 1]
+            for folder in folders
+            if len(folder.parts) > level and not is_numeric(folder.parts[level])
+        ]
+        if len({parts[level].casefold() for parts in inner}) > 1:
+            classes = sorted({folder.parts[0] for folder in folders})
             raise DataError(
                 f"{root / top}: expected one level of class folders, found two, such "
-                f"as {'/'.join(min(folders))}: the outer ones ({listed(classes)}) "
-                f"would be the classes. If the inner ones are, move them up into "
-                f"{root / top}; if the outer ones are, move the pictures up into them; "
-                f"or list the pictures in {root / 'labels.csv'}. {SUPPORTED}."
+                f"as {display_name(Path(*inner[0]))}: the outer ones "
+                f"({listed(classes)}) would be the classes. If the inner ones are, "
+                f"move them up into {root / top}; if the outer ones are, move the "
+                f"pictures up into them; or list the pictures in "
+                f"{root / 'labels.csv'}. {SUPPORTED}."
             )
 
 
@@ -188,9 +191,9 @@ def numbered_folders(tree: FileTree, top: Path) -> list[str]:
     ]
 
 
-def is_split(*names: str) -> bool:
-    """Whether one of the names of folders is that of a split."""
-    return any(name.casefold() in SPLIT_NAMES for name in names)
+def is_split(name: str) -> bool:
+    """Whether a folder is named like a split."""
+    return name.casefold() in SPLIT_NAMES
 
 
 def is_numeric(name: str) -> bool:

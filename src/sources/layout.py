@@ -127,7 +127,8 @@ def layout_of_tables(tree: FileTree, tables: Sequence[Path]) -> Layout:
     if "train" not in splits:
         raise DataError(
             f"{tree.root / tables[0]}: expected rows of the split train, found only "
-            f"{' and '.join(splits)}. Add training pictures."
+            f"{' and '.join(splits)}. Add training pictures, or name them train in a "
+            "column split."
         )
     names = {display_name(path) for path in tables}
     used = [picture for pictures in splits.values() for picture in pictures]

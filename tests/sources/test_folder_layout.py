@@ -80,7 +80,8 @@ def test_folders_below_a_class_belong_to_it(tmp_path):
         ("train/cat/2023/a.png", "train/dog/2024/b.png"),  # years
         ("train/cat/2023/a.png", "train/cat/2024/b.png", "train/dog/2023/c.png"),
         ("cat/2023-05-01/a.png", "cat/2023-05-02/b.png", "dog/c.png"),  # days
-        ("cat/images/2023/a.png", "cat/images/2024/b.png", "dog/images/c.png"),
+        ("cat/Images/2024/b.png", "cat/images/2023/a.png", "dog/images/c.png"),
+        ("cat/a.png", "cat/cropped/b.png", "dog/c.png"),
         ("train/n01/images/a.png", "train/n02/images/b.png"),  # Tiny ImageNet
     ],
 )
@@ -478,6 +479,18 @@ def test_rows_in_and_outside_of_folders_of_splits_need_a_column_split(tmp_path):
     rows = [f"{row},{'test' if 'test' in row else 'train'}" for row in rows]
     write_table(tmp_path / "labels.csv", "file,label,split", *rows)
     assert len(found(tmp_path)[0]["train"]) == 3
+
+
+def test_pictures_in_a_folder_test_alone_can_be_of_train_by_a_column(tmp_path):
+    write_pictures(tmp_path, "test/0.png", "test/1.png")
+    rows = ("test/0.png,cat", "test/1.png,dog")
+    write_table(tmp_path / "labels.csv", "file,label", *rows)
+    message = refused(tmp_path)
+    assert "expected rows of the split train, found only test" in message
+    assert "or name them train in a column split" in message
+    rows = [f"{row},train" for row in rows]
+    write_table(tmp_path / "labels.csv", "file,label,split", *rows)
+    assert list(found(tmp_path)[0]) == ["train"]
 
 
 def test_groups_are_compared_after_normalisation(tmp_path):
