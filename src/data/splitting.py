@@ -136,6 +136,8 @@ def grouped_split(
     taken = np.zeros(len(totals))
     in_second = np.zeros(len(labels), bool)
     for key, is_last in ((-sizes, False), (sizes, True)):
+        if is_last and np.all(taken[totals > 1]):
+            break
         for number in order[np.argsort(key[order], kind="stable")]:
             rows = members[number]
             classes, counts = np.unique(labels[rows], return_counts=True)

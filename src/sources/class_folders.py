@@ -178,12 +178,13 @@ def numbered_folders(tree: FileTree, top: Path) -> list[str]:
 
     Longer ones are years or dates.
     """
-    pictures = [path.relative_to(top).parts for path in tree.below(top)]
-    first = (next(filter(is_numeric, parts[1:-1]), "") for parts in pictures)
+    holders = {path.parent for path in tree.below(top)}
+    folders = [holder.relative_to(top).parts for holder in holders]
+    first = (next(filter(is_numeric, parts[1:]), "") for parts in folders)
     names = sorted({name for name in first if name.isdecimal() and len(name) < 4})
     if len(names) < 2:
         return []
-    classes = sorted({parts[0] for parts in pictures if len(parts) > 1})
+    classes = sorted({parts[0] for parts in folders if parts})
     return [
         f"{tree.root / top}: the classes are {listed(classes)}; folders inside of them "
         f"({listed(names)}) only sort their pictures. If those are the classes, move "
