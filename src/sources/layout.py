@@ -132,10 +132,8 @@ def layout_of_tables(tree: FileTree, tables: Sequence[Path]) -> Layout:
         )
     names = {display_name(path) for path in tables}
     used = [picture for pictures in splits.values() for picture in pictures]
-    names_used = {display_name(picture.path) for picture in used}
-    passed_over = [
-        each for each in tree.passed_over if each.file not in names | names_used
-    ]
+    known = names | {display_name(picture.path) for picture in used}
+    passed_over = [each for each in tree.passed_over if each.file not in known]
     reason = f"not in {' or '.join(sorted(names))}"
     return Layout(splits, [*unused(tree, used, reason), *passed_over], [])
 
