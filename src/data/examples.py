@@ -8,7 +8,7 @@ import numpy as np
 
 from src.data.lazy_images import Images, LazyImages, pieces
 from src.data.pictures import PicturePolicy
-from src.errors import DataError, shortened
+from src.errors import DataError, counted, shortened
 
 IMBALANCE = 10  # times as many examples as the smallest class: worth a warning
 MAX_CLASS_COUNT = 10_000
@@ -190,10 +190,10 @@ def data_warnings(train: Examples, test: Examples, class_names: list[str]) -> li
     missing = np.flatnonzero(counts == 0)
     if len(missing):
         names = ", ".join(class_names[number] for number in missing[:10])
+        unseen = int(np.isin(test.labels, missing).sum())
         found.append(
-            f"no training example of {names}: never predicted, though "
-            f"{int(np.isin(test.labels, missing).sum())} test examples are of these "
-            "classes."
+            f"no training example of {names}: never predicted, though these "
+            f"classes have {counted(unseen, 'test example')}."
         )
     if high <= 1:
         found.append(
@@ -201,9 +201,10 @@ def data_warnings(train: Examples, test: Examples, class_names: list[str]) -> li
             "the network. Multiply by 255."
         )
     if constant:
-        found.append(f"{constant} training images in which all pixels are equal.")
-    most = int(counts.argmax())
-    least = int(np.where(counts, counts, counts[most]).argmin())  # not an empty class
+        images = counted(constant, "training image")
+        found.append(f"{images} in which all pixels are equal.")
+    present = np.flatnonzero(counts)
+    most, least = (present[at(counts[present])] for at in (np.argmax, np.argmin))
     if counts[most] > IMBALANCE * counts[least]:
         found.append(
             f"classes of very different sizes: {class_names[most]} has {counts[most]} "

@@ -14,6 +14,9 @@ from src.data.pictures import SUFFIXES, SYSTEM
 from src.errors import DataError
 from src.storage.reading import check_inside
 
+# What systems put at the top of a disk, in lower case.
+OF_DISKS = {"$recycle.bin", "lost+found", "system volume information"}
+
 
 class FileTree(NamedTuple):
     """What a folder holds, sorted by path."""
@@ -41,8 +44,8 @@ def read_tree(root: Path) -> FileTree:
     """
     if not root.is_dir():
         raise DataError(
-            f"{root}: expected a folder of pictures, found none. Set data_path in "
-            "params.yaml."
+            f"{root}: expected a folder of pictures, found "
+            f"{'a file' if root.is_file() else 'none'}. Set data_path in params.yaml."
         )
     tree = FileTree(root, [], [], [])
     fill(tree, Path())
@@ -85,7 +88,7 @@ def folder_link(path: Path) -> DataError:
 
 def is_hidden(name: str) -> bool:
     """Whether a file or folder is hidden, or of an operating system or a tool."""
-    return name.startswith(".") or name.lower() in SYSTEM
+    return name.startswith(".") or name.lower() in SYSTEM | OF_DISKS
 
 
 def files_below(root: Path, path: Path) -> Iterator[Path]:

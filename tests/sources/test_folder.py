@@ -265,7 +265,11 @@ def test_broken_files_are_skipped_on_request(images):
 def test_a_split_without_a_picture_that_can_be_read_is_refused(images):
     for path in images.glob("test/*/*"):
         path.write_bytes(b"x")
-    with pytest.raises(DataError, match="A split would be empty"):
+    with pytest.raises(DataError, match=r"A split would be empty: replace them\."):
+        load_folder(images, OPTIONS._replace(on_broken="skip"))
+    for path in list(images.glob("test/*/*"))[1:]:
+        path.unlink()
+    with pytest.raises(DataError, match=r"A split would be empty: replace it\."):
         load_folder(images, OPTIONS._replace(on_broken="skip"))
 
 
@@ -422,6 +426,13 @@ def test_missing_test_split_is_cut_from_class_folders(prepare, images):
     assert "folder: 4 train, 4 validation, 2 test images" in out
 
 
+def test_class_that_is_missing_from_test_is_named(prepare, images):
+    shutil.rmtree(images / "test/dog")
+    code, out, _ = prepare()
+    assert code == 0
+    assert "prepare: warning: no test example of dog: " in out
+
+
 def test_groups_of_a_table_stay_together(prepare, images):
     files = sorted(path.relative_to(images) for path in images.rglob("*.png"))
     rows = [
@@ -459,7 +470,7 @@ def test_duplicates_and_extreme_sizes_are_named(prepare, images):
     warned = [line for line in out.splitlines() if "warning" in line]
     assert (
         "prepare: warning: one picture in two classes: train/cat/0.png (cat) and "
-        "test/dog/copy.png (dog) (1 in all). Remove the wrong one."
+        "test/dog/copy.png (dog) (2 files in all). Remove the wrong one."
     ) in warned
     assert any("one picture in two splits: " in line for line in warned)
     assert any("over 10 times the median size: train/dog/" in line for line in warned)

@@ -1,6 +1,8 @@
 """The user's own arrays: files, names, shapes, types and labels."""
 
+import json
 import re
+import unicodedata
 
 import numpy as np
 import pytest
@@ -384,6 +386,16 @@ def test_class_names_may_be_an_array_in_the_file(tmp_path, key, kind):
     array = np.array(names) if kind == "U" else np.array([n.encode() for n in names])
     save(tmp_path, *TRAIN, **{key: array})
     assert load_npz(tmp_path).class_names == names
+
+
+def test_class_names_and_labels_are_compared_after_normalisation(tmp_path):
+    composed, apart = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    save(tmp_path, TRAIN.images, np.array([composed, "tea"] * 6))
+    names = json.dumps({"class_names": [apart, "tea"]})
+    (tmp_path / "manifest.json").write_text(names)
+    found = load_npz(tmp_path)
+    assert found.class_names == [composed, "tea"]
+    assert found.train.labels.tolist() == [0, 1] * 6
 
 
 @pytest.mark.parametrize(

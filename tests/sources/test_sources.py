@@ -136,8 +136,8 @@ def test_probable_mistakes_in_the_data_give_warnings(prepared):
     )
     others = int((test.labels > 0).sum())
     assert missing == (
-        f"no training example of b, c: never predicted, though {others} test examples "
-        "are of these classes."
+        "no training example of b, c: never predicted, though these classes have "
+        f"{others} test examples."
     )
     assert constant == "3 training images in which all pixels are equal."
     (dark,) = data_warnings(
