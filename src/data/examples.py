@@ -10,6 +10,7 @@ from src.data.lazy_images import Images, LazyImages, pieces
 from src.data.pictures import PicturePolicy
 from src.errors import DataError, counted, shortened
 
+DARK = 32  # no pixel is brighter: values of 12 bits in a file with 16, for example
 IMBALANCE = 10  # times as many examples as the smallest class: worth a warning
 MAX_CLASS_COUNT = 10_000
 MAX_CLASS_NAME = 100  # characters
@@ -195,10 +196,10 @@ def data_warnings(train: Examples, test: Examples, class_names: list[str]) -> li
             f"no training example of {names}: never predicted, though these "
             f"classes have {counted(unseen, 'test example')}."
         )
-    if high <= 1:
+    if high < DARK:
         found.append(
             f"expected pixels from 0 to 255, found {low} to {high}: nearly black to "
-            "the network. Multiply by 255."
+            f"the network. Multiply the values in the files by {255 // max(high, 1)}."
         )
     if constant:
         images = counted(constant, "training image")

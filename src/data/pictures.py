@@ -24,7 +24,10 @@ SUFFIXES = {
     *(".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
     *(".avif", ".heic", ".heif"),
 }
-SYSTEM = {"__macosx", "@eadir", "thumbs.db", "desktop.ini"}  # in lower case
+SYSTEM = {  # files and folders of operating systems, in lower case
+    *("__macosx", "@eadir", "thumbs.db", "desktop.ini"),
+    *("$recycle.bin", "lost+found", "system volume information"),
+}
 KINDS = "PNG, JPEG, WebP, BMP, GIF, TIFF, AVIF or HEIC"
 # A small file can claim far more. Cameras with 61 megapixels stay below both.
 MAX_PIXELS = 120_000_000  # of a JPEG, and of opaque PNG and BMP; up to 5 bytes each

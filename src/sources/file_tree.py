@@ -15,7 +15,6 @@ from src.errors import DataError
 from src.storage.reading import check_inside
 
 # What systems put at the top of a disk, in lower case.
-OF_DISKS = {"$recycle.bin", "lost+found", "system volume information"}
 
 
 class FileTree(NamedTuple):
@@ -88,7 +87,7 @@ def folder_link(path: Path) -> DataError:
 
 def is_hidden(name: str) -> bool:
     """Whether a file or folder is hidden, or of an operating system or a tool."""
-    return name.startswith(".") or name.lower() in SYSTEM | OF_DISKS
+    return name.startswith(".") or name.lower() in SYSTEM
 
 
 def files_below(root: Path, path: Path) -> Iterator[Path]:

@@ -64,11 +64,21 @@ def test_smallest_class_of_the_imbalance_has_examples():
     assert "b has 51 training examples, c 5." in warning
 
 
+def test_values_of_12_bits_in_files_of_16_are_a_warning():
+    """4095 / 257 = 15: prepare keeps only the upper eight bits."""
+    images = split(50, 9).images % 16
+    train = Examples(images, split(50, 9).labels)
+    (warning,) = data_warnings(train, split(1, 1), ["a", "b"])
+    assert "found 0 to 15: nearly black to the network. Multiply" in warning
+    assert warning.endswith("by 17.")
+
+
 def test_single_things_are_counted_in_the_singular():
     files = [PassedOver("x.txt", "no picture: .txt")]
     assert describe_passed_over(files) == "1 file passed over: 1 no picture: .txt"
     images = split(1, 2).images.copy()
-    images[0] = 9
+    images[0], images[1] = 9, 255  # one constant; bright enough
+    images[1, 0, 0] = 0
     (constant,) = data_warnings(Examples(images, split(1, 2).labels), split(1, 1), "ab")
     assert constant.startswith("1 training image in which")
 
