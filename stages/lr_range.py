@@ -21,11 +21,12 @@ def main(params: Params, context: StageContext) -> str:
     from src.reporting.plots import draw_lr_range
     from src.storage.tables import csv_bytes
     from src.training.data import load_train_data
-    from src.training.state import choose_architecture
+    from src.training.state import choose_architecture, normalize_pixels
 
     manifest = load_manifest()
     architecture = choose_architecture(params, manifest)
     data = load_train_data(manifest, params)
+    architecture = normalize_pixels(architecture, params, data.train)
     found = find_range(data.train, architecture, params)
     rows = [
         (f"{rate:.6g}", loss, smoothed)  # significant digits: rates are tiny

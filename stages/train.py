@@ -54,11 +54,12 @@ def train(params: Params, context: StageContext) -> str:
     from src.training.history import training_record
     from src.training.loop import fit
     from src.training.progress import ProgressBar
-    from src.training.state import build_state, choose_architecture
+    from src.training.state import build_state, choose_architecture, normalize_pixels
 
     manifest = load_manifest()
     architecture = choose_architecture(params, manifest)
     data = load_train_data(manifest, params)
+    architecture = normalize_pixels(architecture, params, data.train)
     steps_per_epoch = count_steps(len(data.train), params.batch_size)
     graphdef, state = build_state(params, architecture, steps_per_epoch)
     name = fingerprint(params, manifest)

@@ -4,6 +4,7 @@ As with `nnx.split`, `graphdef` is the static structure of the objects and `stat
 arrays. A compiled function takes and returns the state and merges the objects inside.
 """
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -12,12 +13,14 @@ from flax import nnx
 
 from src.config.names import PrecisionName
 from src.config.params import Params
+from src.data.pixel_statistics import pixel_statistics
 from src.data.prepared import Manifest
 from src.errors import ParameterError
 from src.evaluation.accumulators import TrainAccumulators
 from src.models.architecture import Architecture
 from src.models.build import MODELS, Model, build_model
 from src.sharding import shard_state
+from src.training.batches import BatchSource
 from src.training.loss_scale import LossScaler, build_loss_scaler
 from src.training.optimizer import build_optimizer, learning_rate
 
@@ -44,17 +47,39 @@ class TrainState(NamedTuple):
 def choose_architecture(params: Params, manifest: Manifest) -> Architecture:
     """The architecture that the parameters name, sized from the data.
 
+    Its pixels are not normalized: see `normalize_pixels`.
+
     Raises:
         ParameterError: see `check_sizes`.
     """
     check_sizes(params, manifest)
+    model = MODELS[params.model]
     return Architecture(
         model=params.model,
-        hidden=params.hidden or MODELS[params.model].default_hidden,
+        hidden=model.default_hidden and (params.hidden or model.default_hidden),
         dropout=params.dropout,
         image_shape=manifest.image_shape,
         classes=len(manifest.class_names),
+        filters=model.default_filters and (params.filters or model.default_filters),
+        blocks=model.default_blocks and (params.blocks or model.default_blocks),
     )
+
+
+def normalize_pixels(
+    architecture: Architecture, params: Params, train: BatchSource
+) -> Architecture:
+    """The architecture with the statistics of the training images, if it has any.
+
+    Args:
+        architecture: of the run.
+        params: `normalize` decides; if it is empty, the model does.
+        train: the examples that training will see.
+    """
+    default = MODELS[architecture.model].default_normalize
+    if not (default if params.normalize is None else params.normalize):
+        return architecture
+    mean, deviation = pixel_statistics(train.host_images())
+    return replace(architecture, pixel_mean=mean, pixel_deviation=deviation)
 
 
 def check_sizes(params: Params, manifest: Manifest) -> None:
