@@ -46,5 +46,5 @@ class Normalize:
         pixels = as_floats(images)
         if self.mean is None or self.deviation is None:
             return pixels
-        mean, deviation = np.float32(self.mean), np.float32(self.deviation)
-        return (pixels - mean) / deviation
+        mean = np.asarray(self.mean, np.float32)
+        return (pixels - mean) / np.asarray(self.deviation, np.float32)
