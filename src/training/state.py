@@ -19,6 +19,7 @@ from src.errors import ParameterError
 from src.evaluation.accumulators import TrainAccumulators
 from src.models.architecture import Architecture
 from src.models.build import MODELS, Model, build_model
+from src.models.random_streams import build_rngs, unwrap_keys
 from src.sharding import shard_state
 from src.training.batches import BatchSource
 from src.training.loss_scale import LossScaler, build_loss_scaler
@@ -119,8 +120,10 @@ def build_state(
     """The initial model, optimizer and metrics, split into graphdef and state."""
 
     def build() -> TrainState:
-        rngs = nnx.Rngs(params=seed_key(params.seed, INIT_STREAM))
+        rngs = build_rngs(seed_key(params.seed, INIT_STREAM))
         model = build_model(architecture, rngs)
+        unwrap_keys(model)
+        model.train()
         set_precision(model, params.precision)
         transformation = build_optimizer(params, steps_per_epoch)
         return TrainState(
@@ -139,10 +142,14 @@ def build_state(
 
 
 def eval_model(graphdef: TrainGraph, state: nnx.State) -> Model:
-    """The model to validate, save and export: the EMA if there is one, in float32."""
+    """The model to validate, save and export: the EMA if there is one.
+
+    In float32 and in eval mode: without dropout, and with the statistics of training.
+    """
     train_state: TrainState = nnx.merge(graphdef, state)
     model = train_state.model if train_state.ema is None else train_state.ema
     set_precision(model, "float32")
+    model.eval()
     return model
 
 
