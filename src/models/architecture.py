@@ -34,6 +34,7 @@ class Model(nnx.Module):
     """
 
     smallest_image: ClassVar[int]  # pixels a side
+    grey_channels: ClassVar[int] = 1  # that the network makes of a grey image
     # Used where params.yaml is empty; None: the model has no such setting.
     default_hidden: ClassVar[int | None] = None  # units
     default_filters: ClassVar[int | None] = None

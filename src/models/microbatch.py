@@ -8,9 +8,11 @@ from flax.errors import TraceContextError
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
+from src.models.frozen import Frozen
+
 MAX_SLICE, MIN_SLICE = 32, 16  # images
 SAVED = "saved_for_backward"
-STATE = nnx.Not(nnx.Param)
+STATE = nnx.Not(nnx.Any(nnx.Param, Frozen))
 
 
 def save_for_backward(values: jax.Array) -> jax.Array:

@@ -15,9 +15,9 @@ import numpy as np
 from flax import nnx
 
 from src.models.architecture import Architecture, Model
-from src.models.convolution import fast_convolution
 from src.models.dropout import Dropout
 from src.models.layer_list import Weights
+from src.models.loop_convolution import loop_convolution
 from src.models.normalize import Normalize
 
 WIDTHS = 64, 128, 256, 512  # filters of layer1 to layer4
@@ -46,7 +46,7 @@ def build_convolution(
         padding=(pad, pad),
         use_bias=False,
         kernel_init=KERNEL_INIT,
-        conv_general_dilated=fast_convolution,
+        conv_general_dilated=loop_convolution,
         rngs=rngs,
     )
 
@@ -86,12 +86,12 @@ class ResNet18(Model):
     """7x7 convolution, max pooling, eight residual blocks, average pooling, dense."""
 
     smallest_image = 32  # one pixel is left for the average
+    grey_channels = 3  # equal ones, so that ImageNet's first kernel fits
     default_normalize = True
 
     def __init__(self, architecture: Architecture, rngs: nnx.Rngs) -> None:
-        # Grey images become three equal channels, so ImageNet's first kernel fits.
         channels = architecture.image_shape[2]
-        self.repeats = 3 if channels == 1 else 1
+        self.repeats = self.grey_channels if channels == 1 else 1
         self.normalize = Normalize.of(architecture)
         first = WIDTHS[0]
         self.conv1 = build_convolution(channels * self.repeats, first, 7, 2, rngs)

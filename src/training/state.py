@@ -19,9 +19,11 @@ from src.errors import ParameterError
 from src.evaluation.accumulators import TrainAccumulators
 from src.models.architecture import Architecture
 from src.models.build import MODELS, Model, build_model
+from src.models.frozen import freeze
 from src.models.random_streams import build_rngs, unwrap_keys
 from src.sharding import shard_state
 from src.training.batches import BatchSource
+from src.training.initial_weights import InitialWeights, with_initial_weights
 from src.training.loss_scale import LossScaler, build_loss_scaler
 from src.training.optimizer import build_optimizer, learning_rate
 
@@ -67,20 +69,33 @@ def choose_architecture(params: Params, manifest: Manifest) -> Architecture:
 
 
 def normalize_pixels(
-    architecture: Architecture, params: Params, train: BatchSource
+    architecture: Architecture,
+    params: Params,
+    train: BatchSource,
+    initial: InitialWeights | None = None,
 ) -> Architecture:
-    """The architecture with the statistics of the training images, if it has any.
+    """The architecture with the statistics of its pixels, if it normalizes them.
 
     Args:
         architecture: of the run.
-        params: `normalize` decides; if it is empty, the model does.
-        train: the examples that training will see.
+        params: `normalize` decides. If it is empty, the network of the initial weights
+            does, or else the model.
+        train: the examples that training will see. Their statistics are taken where
+            the initial weights have none, or have them for other channels.
+        initial: the initial weights, if there are any.
     """
-    default = MODELS[architecture.model].default_normalize
+    model = MODELS[architecture.model]
+    default = model.default_normalize
+    if initial and initial.normalizes is not None:
+        default = initial.normalizes
     if not (default if params.normalize is None else params.normalize):
         return architecture
-    mean, deviation = pixel_statistics(train.host_images())
-    return replace(architecture, pixel_mean=mean, pixel_deviation=deviation)
+    channels = architecture.image_shape[2]
+    inputs = model.grey_channels if channels == 1 else channels
+    found = initial.pixels if initial else None
+    if found is None or len(found.mean) not in (1, inputs):
+        found = pixel_statistics(train.host_images())
+    return replace(architecture, pixel_mean=found.mean, pixel_deviation=found.deviation)
 
 
 def check_sizes(params: Params, manifest: Manifest) -> None:
@@ -115,15 +130,25 @@ def check_sizes(params: Params, manifest: Manifest) -> None:
 
 
 def build_state(
-    params: Params, architecture: Architecture, steps_per_epoch: int
+    params: Params,
+    architecture: Architecture,
+    steps_per_epoch: int,
+    initial: InitialWeights | None = None,
 ) -> tuple[TrainGraph, nnx.State]:
-    """The initial model, optimizer and metrics, split into graphdef and state."""
+    """The initial model, optimizer and metrics, split into graphdef and state.
+
+    Weights that `initial` lacks are drawn from the seed.
+
+    Raises:
+        ParameterError: `freeze` names an unknown layer.
+    """
 
     def build() -> TrainState:
         rngs = build_rngs(seed_key(params.seed, INIT_STREAM))
         model = build_model(architecture, rngs)
         unwrap_keys(model)
         model.train()
+        freeze(model, params.freeze)
         set_precision(model, params.precision)
         transformation = build_optimizer(params, steps_per_epoch)
         return TrainState(
@@ -138,6 +163,8 @@ def build_state(
     # runs once, so compiling it without optimization saves another second.
     unoptimized = {"xla_backend_optimization_level": 0}
     state = jax.jit(lambda: nnx.state(build()), compiler_options=unoptimized)()
+    if initial:
+        state = with_initial_weights(state, initial.weights)
     return nnx.graphdef(nnx.eval_shape(build)), state
 
 

@@ -16,7 +16,7 @@ from src.errors import ParameterError
 from src.models.architecture import Architecture
 from src.models.build import build_model
 from src.models.checkpoint import dotted, weights_of, with_weights
-from src.models.convolution import fast_convolution
+from src.models.loop_convolution import loop_convolution
 from src.models.resnet18 import (
     IMAGENET_DEVIATION,
     IMAGENET_MEAN,
@@ -69,8 +69,8 @@ def logits_of(model, images, convolution=lax.conv_general_dilated):
     [
         ("small", lax.conv_general_dilated),
         ("large", lax.conv_general_dilated),
-        pytest.param("small", fast_convolution, marks=pytest.mark.slow),
-        pytest.param("large", fast_convolution, marks=pytest.mark.slow),
+        pytest.param("small", loop_convolution, marks=pytest.mark.slow),
+        pytest.param("large", loop_convolution, marks=pytest.mark.slow),
     ],
 )
 def test_logits_are_torchvisions(size, convolution):
