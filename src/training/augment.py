@@ -6,9 +6,9 @@ from src.config.names import AugmentName
 from src.config.params import Params
 from src.data.examples import Batch, Examples
 from src.training.augment_colour import vary_colours
-from src.training.augment_erasing import cut_out
+from src.training.augment_erasing import cut_out, erase
 from src.training.augment_geometry import crop, flip, rotate, shift
-from src.training.augment_mixing import mix_up
+from src.training.augment_mixing import cut_mix, mix_up
 
 # Streams of the key: a new augmentation gets a new number, the others keep theirs.
 STREAMS: dict[AugmentName, int] = {
@@ -19,6 +19,8 @@ STREAMS: dict[AugmentName, int] = {
     "mixup": 4,
     "crop": 5,
     "colour": 6,
+    "erase": 8,
+    "cutmix": 9,
 }
 
 
@@ -43,6 +45,8 @@ def apply(name: AugmentName, batch: Batch, key: jax.Array, params: Params) -> Ba
     match name:
         case "mixup":
             return mix_up(batch, key, params.mixup_alpha)
+        case "cutmix":
+            return cut_mix(batch, key, params.cutmix_alpha)
         case "flip":
             images = flip(images, key)
         case "shift":
@@ -55,4 +59,6 @@ def apply(name: AugmentName, batch: Batch, key: jax.Array, params: Params) -> Ba
             images = vary_colours(images, key, params.colour_strength)
         case "cutout":
             images = cut_out(images, key, params.cutout_pixels)
+        case "erase":
+            images = erase(images, key, params.erase_area)
     return batch._replace(images=images)
