@@ -211,7 +211,9 @@ def test_function_that_hides_statistics_from_slices_is_refused():
         nnx.jit(lambda model: in_slices(hidden, jnp.ones((96, 8, 8, 1))))(model)
 
 
-def test_trained_model_is_read_back_with_its_statistics_in_eval_mode(params, prepared):
+def test_trained_model_is_read_back_with_its_statistics_in_eval_mode(
+    params, prepared, monkeypatch
+):
     manifest = load_manifest()
     # In model.json, a name that the parameters allow.
     monkeypatch.setitem(MODELS, "mlp", StatefulNet)
