@@ -101,6 +101,11 @@ WRONG = [  # key, value in the file, message after the key
         "expected each name once, got ['flip', 'flip']. Remove duplicates.",
     ),
     (
+        "augment",
+        "[cutmix, flip, mixup]",
+        "expected mixup or cutmix, got both. Remove one of them.",
+    ),
+    (
         "optimizer",
         "adan",
         f"expected one of {OPTIMIZERS}, got 'adan'. Did you mean 'adam'?",
