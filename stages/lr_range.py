@@ -26,7 +26,7 @@ def main(params: Params, context: StageContext) -> str:
 
     manifest = load_manifest()
     architecture = choose_architecture(params, manifest)
-    initial = load_initial_weights(params, architecture)
+    initial = load_initial_weights(params, architecture, manifest.class_names)
     if initial:
         print(f"lr_range: {initial.summary}", flush=True)  # noqa: T201
     data = load_train_data(manifest, params)

@@ -59,7 +59,7 @@ def train(params: Params, context: StageContext) -> str:
 
     manifest = load_manifest()
     architecture = choose_architecture(params, manifest)
-    initial = load_initial_weights(params, architecture)
+    initial = load_initial_weights(params, architecture, manifest.class_names)
     if initial and is_main_process():
         print(f"train: {initial.summary}", flush=True)  # noqa: T201
     data = load_train_data(manifest, params)

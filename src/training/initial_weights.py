@@ -1,11 +1,11 @@
 """`init_from`: training that starts from trained weights.
 
 A weight is taken if the network has one of the same name and shape. All others are
-drawn from the seed, as without `init_from`.
+drawn from the seed, as without `init_from`. So is the head if the classes are others.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -46,9 +46,14 @@ class InitialWeights:
 
 
 def load_initial_weights(
-    params: Params, architecture: Architecture
+    params: Params, architecture: Architecture, class_names: list[str]
 ) -> InitialWeights | None:
     """The weights that `init_from` names; None if it is empty.
+
+    Args:
+        params: the parameters of the run.
+        architecture: of the network.
+        class_names: of the data.
 
     Raises:
         ParameterError: `init_from` is no name in data/weights.
@@ -62,12 +67,15 @@ def load_initial_weights(
     if from_torch and architecture.model == "resnet18":
         arrays, normalizes, pixels = from_torch_state(arrays), True, IMAGENET
     shapes = shapes_of(architecture)
+    same_classes = file.class_names in (None, class_names)
+    left = set() if same_classes else head_of(architecture, shapes)
     taken = {
         name: converted(file, name, array, shapes[name])
         for name, array in arrays.items()
-        if name in shapes and array.shape == shapes[name].shape
+        if name in shapes.keys() - left and array.shape == shapes[name].shape
     }
-    if not taken:
+    # Biases alone fit by chance.
+    if all(array.ndim < 2 for array in taken.values()):
         raise nothing_fits(file, architecture, shapes, from_torch)
     return InitialWeights(
         weights=taken,
@@ -85,6 +93,12 @@ def shapes_of(architecture: Architecture) -> Shapes:
         dotted(path): jax.ShapeDtypeStruct(variable.shape, variable.dtype)
         for path, variable in nnx.to_flat_state(nnx.state(model, SAVED))
     }
+
+
+def head_of(architecture: Architecture, shapes: Shapes) -> set[str]:
+    """The weights whose shape depends on the number of classes."""
+    other = shapes_of(replace(architecture, classes=architecture.classes + 1))
+    return {name for name, shape in shapes.items() if other[name] != shape}
 
 
 def converted(
@@ -118,7 +132,7 @@ def nothing_fits(
     repair = f"They are of model: {name}." if name else "Use the model that has them."
     return DataError(
         f"{file.path}: expected weights of {architecture.model} ({shown(shapes)}), "
-        f"found none that fits ({shown(file.arrays)}). {repair}"
+        f"found no kernel that fits ({shown(file.arrays)}). {repair}"
     )
 
 

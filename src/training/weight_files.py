@@ -1,5 +1,6 @@
 """Reads weights from data/weights. People put files there, so nothing is trusted."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -35,6 +36,7 @@ class SourceRecord(BaseModel, frozen=True, extra="allow"):
     """The keys of another model's `model.json` that matter here."""
 
     architecture: SourceArchitecture
+    class_names: list[str]
     sha256: str  # of model.safetensors
 
 
@@ -46,6 +48,7 @@ class WeightFile:
     arrays: Weights  # by the names in the file
     sha256: str
     model: str | None = None  # None, here and below: unknown
+    class_names: list[str] | None = None
     normalizes: bool | None = None
     pixels: PixelStatistics | None = None
 
@@ -54,13 +57,13 @@ def read_weight_file(name: str) -> WeightFile:
     """Reads a model folder or a .safetensors file in data/weights.
 
     Args:
-        name: of the folder or file, relative to data/weights.
+        name: of the folder or file in data/weights, with or without that folder.
 
     Raises:
         ParameterError: the name leads out of data/weights.
         DataError: there is no such file, or it is damaged or of another kind.
     """
-    path = find(name)
+    path = find(name.removeprefix(f"{ROOT}/"))
     if path.is_dir():
         record = path / paths.MODEL.name
         path = path / paths.WEIGHTS.name
@@ -90,8 +93,15 @@ def read_model(path: Path, record_path: Path) -> WeightFile:
             f"pixel_mean, found {len(pixels.deviation)} and {len(pixels.mean)}. "
             f"{repair}"
         )
-    model = record.architecture.model
-    return WeightFile(path, arrays, sha256, model, pixels is not None, pixels)
+    return WeightFile(
+        path,
+        arrays,
+        sha256,
+        model=record.architecture.model,
+        class_names=record.class_names,
+        normalizes=pixels is not None,
+        pixels=pixels,
+    )
 
 
 def find(name: str) -> Path:
@@ -108,15 +118,11 @@ def find(name: str) -> Path:
             f"{shortened(name)}. Copy the file or folder there."
         )
     if not path.exists():
-        there = sorted(
-            each.name for each in ROOT.glob("*") if each.name not in ("README.md",)
-        )
-        short = name.removeprefix(f"{ROOT}/")
-        close = f" Did you mean '{short}'?" if short in there else ""
+        there = sorted(each.name for each in ROOT.glob("*"))
         raise DataError(
             f"{path}: expected a model folder or a .safetensors file, found none."
-            f"{close or suggestion(name, there)} Copy it there; a queued or --temp run "
-            f"also needs --copy-paths {path}"
+            f"{suggestion(name, there)} Copy it there; a queued or --temp run also "
+            f"needs --copy-paths {path}"
         )
     check_inside(path)
     if path.suffix in PICKLES:
@@ -129,7 +135,7 @@ def find(name: str) -> Path:
 
 def check_inside(path: Path) -> None:
     """Raises DataError if a link leads out of data/weights: DVC would not follow it."""
-    real = path.resolve()
+    real = Path(os.path.realpath(path))  # `resolve` fails for a link to itself
     if not real.is_relative_to(ROOT.resolve()) and not CACHED.search(str(real)):
         raise DataError(
             f"{path}: expected a file or folder, found a link out of {ROOT}. Copy it "
