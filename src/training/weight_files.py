@@ -19,6 +19,7 @@ ROOT = paths.INITIAL_WEIGHTS
 MAX_BYTES = 1 << 32  # ResNet-18 has 47 million, the largest of torchvision 2.5 billion
 PICKLES = {".pth", ".pt", ".bin", ".ckpt", ".pkl"}
 GUIDE = "docs/how-to/fine-tune.md"
+DOWNLOAD_AGAIN = "Copy or download it again, as .safetensors with float32."
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 PositiveFinite = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -71,7 +72,7 @@ def read_weight_file(name: str) -> WeightFile:
         if record.exists():
             check_inside(record)
             return read_model(path, record)
-    arrays, sha256 = read_arrays(path, None)
+    arrays, sha256 = read_arrays(path, DOWNLOAD_AGAIN)
     return WeightFile(path, arrays, sha256)
 
 
@@ -83,7 +84,7 @@ def read_model(path: Path, record_path: Path) -> WeightFile:
     """
     repair = "Copy model.safetensors and model.json again, both of one model."
     record = read_record(record_path, SourceRecord, repair)
-    arrays, sha256 = read_arrays(path, record.sha256)
+    arrays, sha256 = read_arrays(path, repair, record.sha256)
     mean = record.architecture.pixel_mean
     deviation = record.architecture.pixel_deviation
     pixels = PixelStatistics(mean, deviation) if mean and deviation else None
@@ -143,21 +144,25 @@ def check_inside(path: Path) -> None:
         )
 
 
-def read_arrays(path: Path, sha256: str | None) -> tuple[Weights, str]:
+def read_arrays(
+    path: Path, repair: str, sha256: str | None = None
+) -> tuple[Weights, str]:
     """The arrays of a safetensors file and its SHA-256.
 
     Args:
         path: the file.
+        repair: what to do if it is missing or damaged, a sentence.
         sha256: the recorded digest, if there is one.
 
     Raises:
         DataError: there is no such file, it is too large, changed or damaged, or has a
             dtype that numpy lacks.
     """
-    repair = "Copy or download it again, as .safetensors with float32."
     with open_regular(path, repair) as file:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
-        raise DataError(f"{path}: expected at most {MAX_BYTES} bytes, found more.")
+        raise DataError(
+            f"{path}: expected at most {MAX_BYTES} bytes, found more. {repair}"
+        )
     check_digest(path, content, repair, sha256)
     return unpack_tensors(path, content, repair), digest(content)
