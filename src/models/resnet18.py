@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import lax
 
 from src.models.architecture import Architecture, Model
 from src.models.dropout import Dropout
@@ -55,9 +56,26 @@ def build_convolution(
 build_batch_norm = partial(nnx.BatchNorm, momentum=0.9, epsilon=1e-5)
 
 
-def max_pool_halving(images: jax.Array) -> jax.Array:
-    """Max pooling with a 3x3 window, stride 2 and one pixel of padding on each side."""
-    return nnx.max_pool(images, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+def overlapping_max_pool(images: jax.Array) -> jax.Array:
+    """Max pooling with a 3x3 window, stride 2 and one pixel of padding on each side.
+
+    Equal to `nnx.max_pool`, whose gradient takes three times as long on CPU.
+    """
+    return max_of_three(max_of_three(images, axis=1), axis=2)
+
+
+def max_of_three(images: jax.Array, axis: int) -> jax.Array:
+    """The maximum of each even row (axis 1) or column (axis 2) and its neighbours."""
+    size = images.shape[axis]
+    count = (size + 1) // 2
+    pads = [(0, 0, 0)] * images.ndim
+    pads[axis] = (1, 2 * count - size, 0)
+    padded = lax.pad(images, jnp.array(-jnp.inf, images.dtype), pads)
+    first, second, third = (
+        lax.slice_in_dim(padded, start, start + 2 * count - 1, 2, axis)
+        for start in range(3)
+    )
+    return jnp.maximum(jnp.maximum(first, second), third)
 
 
 class BasicBlock(nnx.Module):
@@ -96,7 +114,7 @@ class ResNet18(Model):
         first = WIDTHS[0]
         self.conv1 = build_convolution(channels * self.repeats, first, 7, 2, rngs)
         self.bn1 = build_batch_norm(first, rngs=rngs)
-        self.pool: Callable[[jax.Array], jax.Array] = max_pool_halving
+        self.pool: Callable[[jax.Array], jax.Array] = overlapping_max_pool
         inputs = (first, *WIDTHS)
         self.layer1, self.layer2, self.layer3, self.layer4 = (
             nnx.List(

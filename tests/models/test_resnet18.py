@@ -22,6 +22,7 @@ from src.models.resnet18 import (
     IMAGENET_MEAN,
     from_torch_state,
     is_torch_state,
+    overlapping_max_pool,
 )
 from src.training.state import choose_architecture
 from tests.helpers.imports import ROOT
@@ -193,3 +194,20 @@ def test_smallest_images_leave_one_pixel_for_the_average():
     images = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.uint8)
     logits = nnx.eval_shape(lambda model, images: model(images), model, images)
     assert logits.shape == (2, CLASSES)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 9), (8, 6)])
+def test_pooling_is_that_of_flax_with_its_gradient(size):
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.standard_normal((2, *size, 3)), jnp.float32)
+    weights = jnp.asarray(rng.standard_normal(overlapping_max_pool(images).shape))
+
+    def plain(images):
+        return nnx.max_pool(images, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+
+    np.testing.assert_array_equal(overlapping_max_pool(images), plain(images))
+    found, expected = (
+        jax.grad(lambda images, pool=pool: (pool(images) * weights).sum())(images)
+        for pool in (overlapping_max_pool, plain)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
