@@ -12,8 +12,8 @@ class NetworkFields(DataFields, frozen=True, extra="forbid", strict=True):
     """The network, its initial weights, and regularisation."""
 
     model: ModelName = Field(
-        description="mlp, cnn (average pooling) or cnn_max (max pooling); layer sizes "
-        "follow the data"
+        description="mlp, cnn (average pooling), cnn_max (max pooling) or resnet "
+        "(residual blocks, for 28 to 224 pixels a side); layer sizes follow the data"
     )
     hidden: Annotated[int, Field(ge=1, le=65536)] | None = Field(
         description="units of the dense layer; integer in [1, 65536], empty = the "

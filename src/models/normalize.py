@@ -46,5 +46,8 @@ class Normalize:
         pixels = as_floats(images)
         if self.mean is None or self.deviation is None:
             return pixels
-        mean = np.asarray(self.mean, np.float32)
-        return (pixels - mean) / np.asarray(self.deviation, np.float32)
+        mean, deviation = (
+            np.asarray(numbers, np.float32).reshape(1, 1, 1, -1)
+            for numbers in (self.mean, self.deviation)
+        )
+        return (pixels - mean) / deviation
