@@ -114,8 +114,8 @@ WRONG = [  # key, value in the file, message after the key
     (
         "model",
         "cnnmax",
-        "expected one of mlp, cnn, cnn_max, resnet18, got 'cnnmax'. Did you mean "
-        "'cnn_max'?",
+        "expected one of mlp, cnn, cnn_max, resnet, resnet18, got 'cnnmax'. Did you "
+        "mean 'cnn_max'?",
     ),
     (
         "schedule",
