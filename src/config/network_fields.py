@@ -12,9 +12,9 @@ class NetworkFields(DataFields, frozen=True, extra="forbid", strict=True):
     """The network, its initial weights, and regularisation."""
 
     model: ModelName = Field(
-        description="mlp, cnn (average pooling), cnn_max (max pooling), resnet (residual "
-        "blocks, for 28 to 224 pixels a side) or resnet18 (torchvision's, from 32 "
-        "pixels); layer sizes follow the data"
+        description="mlp, cnn (average pooling), cnn_max (max pooling), resnet "
+        "(residual blocks, for 28 to 224 pixels a side) or resnet18 (torchvision's, "
+        "from 32 pixels); layer sizes follow the data"
     )
     hidden: Annotated[int, Field(ge=1, le=65536)] | None = Field(
         description="units of the dense layer; integer in [1, 65536], empty = the "
