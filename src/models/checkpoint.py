@@ -109,7 +109,7 @@ def load_trained(manifest: Manifest) -> TrainedModel:
     shapes = nnx.eval_shape(lambda: build_model(architecture, nnx.Rngs(0)))
     weights = read_tensors(paths.WEIGHTS, TRAIN_AGAIN, record.sha256)
     model = with_weights(shapes, weights)
-    model.eval()
+    model.eval()  # type: ignore[no-untyped-call]
     # Not the file's order of weights but the network's, which exported files keep.
     return TrainedModel(model, weights_of(model), record)
 
@@ -131,7 +131,8 @@ def with_weights(model: Model, weights: Weights) -> Model:
     Raises:
         DataError: a weight is missing or unknown, or has the wrong shape or dtype.
     """
-    graphdef, state, streams = nnx.split(model, SAVED, ...)
+    graphdef, both = nnx.split(model)
+    state, streams = nnx.split_state(both, SAVED, ...)
     repair = f"the weights are another network's. {TRAIN_AGAIN}"
     filled = with_arrays(state, weights, paths.WEIGHTS, repair)
     zeros = jax.tree.map(zeros_of, streams)

@@ -1,13 +1,9 @@
-"""Residual network without batch normalization, for images of 28 to 224 pixels.
+"""Residual network for images of 28 to 224 pixels a side.
 
-Pre-activation blocks with scaled weight standardization, as in NF-ResNets. Each image
-is treated alone, so slices of a batch, `accumulate` and several devices give the
-gradients of the whole batch.
-
-Source: Brock et al. 2021, arXiv:2101.08692; He et al. 2016, arXiv:1603.05027.
+Source: He et al. 2016, arXiv:1512.03385, section 3, with max pooling in place of
+strides. Why batch normalization: docs/explanation/measurements.md.
 """
 
-import math
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -17,66 +13,76 @@ from flax import nnx
 from src.models.architecture import Architecture, Model
 from src.models.convolution import max_pool
 from src.models.dropout import Dropout
-from src.models.microbatch import in_slices, save_for_backward
+from src.models.loop_convolution import loop_convolution
 from src.models.normalize import Normalize
-from src.models.standardized import StandardizedConv, scaled_relu
 
 STAGES = 3
-# Weight of a block's branch in the sum: the variance grows by its square at each block.
-BRANCH = 0.2
 LARGE_SIDE = 48  # pixels; images from here on enter as pixels of 2x2 pixels
 STAGE_SIDE = 28  # pixels; the stem halves larger sides, at least once
+
+KERNEL_INIT = nnx.initializers.he_normal()
 
 
 class ResNet(Model):
     """A stem, three stages of residual blocks, average over pixels, dropout, dense."""
 
-    smallest_image = 8
+    smallest_image = 8  # the stem and two stages leave one pixel
     default_filters: ClassVar[int] = 32
     default_blocks: ClassVar[int] = 1
     default_normalize = True
 
     def __init__(self, architecture: Architecture, rngs: nnx.Rngs) -> None:
         filters = architecture.filters or self.default_filters
-        count = architecture.blocks or self.default_blocks
+        blocks = architecture.blocks or self.default_blocks
         self.normalize = Normalize.of(architecture)
         self.stem = Stem(architecture.image_shape, filters, rngs)
-        blocks, variance, channels = [], 1.0, filters
-        for stage in range(STAGES):
-            for _ in range(count):
-                block = Block(channels, filters << stage, variance, rngs)
-                variance = block.output_variance
-                channels = filters << stage
-                blocks.append(block)
-        self.blocks = nnx.List(blocks)
-        self.deviation = math.sqrt(variance)
-        self.dropout = Dropout(architecture.dropout)
-        self.output = nnx.Linear(
-            channels,
-            architecture.classes,
-            kernel_init=nnx.initializers.zeros_init(),
-            rngs=rngs,
+        widths = [filters << stage for stage in range(STAGES) for _ in range(blocks)]
+        inputs = [filters, *widths[:-1]]
+        self.blocks = nnx.List(
+            Block(channels, width, rngs)
+            for channels, width in zip(inputs, widths, strict=True)
         )
+        self.dropout = Dropout(architecture.dropout)
+        self.output = nnx.Linear(widths[-1], architecture.classes, rngs=rngs)
 
     def __call__(self, images: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         """Logits `[batch, classes]` of uint8 `[batch, height, width, channels]`."""
-        hidden = in_slices(self.features, self.normalize(images))
+        hidden = self.stem(self.normalize(images))
+        for block in self.blocks:
+            hidden = block(hidden)
+        hidden = hidden.mean((1, 2))
         hidden = self.dropout(hidden, deterministic=rngs is None, rngs=rngs)
         return self.output(hidden)
 
-    def features(self, pixels: jax.Array) -> jax.Array:
-        """Float32 `[batch, 4 * filters]` of normalized pixels."""
-        hidden = self.stem(pixels)
-        for block in self.blocks:
-            hidden = block(hidden)
-        return scaled_relu(hidden / self.deviation).mean((1, 2))
+
+class ConvNorm(nnx.Module):
+    """Convolution without bias, then batch normalization."""
+
+    def __init__(self, channels: int, filters: int, size: int, rngs: nnx.Rngs) -> None:
+        """Draws the weights; `size` is the kernel's, in pixels a side."""
+        self.conv = nnx.Conv(
+            channels,
+            filters,
+            kernel_size=(size, size),
+            use_bias=False,
+            kernel_init=KERNEL_INIT,
+            conv_general_dilated=loop_convolution,
+            rngs=rngs,
+        )
+        # Flax's default of 0.99 forgets the start only after hundreds of steps.
+        self.norm = nnx.BatchNorm(filters, momentum=0.9, rngs=rngs)
+
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """`[batch, height, width, filters]` of `[batch, height, width, channels]`."""
+        normalized: jax.Array = self.norm(self.conv(inputs))
+        return normalized
 
 
 class Stem(nnx.Module):
     """Convolutions with max pooling, until a side has at most `STAGE_SIDE` pixels.
 
-    Narrower ones come first, each with half the filters of the next: so images of 224
-    pixels cost no more per pixel than those of 64.
+    Each has twice the filters of the one before: so images of 224 pixels cost no more
+    per pixel than those of 64.
     """
 
     def __init__(
@@ -88,58 +94,49 @@ class Stem(nnx.Module):
         halvings = 1
         while side // self.patch >> halvings > STAGE_SIDE:
             halvings += 1
-        channels *= self.patch**2
-        convs = []
-        for left in reversed(range(halvings)):
-            narrow = max(filters >> left, 1)
-            convs.append(StandardizedConv(channels, narrow, 3, rngs=rngs))
-            channels = narrow
-        self.convs = nnx.List(convs)
+        widths = [max(filters >> left, 1) for left in reversed(range(halvings))]
+        inputs = [channels * self.patch**2, *widths[:-1]]
+        self.layers = nnx.List(
+            ConvNorm(channels, width, 3, rngs)
+            for channels, width in zip(inputs, widths, strict=True)
+        )
         self.pool: Callable[[jax.Array], jax.Array] = max_pool
 
     def __call__(self, pixels: jax.Array) -> jax.Array:
         """`[batch, rows, columns, filters]` of `[batch, height, width, channels]`."""
         hidden = space_to_depth(pixels, self.patch)
-        for number, conv in enumerate(self.convs):
-            hidden = scaled_relu(hidden) if number else hidden
-            hidden = self.pool(save_for_backward(conv(hidden)))
+        for layer in self.layers:
+            # Relu is monotonic: apply it to a quarter of the values.
+            hidden = nnx.relu(self.pool(layer(hidden)))
         return hidden
 
 
 class Block(nnx.Module):
-    """x + BRANCH f(x / deviation), where f is relu, convolution, relu, convolution.
+    """relu(x + f(x)), where f is convolution, relu, convolution.
 
-    If the number of filters changes, the activated input is halved by max pooling, and
-    a 1x1 convolution of it takes the place of x.
+    If the number of filters changes, max pooling halves x first, and a 1x1 convolution
+    takes the place of x in the sum.
     """
 
-    def __init__(
-        self, channels: int, filters: int, variance: float, rngs: nnx.Rngs
-    ) -> None:
-        """Draws the weights; `variance` is what the input has at the start."""
-        self.deviation = math.sqrt(variance)
-        self.conv1 = StandardizedConv(channels, filters, 3, rngs=rngs)
-        self.conv2 = StandardizedConv(filters, filters, 3, rngs=rngs)
+    def __init__(self, channels: int, filters: int, rngs: nnx.Rngs) -> None:
+        self.first = ConvNorm(channels, filters, 3, rngs)
+        self.second = ConvNorm(filters, filters, 3, rngs)
         widens = filters != channels
-        self.shortcut = (
-            StandardizedConv(channels, filters, 1, rngs=rngs) if widens else None
-        )
+        self.shortcut = ConvNorm(channels, filters, 1, rngs) if widens else None
         self.pool: Callable[[jax.Array], jax.Array] = max_pool
-        self.output_variance = (1.0 if widens else variance) + BRANCH**2
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """`[batch, height, width, filters]`, halved if the filters changed."""
-        hidden = scaled_relu(inputs / self.deviation)
         if self.shortcut is not None:
-            hidden = self.pool(hidden)
-            inputs = self.shortcut(hidden)
-        hidden = save_for_backward(self.conv1(hidden))
-        hidden = save_for_backward(self.conv2(scaled_relu(hidden)))
-        return inputs + BRANCH * hidden
+            inputs = self.pool(inputs)
+        hidden = self.second(nnx.relu(self.first(inputs)))
+        if self.shortcut is not None:
+            inputs = self.shortcut(inputs)
+        return nnx.relu(inputs + hidden)
 
 
 def space_to_depth(pixels: jax.Array, side: int) -> jax.Array:
-    """Makes pixels of squares of `side` pixels; drops what remains at the edge.
+    """Makes one pixel of each square of `side` pixels; drops the rest at the edge.
 
     Args:
         pixels: `[batch, height, width, channels]`.

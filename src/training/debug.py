@@ -191,7 +191,7 @@ def health_table(model: Model, batch: Batch) -> str:
 def in_eval_mode(model: Model) -> Model:
     """A copy without dropout, and with the statistics of training."""
     copy = nnx.clone(model)
-    copy.eval()
+    copy.eval()  # type: ignore[no-untyped-call]
     return copy
 
 

@@ -42,7 +42,8 @@ def microbatched(grad_fn: GradFn, count: int) -> GradFn:
         return grad_fn
 
     def run(model: Model, batch: Batch, key: jax.Array) -> LossAndGrads:
-        graphdef, weights, state = nnx.split(model, nnx.Param, ...)
+        graphdef, both = nnx.split(model)
+        weights, state = nnx.split_state(both, nnx.Param, ...)
 
         def add_slice(carry: Any, numbered: Any) -> tuple[Any, Any]:  # noqa: ANN401
             (total, state), (index, microbatch) = carry, numbered

@@ -147,7 +147,7 @@ def build_state(
         rngs = build_rngs(seed_key(params.seed, INIT_STREAM))
         model = build_model(architecture, rngs)
         unwrap_keys(model)
-        model.train()
+        model.train()  # type: ignore[no-untyped-call]
         freeze(model, params.freeze)
         set_precision(model, params.precision)
         transformation = build_optimizer(params, steps_per_epoch)
@@ -176,7 +176,7 @@ def eval_model(graphdef: TrainGraph, state: nnx.State) -> Model:
     train_state: TrainState = nnx.merge(graphdef, state)
     model = train_state.model if train_state.ema is None else train_state.ema
     set_precision(model, "float32")
-    model.eval()
+    model.eval()  # type: ignore[no-untyped-call]
     return model
 
 

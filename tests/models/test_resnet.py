@@ -1,7 +1,5 @@
 """The residual network, compared with its formulas in numpy and lax."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,10 +12,7 @@ from src.models.architecture import Architecture
 from src.models.build import build_model
 from src.models.checkpoint import weights_of
 from src.models.resnet import Stem, space_to_depth
-from src.models.standardized import StandardizedConv
 from src.training.state import choose_architecture
-
-GAIN = math.sqrt(2 / (1 - 1 / math.pi))  # 1 / deviation of a relu of normal numbers
 
 
 def network(shape, filters=4, blocks=1, **changes):
@@ -32,59 +27,56 @@ def pictures(count, shape):
 
 
 def jittered(model):
-    """Other weights than at the start: gains and biases take part."""
+    """In eval mode, with other scales, biases and statistics than at the start."""
     rng = np.random.default_rng(1)
-    state = nnx.state(model, nnx.Param)
-    nnx.update(
-        model,
-        jax.tree.map(
-            lambda array: array + rng.normal(0, 0.1, array.shape).astype(np.float32),
-            state,
+    moved = jax.tree.map(
+        lambda array: (
+            array * rng.uniform(0.8, 1.2, array.shape).astype(np.float32)
+            + rng.uniform(0, 0.02, array.shape).astype(np.float32)
         ),
+        nnx.state(model),
     )
+    nnx.update(model, moved)
+    model.eval()
     return model
 
 
 def convolved(weights, name, hidden):
-    kernel = weights[f"{name}.kernel"].astype(np.float64)
-    centred = kernel - kernel.mean((0, 1, 2))
-    size = np.sqrt((centred**2).sum((0, 1, 2)))  # variance times inputs, its root
-    kernel = centred / size * weights[f"{name}.gain"]
+    """Convolution and batch normalization by the running statistics."""
     outputs = lax.conv_general_dilated(
         np.float32(hidden),
-        np.float32(kernel),
+        weights[f"{name}.conv.kernel"],
         (1, 1),
         "SAME",
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
-    return np.asarray(outputs) + weights[f"{name}.bias"]
+    mean, variance = weights[f"{name}.norm.mean"], weights[f"{name}.norm.var"]
+    normalized = (np.asarray(outputs) - mean) / np.sqrt(variance + 1e-5)
+    return normalized * weights[f"{name}.norm.scale"] + weights[f"{name}.norm.bias"]
 
 
 def halved(hidden):
     return np.asarray(nnx.max_pool(hidden, (2, 2), strides=(2, 2)))
 
 
-def by_hand(weights, images, patch, convs, blocks, mean=0.0, deviation=1.0):
+def by_hand(weights, images, patch, convs, blocks, mean, deviation):
     """The logits by the formulas of the paper."""
     hidden = (images / 255 - mean) / deviation
     if patch == 2:
         corners = [hidden[:, i::2, j::2] for i in range(2) for j in range(2)]
         hidden = np.concatenate(corners, -1)
     for number in range(convs):
-        hidden = GAIN * np.maximum(hidden, 0) if number else hidden
-        hidden = halved(convolved(weights, f"stem.convs.{number}", hidden))
-    variance = 1.0
+        hidden = np.maximum(convolved(weights, f"stem.layers.{number}", hidden), 0)
+        hidden = halved(hidden)
     for number in range(3 * blocks):
         name = f"blocks.{number}"
-        active = GAIN * np.maximum(hidden / math.sqrt(variance), 0)
+        short = hidden
         if number and number % blocks == 0:
-            active, variance = halved(active), 1.0
-            hidden = convolved(weights, f"{name}.shortcut", active)
-        branch = convolved(weights, f"{name}.conv1", active)
-        branch = convolved(weights, f"{name}.conv2", GAIN * np.maximum(branch, 0))
-        hidden = hidden + 0.2 * branch
-        variance += 0.04
-    hidden = GAIN * np.maximum(hidden / math.sqrt(variance), 0)
+            hidden = halved(hidden)
+            short = convolved(weights, f"{name}.shortcut", hidden)
+        branch = np.maximum(convolved(weights, f"{name}.first", hidden), 0)
+        branch = convolved(weights, f"{name}.second", branch)
+        hidden = np.maximum(short + branch, 0)
     return hidden.mean((1, 2)) @ weights["output.kernel"] + weights["output.bias"]
 
 
@@ -116,6 +108,7 @@ def test_network_computes_the_formulas_of_the_paper(shape, patch, convs, blocks)
 )
 def test_stem_leaves_at_most_28_pixels_a_side(side, expected):
     stem = Stem((side, side, 3), 8, nnx.Rngs(0))
+    stem.eval()
     pixels = jax.ShapeDtypeStruct((2, side, side, 3), jnp.float32)
     assert nnx.eval_shape(stem, pixels).shape == (2, expected, expected, 8)
 
@@ -124,6 +117,7 @@ def test_224_pixels_cost_no_more_per_pixel_than_64():
     cost = {}
     for side in (64, 224):
         model = network((side, side, 3), filters=32)
+        model.eval()
         images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.uint8)
         for _, module in nnx.iter_modules(model):
             if hasattr(module, "conv_general_dilated"):
@@ -143,16 +137,11 @@ def test_filters_double_at_each_stage_and_blocks_repeat(params):
         architecture = choose_architecture(params.model_copy(update=changes), manifest)
         assert architecture.hidden is None
         weights = weights_of(build_model(architecture, nnx.Rngs(params=0)))
-        found = [weights[f"blocks.{i}.conv2.bias"].size for i in range(len(widths))]
+        found = [
+            weights[f"blocks.{i}.second.norm.bias"].size for i in range(len(widths))
+        ]
         assert found == widths
-        assert f"blocks.{len(widths)}.conv2.bias" not in weights
-
-
-def test_standardized_convolution_keeps_the_variance_of_its_inputs():
-    layer = StandardizedConv(64, 200, 3, rngs=nnx.Rngs(0))
-    rng = np.random.default_rng(0)
-    outputs = layer(jnp.asarray(rng.normal(size=(8, 12, 12, 64)), jnp.float32))
-    assert float(outputs[:, 1:-1, 1:-1].var()) == pytest.approx(1, rel=0.05)
+        assert f"blocks.{len(widths)}.second.norm.bias" not in weights
 
 
 def test_space_to_depth_keeps_each_square_together():
