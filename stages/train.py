@@ -52,16 +52,21 @@ def train(params: Params, context: StageContext) -> str:
     from src.training.early_stopping import build_early_stopping
     from src.training.events import EpochEnd, SavePoint
     from src.training.history import training_record
+    from src.training.initial_weights import load_initial_weights
     from src.training.loop import fit
     from src.training.progress import ProgressBar
-    from src.training.state import build_state, choose_architecture
+    from src.training.state import build_state, choose_architecture, normalize_pixels
 
     manifest = load_manifest()
     architecture = choose_architecture(params, manifest)
+    initial = load_initial_weights(params, architecture, manifest.class_names)
+    if initial and is_main_process():
+        print(f"train: {initial.summary}", flush=True)  # noqa: T201
     data = load_train_data(manifest, params)
+    architecture = normalize_pixels(architecture, params, data.train, initial)
     steps_per_epoch = count_steps(len(data.train), params.batch_size)
-    graphdef, state = build_state(params, architecture, steps_per_epoch)
-    name = fingerprint(params, manifest)
+    graphdef, state = build_state(params, architecture, steps_per_epoch, initial)
+    name = fingerprint(params, manifest, initial)
     check_same("".join(name))
     context.check_inputs()  # the fingerprint names the sources that were imported
     with Resume(name, params.save_minutes) as resume:
@@ -84,6 +89,7 @@ def train(params: Params, context: StageContext) -> str:
                         break
         best = run.best or last
         record = training_record(params, manifest, best.epoch, stopped)
+        record["initial_weights_sha256"] = initial.sha256 if initial else None
         if is_main_process():
             tables = run.history.files(best, last)
             write_outputs(context, tables, weights, architecture, record)

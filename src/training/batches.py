@@ -15,6 +15,7 @@ from jax.sharding import get_mesh
 
 from src.config.params import Params
 from src.data.examples import Examples
+from src.data.lazy_images import Images
 from src.runtime import processes
 from src.sharding import device_put, local_slice, on_mesh, put_batches
 
@@ -43,6 +44,9 @@ class BatchSource(Protocol):
     def __len__(self) -> int:
         """The number of examples."""
 
+    def host_images(self) -> Images:
+        """The images outside the device: uint8 `[n, height, width, channels]`."""
+
     def blocks(self, order: np.ndarray, first: int = 0) -> Iterator[BatchBlock]:
         """Yields the batches of an order.
 
@@ -61,6 +65,10 @@ class DeviceBatches:
     def __len__(self) -> int:
         return len(self.examples.labels)
 
+    def host_images(self) -> Images:
+        """The images; on CPU they are not copied."""
+        return np.asarray(self.examples.images)
+
     def blocks(self, order: np.ndarray, first: int = 0) -> Iterator[BatchBlock]:
         """Yields all batches as one block."""
         yield BatchBlock(self.examples, device_put(order), first, len(order))
@@ -74,6 +82,11 @@ class StreamedBatches:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def host_images(self) -> Images:
+        """The images, still on disk."""
+        images: Images = self.images
+        return images
 
     def blocks(self, order: np.ndarray, first: int = 0) -> Iterator[BatchBlock]:
         """Yields blocks of about `PREFETCH_BYTES`; a thread reads the next block."""

@@ -6,6 +6,7 @@ from flax import nnx
 from src.config.params import Params
 from src.data.examples import Batch, Examples
 from src.models.build import Model
+from src.models.random_streams import reseed
 from src.sharding import replicate, shard_batch
 from src.training.augment import augment
 from src.training.gradients import data_parallel, microbatched
@@ -35,6 +36,7 @@ def train_step(
     def loss_fn(
         model: Model, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        reseed(model, key)
         logits = model(batch.images, rngs=nnx.Rngs(dropout=key))  # forward
         losses = batch_losses(logits, batch, params.label_smoothing)  # loss
         return losses.mean() * loss_scale, (logits, losses)

@@ -30,6 +30,7 @@ README = (ROOT / "README.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
 EXTENDED = {"validation_kappa", "linear", "[brightness]"}  # of docs/how-to/extend.md
 WRITTEN_BY_THE_USER = (
+    "data/weights/",
     "my-images",
     "my-arrays",
     "my-tables",

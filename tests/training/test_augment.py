@@ -8,7 +8,9 @@ from scipy import ndimage
 
 from src.config.load import load_params
 from src.data.examples import Batch, Examples
-from src.training.augment import augment, mix_up, rotate
+from src.training.augment import augment
+from src.training.augment_geometry import rotate
+from src.training.augment_mixing import mix_up
 from tests.helpers.imports import ROOT
 
 KEY = jax.random.key(7)
