@@ -198,7 +198,12 @@ print(re.findall(rf" ({words})(?:-start)?[(]", text))
     [
         pytest.param({}, id="mlp"),
         pytest.param(
-            {"augment": ("flip", "shift", "rotation", "cutout")},
+            {
+                "augment": (
+                    *("flip", "shift", "rotation", "crop"),
+                    *("colour", "trivial", "cutout", "erase"),
+                )
+            },
             id="all changes of images",
             marks=pytest.mark.slow,
         ),

@@ -46,6 +46,10 @@ RUNS = {
         "on_nan": "skip",
         "epochs": 4,
     },
+    "augmentation": {
+        "augment": ("crop", "colour", "trivial", "erase", "cutmix"),
+        "epochs": 4,
+    },
     "bfloat16": {"precision": "bfloat16", "epochs": 2},
     "overfit_batches": {"overfit_batches": 2, "epochs": 10},
 }
