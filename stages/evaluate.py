@@ -8,12 +8,13 @@ import sys
 from src import paths
 from src.config.params import Params
 from src.runtime.determinism import pin_arithmetic
-from src.runtime.stage import StageContext, run_stage
+from src.runtime.stage import StageContext, print_warning, run_stage
 
 # Scores that `dvc metrics diff` does not show: metrics/details/test.json.
 TEST_DETAILS = (
     "accuracy_low",
     "accuracy_high",
+    "balanced_accuracy",
     "correct",
     "examples",
     "top_k",
@@ -27,7 +28,11 @@ def main(params: Params, context: StageContext) -> str:
     import numpy as np
 
     from src.data.prepared import load_manifest, load_split
-    from src.evaluation.metrics import confusion_matrix, test_metrics
+    from src.evaluation.metrics import (
+        confusion_matrix,
+        prediction_warning,
+        test_metrics,
+    )
     from src.evaluation.predict import predict, predictions_csv
     from src.models.checkpoint import load_trained
     from src.reporting import fonts, plots
@@ -49,12 +54,12 @@ def main(params: Params, context: StageContext) -> str:
     curves = plots.draw_learning_curves(paths.HISTORY, record.history_sha256, epoch)
     calibration = plots.draw_calibration(confidence, predicted == labels)
     shown = plots.shown_mistakes(labels, probabilities)
-    with fonts.fonts_for([*names, *(files[row] for row in shown)]) as warning:
+    with fonts.fonts_for([*names, *(files[row] for row in shown)]) as fonts_warning:
         counts = confusion_matrix(labels, predicted, len(names))
         confusion = plots.draw_confusion(counts, names)
         mistakes = plots.draw_mistakes(images, labels, probabilities, names, files)
-    if warning:
-        print(f"evaluate: warning: {warning}", flush=True)  # noqa: T201
+    if fonts_warning:
+        print(f"evaluate: warning: {fonts_warning}", flush=True)  # noqa: T201
     contents = {
         paths.METRICS / "test.json": metrics_bytes({"test": headlines}),
         paths.DETAILS / "test.json": metrics_bytes({"test": details}),
@@ -66,6 +71,8 @@ def main(params: Params, context: StageContext) -> str:
     }
     with context.outputs() as outputs:
         outputs.write_all(contents)
+    if warning := prediction_warning(counts.sum(1), counts.sum(0), names, "test"):
+        print_warning("evaluate", warning)
     return (
         f"{len(labels)} images: accuracy {scores['accuracy']:.4f} (95 % interval "
         f"{scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f}), "

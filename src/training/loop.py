@@ -63,7 +63,7 @@ def fit(
         )
         step = steps_before(epoch, data, params) + position.step_in_epoch
         validation = validate(state, graphdef, data, params.top_k)
-        check_validation(validation.loss, epoch, float(chunk.lr))
+        check_validation(validation.metrics.loss, epoch, float(chunk.lr))
         result = EpochResult.of(chunk, validation, position, step)
         stopped = "epochs" if epoch == params.epochs else budget.exhausted
         yield EpochEnd(result, eval_model(graphdef, state), stopped)

@@ -165,6 +165,8 @@ CHANGES_THE_WEIGHTS = [
     {"precision": "float16"},
     {"dropout": 0.0},
     {"label_smoothing": 0.1},
+    {"class_weight_power": 1.0},
+    {"sampling_power": 1.0},
     {"ema_decay": 0.9},
     *({"augment": (name,)} for name in get_args(AugmentName)),
     *(
