@@ -3,12 +3,18 @@
 Run by `dvc repro evaluate`. No other stage's choices depend on the test split.
 """
 
+from __future__ import annotations
+
 import sys
+from typing import TYPE_CHECKING
 
 from src import paths
 from src.config.params import Params
 from src.runtime.determinism import pin_arithmetic
 from src.runtime.stage import StageContext, print_warning, run_stage
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # Scores that `dvc metrics diff` does not show: metrics/details/test.json.
 TEST_DETAILS = (
@@ -28,11 +34,7 @@ def main(params: Params, context: StageContext) -> str:
     import numpy as np
 
     from src.data.prepared import load_manifest, load_split
-    from src.evaluation.metrics import (
-        confusion_matrix,
-        prediction_warning,
-        test_metrics,
-    )
+    from src.evaluation.metrics import confusion_matrix, test_metrics
     from src.evaluation.predict import predict, predictions_csv
     from src.models.checkpoint import load_trained
     from src.reporting import fonts, plots
@@ -46,7 +48,6 @@ def main(params: Params, context: StageContext) -> str:
     probabilities = np.exp(log_probabilities)
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
     names, record = manifest.class_names, trained.record
-
     scores = test_metrics(log_probabilities, labels, names, params.top_k)
     headlines = {name: scores[name] for name in scores if name not in TEST_DETAILS}
     details = {name: scores[name] for name in TEST_DETAILS}
@@ -71,13 +72,21 @@ def main(params: Params, context: StageContext) -> str:
     }
     with context.outputs() as outputs:
         outputs.write_all(contents)
-    if warning := prediction_warning(counts.sum(1), counts.sum(0), names, "test"):
-        print_warning("evaluate", warning)
+    warn_of_missing_classes(counts, names)
     return (
         f"{len(labels)} images: accuracy {scores['accuracy']:.4f} (95 % interval "
         f"{scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f}), "
         f"loss {scores['loss']:.4f} -> {paths.METRICS / 'test.json'}"
     )
+
+
+def warn_of_missing_classes(confusion: np.ndarray, class_names: list[str]) -> None:
+    """Warns where the model never predicts a class that occurs in test."""
+    from src.evaluation.metrics import prediction_warning
+
+    actual, predicted = confusion.sum(1), confusion.sum(0)
+    if warning := prediction_warning(actual, predicted, class_names, "test"):
+        print_warning("evaluate", warning)
 
 
 def test_files(count: int) -> list[str]:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from src import paths
+from src import paths, signals
 from src.config.params import Params
 from src.runtime.determinism import pin_arithmetic
 from src.runtime.processes import (
@@ -44,7 +44,6 @@ def main(params: Params, context: StageContext) -> str:
 
 def train(params: Params, context: StageContext) -> str:
     """Trains and writes the outputs; returns the line to print."""
-    from src import signals
     from src.data.prepared import load_manifest
     from src.models.checkpoint import weights_of
     from src.resume.fingerprint import fingerprint
