@@ -132,9 +132,9 @@ def prediction_warning(
     names = ", ".join(class_names[number] for number in never[:SHOWN_CLASSES])
     more = len(never) - SHOWN_CLASSES
     return (
-        f"the model never predicts {names}{f' and {more} more' if more > 0 else ''}, "
-        f"the class of {missed} of {total} {split} images. If it is rare, set "
-        "sampling_power: 1; otherwise lower lr, or train longer."
+        f"the model never predicts {names}{f' and {more} more' if more > 0 else ''} "
+        f"({missed} of {total} {split} images). For rare classes set sampling_power: "
+        "1; otherwise lower lr, or train longer."
     )
 
 

@@ -154,8 +154,8 @@ def test_balanced_accuracy_leaves_out_classes_without_examples_as_scikit_learn()
         (
             [5, 4, 1],
             [6, 4, 0],
-            "the model never predicts c, the class of 1 of 10 test images. If it is "
-            "rare, set sampling_power: 1; otherwise lower lr, or train longer.",
+            "the model never predicts c (1 of 10 test images). For rare classes set "
+            "sampling_power: 1; otherwise lower lr, or train longer.",
         ),
     ],
 )
@@ -170,4 +170,4 @@ def test_a_warning_names_at_most_ten_classes():
     names = [f"c{number}" for number in range(14)]
     warning = prediction_warning(np.ones(14, int), predicted, names, "test")
     listed = ", ".join(names[2:12])
-    assert f"never predicts {listed} and 2 more, the class of 12 of 14" in warning
+    assert f"never predicts {listed} and 2 more (12 of 14 test images)" in warning
