@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from src import paths
+from src import paths, signals
 from src.config.params import Params
 from src.runtime.determinism import pin_arithmetic
 from src.runtime.processes import (
@@ -20,12 +20,14 @@ from src.runtime.processes import (
     is_main_process,
     peer_errors,
 )
-from src.runtime.stage import StageContext, run_stage
+from src.runtime.stage import StageContext, print_warning, run_stage
 
 if TYPE_CHECKING:
+    from src.data.prepared import Manifest
     from src.models.architecture import Architecture
     from src.models.layer_list import Weights
     from src.resume.snapshots import TrainingProgress
+    from src.training.data import TrainData
     from src.training.events import EpochResult
 
 
@@ -42,7 +44,6 @@ def main(params: Params, context: StageContext) -> str:
 
 def train(params: Params, context: StageContext) -> str:
     """Trains and writes the outputs; returns the line to print."""
-    from src import signals
     from src.data.prepared import load_manifest
     from src.models.checkpoint import weights_of
     from src.resume.fingerprint import fingerprint
@@ -93,6 +94,7 @@ def train(params: Params, context: StageContext) -> str:
         if is_main_process():
             tables = run.history.files(best, last)
             write_outputs(context, tables, weights, architecture, record)
+            warn_of_missing_classes(best, data, manifest)
         # Barrier: otherwise the others would exit 0 even if this write failed.
         broadcast(b"written")
     return summary(params, run, best, stopped)
@@ -113,6 +115,21 @@ def write_outputs(
     with context.outputs() as outputs:
         outputs.write_all(tables)
         save_trained(weights, architecture, record, outputs)
+
+
+def warn_of_missing_classes(
+    best: EpochResult, data: TrainData, manifest: Manifest
+) -> None:
+    """Warns where the saved model never predicts a class that occurs in validation."""
+    import numpy as np
+
+    from src.evaluation.metrics import prediction_warning
+
+    names = manifest.class_names
+    actual = np.bincount(data.validation.labels, minlength=len(names))
+    predicted = np.array(best.predicted)
+    if warning := prediction_warning(actual, predicted, names, "validation"):
+        print_warning("train", warning)
 
 
 def summary(

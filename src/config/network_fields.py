@@ -61,13 +61,14 @@ class NetworkFields(DataFields, frozen=True, extra="forbid", strict=True):
         "0 = off. Try 0.05 to 0.1 for noisy labels"
     )
     class_weight_power: Share = Field(
-        description="weight of each class in the loss: its number of examples to the "
-        "power of -class_weight_power; in [0, 1], 0 = all equal, 1 = inverse frequency"
+        description="weight of each class in the training loss: its number of examples "
+        "to the power of -class_weight_power; in [0, 1], 0 = all equal, 1 = inverse "
+        "frequency. The mean weight is 1"
     )
     sampling_power: Share = Field(
-        description="how often examples of a class are drawn: in proportion to its "
-        "number of examples to the power of 1 - sampling_power; in [0, 1], 0 = each "
-        "example once per epoch, 1 = all classes equally often"
+        description="how often a class is drawn: in proportion to its number of "
+        "examples to the power of 1 - sampling_power; in [0, 1], 0 = each example once "
+        "per epoch, 1 = all classes equally often. Use it or class_weight_power"
     )
     ema_decay: Fraction = Field(
         description="decay of an exponential moving average of the weights, which is "

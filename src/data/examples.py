@@ -27,12 +27,14 @@ class Examples(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """A training batch; the last two fields are for mixup alone."""
+    """A training batch, with what mixup, cutmix and class weights add."""
 
     images: Any  # uint8 [batch, height, width, channels]
     labels: Any  # int32 [batch]
     partners: Any = None  # int32 [batch], labels of the images mixed in
-    shares: Any = None  # float32 [batch] in [0, 1], the weight of `labels` in the loss
+    shares: Any = None  # float32 [batch] in [0, 1], the share of `labels` in the loss
+    weights: Any = None  # float32 [batch], the class weights of `labels`
+    partner_weights: Any = None  # float32 [batch], the class weights of `partners`
 
 
 class Origin(NamedTuple):

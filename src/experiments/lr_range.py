@@ -17,7 +17,7 @@ from src.models.architecture import Architecture
 from src.signals import raise_if_stopped
 from src.training.batches import BatchSource
 from src.training.chunk import ChunkResult, ChunkSpan, run_chunk
-from src.training.data import count_steps, epoch_order
+from src.training.data import count_steps, epoch_order, weighted_blocks
 from src.training.initial_weights import InitialWeights
 from src.training.state import STEP_STREAM, build_state, seed_key
 
@@ -110,13 +110,15 @@ def rising_losses(
     steps = params.lr_range_steps
     rising = params.model_copy(update=growing)
     graphdef, state = build_state(rising, architecture, steps - 1, initial)
-    count = len(split)
-    epochs = -(-steps // count_steps(count, params.batch_size))
+    epochs = -(-steps // count_steps(len(split), params.batch_size))
     orders = [
-        epoch_order(count, params.batch_size, params.seed, epoch)
+        epoch_order(
+            split.labels, params.batch_size, params.seed, epoch, params.sampling_power
+        )
         for epoch in range(1, epochs + 1)
     ]
-    blocks = split.blocks(np.concatenate(orders)[:steps])
+    order = np.concatenate(orders)[:steps]
+    blocks = weighted_blocks(split, order, architecture.classes, params)
     block = next(blocks)
     key = seed_key(params.seed, STEP_STREAM)
     for step in range(steps):

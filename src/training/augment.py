@@ -9,6 +9,7 @@ from src.training.augment_colour import vary_colours
 from src.training.augment_erasing import cut_out, erase
 from src.training.augment_geometry import crop, flip, rotate, shift
 from src.training.augment_mixing import cut_mix, mix_up
+from src.training.augment_trivial import trivial_augment
 
 # Streams of the key: a new augmentation gets a new number, the others keep theirs.
 STREAMS: dict[AugmentName, int] = {
@@ -19,6 +20,7 @@ STREAMS: dict[AugmentName, int] = {
     "mixup": 4,
     "crop": 5,
     "colour": 6,
+    "trivial": 7,
     "erase": 8,
     "cutmix": 9,
 }
@@ -57,6 +59,8 @@ def apply(name: AugmentName, batch: Batch, key: jax.Array, params: Params) -> Ba
             images = crop(images, key, params.crop_area)
         case "colour":
             images = vary_colours(images, key, params.colour_strength)
+        case "trivial":
+            images = trivial_augment(images, key)
         case "cutout":
             images = cut_out(images, key, params.cutout_pixels)
         case "erase":

@@ -36,10 +36,13 @@ class BatchBlock(NamedTuple):
     batch_indices: jax.Array  # int32 `[batches of the order, batch]`, or `[batches]`
     start: int  # the first batch
     stop: int  # the batch after the last one
+    class_weights: jax.Array | None = None  # float32 [classes]; None: all are 1
 
 
 class BatchSource(Protocol):
     """A split whose examples can be read in any order."""
+
+    labels: np.ndarray  # int32 [examples], on the host
 
     def __len__(self) -> int:
         """The number of examples."""
@@ -61,9 +64,10 @@ class DeviceBatches:
 
     def __init__(self, split: Examples) -> None:
         self.examples = Examples(*map(device_put, split))
+        self.labels = split.labels
 
     def __len__(self) -> int:
-        return len(self.examples.labels)
+        return len(self.labels)
 
     def host_images(self) -> Images:
         """The images; on CPU they are not copied."""

@@ -87,7 +87,7 @@ class Replay:
         """The batch of a step of the epoch, and the step's key."""
         key = jax.random.fold_in(self.key, self.span.steps_before + step)
         indices = self.block.batch_indices[step]
-        return step_batch(self.block.examples, indices, key, self.params), key
+        return step_batch(self.block, indices, key, self.params), key
 
     def explain(self, state: nnx.State) -> None:
         """Raises DivergedError for the operation that gave the first NaN.

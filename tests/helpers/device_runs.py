@@ -46,6 +46,12 @@ RUNS = {
         "ema_decay": 0.9,
         "augment": ("shift", "mixup"),
         "on_nan": "skip",
+        "class_weight_power": 1.0,
+        "sampling_power": 0.5,
+        "epochs": 4,
+    },
+    "augmentation": {
+        "augment": ("crop", "colour", "trivial", "erase", "cutmix"),
         "epochs": 4,
     },
     "bfloat16": {"precision": "bfloat16", "epochs": 2},

@@ -76,7 +76,13 @@ def test_shift_moves_each_image_by_up_to_two_pixels_and_fills_with_black():
     "name",
     [
         *("flip", "shift", "cutout"),
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("rotation", "mixup")),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in (
+                *("rotation", "crop", "colour", "trivial"),
+                *("erase", "mixup", "cutmix"),
+            )
+        ),
     ],
 )
 def test_same_key_gives_the_same_images_and_a_different_key_different_ones(name):
