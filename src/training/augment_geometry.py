@@ -108,7 +108,12 @@ def enlarge(images: jax.Array, boxes: Boxes) -> jax.Array:
 def neighbours(
     first: jax.Array, count: jax.Array, size: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Where `size` pixels lie that are interpolated from `count`, from `first` on.
+    """Neighbours and weights that resize `count` pixels to `size`, in one direction.
+
+    Args:
+        first: the first of the pixels, int32 ().
+        count: how many pixels, int32 ().
+        size: how many pixels the result has.
 
     Returns:
         Indices of the pixel before and after, int32 `[size]`, and the weight of the

@@ -30,12 +30,13 @@ def mix_up(batch: Batch, key: jax.Array, alpha: float) -> Batch:
 def cut_mix(batch: Batch, key: jax.Array, alpha: float) -> Batch:
     """Pastes a rectangle of its neighbour in the batch into each image.
 
-    The neighbour's share is the exact area of the rectangle. Drawn from Beta(alpha,
-    alpha) is the area before the part outside of the image is cut off. `labels` are
-    those with the larger share, so that training accuracy stays meaningful.
+    The area comes from Beta(alpha, alpha). A rectangle that reaches beyond the image is
+    clipped; the neighbour's share is the exact area that remains. Of the two labels,
+    `labels` has the one with the larger share, so that training accuracy stays
+    meaningful.
 
-    Source: Yun et al. 2019, arXiv:1905.04899, section 3.1 and its code; there the whole
-    batch shares one rectangle.
+    Source: Yun et al. 2019, arXiv:1905.04899, section 3.1 and the authors' code. There
+    the whole batch shares one rectangle; here each image has its own.
     """
     count, height, width, _ = batch.images.shape
     area_key, row_key, column_key = jax.random.split(key, 3)
@@ -54,7 +55,7 @@ def cut_mix(batch: Batch, key: jax.Array, alpha: float) -> Batch:
 
 
 def random_spans(key: jax.Array, lengths: jax.Array, size: int) -> jax.Array:
-    """Which of `size` pixels a span covers that is centred anywhere: bool `[n, size]`.
+    """Masks of spans of pixels with random centres: bool `[n, size]`.
 
     Args:
         key: a random key.

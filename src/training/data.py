@@ -89,11 +89,11 @@ def epoch_order(
 def resample(
     order: np.ndarray, labels: np.ndarray, power: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """As many examples as in `order`, of more equal classes.
+    """Draws as many examples as in `order`, rare classes more often.
 
     A class of n examples is drawn in proportion to n to the power of `1 - power`.
-    Systematic sampling: every example, and every class, is drawn as often as expected,
-    rounded down or up.
+    Systematic sampling: how often an example or a class is drawn differs from its
+    expected count by less than 1.
 
     Source: Madow 1949, Annals of Mathematical Statistics 20, pp. 333-354.
 

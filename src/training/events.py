@@ -17,7 +17,11 @@ from src.training.validation import ValidationMetrics, ValidationResult
 
 @dataclass(frozen=True)
 class TrainMetrics:
-    """Mean loss in nats and accuracy in [0, 1] over training examples."""
+    """Mean loss in nats and accuracy in [0, 1] over training examples as drawn.
+
+    The loss is the one that training minimizes: augmented, smoothed, and weighted by
+    class.
+    """
 
     loss: float
     accuracy: float

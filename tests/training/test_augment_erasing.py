@@ -9,12 +9,13 @@ from scipy import stats
 from src.training.augment_erasing import erase, random_bytes
 
 KEY = jax.random.key(7)
+ERASE = jax.jit(erase, static_argnums=2)  # compiled once, not operation by operation
 
 
 def erased(count, shape, largest):
     """The images, and which pixels have changed in at least one channel."""
     images = np.full((count, *shape), 77, np.uint8)
-    found = np.asarray(erase(jnp.asarray(images), KEY, largest))
+    found = np.asarray(ERASE(jnp.asarray(images), KEY, largest))
     assert found.dtype == np.uint8
     return found, (found != images).any(-1)
 

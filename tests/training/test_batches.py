@@ -158,7 +158,10 @@ def test_streamed_training_equals_resident_training(params, monkeypatch):
             np.testing.assert_array_equal(others[name], array)
 
 
-SHORT = {"model": "mlp", "hidden": 16, "batch_size": 8, "epochs": 3, "log_every": 5}
+SHORT = {
+    **{"model": "mlp", "hidden": 16, "batch_size": 8, "epochs": 3, "log_every": 5},
+    **{"class_weight_power": 0.5, "sampling_power": 1.0},
+}
 # The train stage with blocks of three batches.
 STREAMED = """
 import runpy
