@@ -235,10 +235,7 @@ def max_pool(images: jax.Array) -> jax.Array:
 
 
 def max_pool_backward(images: jax.Array, cotangent: jax.Array) -> tuple[jax.Array]:
-    """The cotangent for the largest pixel; equal ones share it.
-
-    The numbers of JAX's derived gradient, without its intermediate arrays.
-    """
+    """The cotangent for the largest pixel, shared by equal ones, as JAX derives it."""
     corners = window_corners(images)
     largest = reduce(jnp.maximum, corners)
     windows, backward = jax.vjp(pool_windows, images)
