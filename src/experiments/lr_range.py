@@ -90,7 +90,7 @@ def rising_losses(
     split: BatchSource,
     architecture: Architecture,
     params: Params,
-    initial: InitialWeights | None,
+    initial: InitialWeights | None = None,
 ) -> Iterator[tuple[float, float]]:
     """Trains step by step; yields the learning rate and the loss of each.
 

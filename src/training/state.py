@@ -93,7 +93,7 @@ def normalize_pixels(
     channels = architecture.image_shape[2]
     inputs = model.grey_channels if channels == 1 else channels
     found = initial.pixels if initial else None
-    if found is None or len(found.mean) not in (1, inputs):
+    if found is None or len(found.mean) not in (channels, inputs):
         found = pixel_statistics(train.host_images())
     return replace(architecture, pixel_mean=found.mean, pixel_deviation=found.deviation)
 

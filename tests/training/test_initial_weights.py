@@ -207,6 +207,15 @@ def test_pixels_are_normalized_as_those_of_the_source(
     assert found == (training_statistics() if expected == "training" else expected)
 
 
+def test_grey_statistics_are_not_those_of_colours(params, prepared):
+    put_model("grey", drawn(), pixel_mean=[0.3], pixel_deviation=[0.2])
+    colours = replace(SMALL, image_shape=(8, 8, 3))
+    images = np.repeat(np.asarray(patterned(40, seed=1).images), 3, axis=-1)
+    source = DeviceBatches(patterned(40, seed=1)._replace(images=images))
+    found = normalize_pixels(colours, params, source, load(params, "grey"))
+    assert (found.pixel_mean, found.pixel_deviation) == tuple(pixel_statistics(images))
+
+
 def test_bare_weights_leave_normalization_to_the_model(params, prepared):
     put_file("bare.safetensors", drawn())
     initial = load(params, "bare.safetensors")
