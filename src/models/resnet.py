@@ -43,7 +43,13 @@ class ResNet(Model):
             for channels, width in zip(inputs, widths, strict=True)
         )
         self.dropout = Dropout(architecture.dropout)
-        self.output = nnx.Linear(widths[-1], architecture.classes, rngs=rngs)
+        # From zero: the first steps teach the classes, not a random projection.
+        self.output = nnx.Linear(
+            widths[-1],
+            architecture.classes,
+            kernel_init=nnx.initializers.zeros_init(),
+            rngs=rngs,
+        )
 
     def __call__(self, images: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         """Logits `[batch, classes]` of uint8 `[batch, height, width, channels]`."""
