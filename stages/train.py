@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from src.resume.snapshots import TrainingProgress
     from src.training.data import TrainData
     from src.training.events import EpochResult
+    from src.training.initial_weights import InitialWeights
 
 
 def main(params: Params, context: StageContext) -> str:
@@ -49,22 +50,16 @@ def train(params: Params, context: StageContext) -> str:
     from src.resume.fingerprint import fingerprint
     from src.resume.resume import Resume
     from src.resume.snapshots import TrainingProgress
-    from src.training.data import count_steps, load_train_data
+    from src.training.data import count_steps
     from src.training.early_stopping import build_early_stopping
     from src.training.events import EpochEnd, SavePoint
     from src.training.history import training_record
-    from src.training.initial_weights import load_initial_weights
     from src.training.loop import fit
     from src.training.progress import ProgressBar
-    from src.training.state import build_state, choose_architecture, normalize_pixels
+    from src.training.state import build_state
 
     manifest = load_manifest()
-    architecture = choose_architecture(params, manifest)
-    initial = load_initial_weights(params, architecture, manifest.class_names)
-    if initial and is_main_process():
-        print(f"train: {initial.summary}", flush=True)  # noqa: T201
-    data = load_train_data(manifest, params)
-    architecture = normalize_pixels(architecture, params, data.train, initial)
+    data, architecture, initial = load_inputs(params, manifest)
     steps_per_epoch = count_steps(len(data.train), params.batch_size)
     graphdef, state = build_state(params, architecture, steps_per_epoch, initial)
     name = fingerprint(params, manifest, initial)
@@ -98,6 +93,23 @@ def train(params: Params, context: StageContext) -> str:
         # Barrier: otherwise the others would exit 0 even if this write failed.
         broadcast(b"written")
     return summary(params, run, best, stopped)
+
+
+def load_inputs(
+    params: Params, manifest: Manifest
+) -> tuple[TrainData, Architecture, InitialWeights | None]:
+    """The examples, the architecture, and the weights that `init_from` names."""
+    from src.training.data import load_train_data
+    from src.training.initial_weights import load_initial_weights
+    from src.training.state import choose_architecture, normalize_pixels
+
+    architecture = choose_architecture(params, manifest)
+    initial = load_initial_weights(params, architecture, manifest.class_names)
+    if initial and is_main_process():
+        print(f"train: {initial.summary}", flush=True)  # noqa: T201
+    data = load_train_data(manifest, params)
+    architecture = normalize_pixels(architecture, params, data.train, initial)
+    return data, architecture, initial
 
 
 def write_outputs(

@@ -10,7 +10,7 @@ they are written in the fast form:
 - to the kernel: the images convolved with the output's gradient, where channels and
   batch change places. With a stride, one matrix product for each pixel of the kernel.
 
-From 32 channels on, 3x3 kernels are faster by the tiles of `convolution.py`.
+From 24 channels on, 3x3 kernels are faster by the tiles of `convolution.py`.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ Pads = tuple[tuple[int, int], ...]
 Strides = tuple[int, ...]
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-MIN_TILED_CHANNELS = 32  # in and out: measured, see docs/explanation/measurements.md
+MIN_TILED_CHANNELS = 24  # in and out: measured, see docs/explanation/measurements.md
 
 
 def loop_convolution(

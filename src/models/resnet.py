@@ -27,7 +27,7 @@ class ResNet(Model):
     """A stem, three stages of residual blocks, average over pixels, dropout, dense."""
 
     smallest_image = 8  # the stem and two stages leave one pixel
-    default_filters: ClassVar[int] = 32
+    default_filters: ClassVar[int] = 48
     default_blocks: ClassVar[int] = 1
     default_normalize = True
 
@@ -43,7 +43,13 @@ class ResNet(Model):
             for channels, width in zip(inputs, widths, strict=True)
         )
         self.dropout = Dropout(architecture.dropout)
-        self.output = nnx.Linear(widths[-1], architecture.classes, rngs=rngs)
+        # From zero: the first steps teach the classes, not a random projection.
+        self.output = nnx.Linear(
+            widths[-1],
+            architecture.classes,
+            kernel_init=nnx.initializers.zeros_init(),
+            rngs=rngs,
+        )
 
     def __call__(self, images: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         """Logits `[batch, classes]` of uint8 `[batch, height, width, channels]`."""

@@ -130,10 +130,10 @@ def assert_equal(found, expected):
     ("changes", "reference"),
     [
         ({}, {}),
-        ({"accumulate": 2}, {"accumulate": 2}),
-        ({"ema_decay": 0.8}, {"decay": 0.8}),
+        pytest.param({"accumulate": 2}, {"accumulate": 2}, marks=pytest.mark.slow),
+        pytest.param({"ema_decay": 0.8}, {"decay": 0.8}, marks=pytest.mark.slow),
         ({"accumulate": 4, "ema_decay": 0.8}, {"accumulate": 4, "decay": 0.8}),
-        ({"on_nan": "skip"}, {}),
+        pytest.param({"on_nan": "skip"}, {}, marks=pytest.mark.slow),
     ],
 )
 def test_training_gives_the_weights_and_statistics_of_plain_calls(
@@ -248,6 +248,7 @@ def forward_by_hand(weights, images):
     return logits - np.log(np.exp(logits).sum(1, keepdims=True))
 
 
+@pytest.mark.slow
 def test_debugging_shows_the_layers_and_changes_no_bit(params, capsys):
     plain = epochs(trained(params, dropout=0.3, epochs=1))[-1]
     watched = epochs(trained(params, dropout=0.3, epochs=1, debug=True))[-1]
