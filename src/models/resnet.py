@@ -27,7 +27,7 @@ class ResNet(Model):
     """A stem, three stages of residual blocks, average over pixels, dropout, dense."""
 
     smallest_image = 8  # the stem and two stages leave one pixel
-    default_filters: ClassVar[int] = 48
+    default_filters: ClassVar[int] = 32
     default_blocks: ClassVar[int] = 1
     default_normalize = True
 

@@ -116,7 +116,7 @@ def test_stem_leaves_at_most_28_pixels_a_side(side, expected):
 def test_224_pixels_cost_no_more_per_pixel_than_64():
     cost = {}
     for side in (64, 224):
-        model = network((side, side, 3), filters=48)
+        model = network((side, side, 3), filters=32)
         model.eval()
         images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.uint8)
         for _, module in nnx.iter_modules(model):
@@ -130,7 +130,7 @@ def test_224_pixels_cost_no_more_per_pixel_than_64():
 def test_filters_double_at_each_stage_and_blocks_repeat(params):
     manifest = Manifest.model_construct(image_shape=(28, 28, 1), class_names=["a", "b"])
     for filters, blocks, widths in (
-        (None, None, [48, 96, 192]),
+        (None, None, [32, 64, 128]),
         (4, 2, [4, 4, 8, 8, 16, 16]),
     ):
         changes = {"model": "resnet", "filters": filters, "blocks": blocks}
