@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from src.export.graph import Node, UnsupportedError
+from src.export.graph import INPUT, Node, UnsupportedError
 
 BATCH = -1  # the size of an axis that grows with the batch
 
@@ -65,6 +65,7 @@ class Builder:
         self.constants: dict[str, np.ndarray] = {}
         self.shapes: dict[str, Axes] = {}  # as stored, by name
         self.sums: list[int] = []
+        self.reshaped: dict[str, str] = {}  # what a value is a reshape of
         self.reductions: dict[str, Reduction] = {}
         self.means: dict[str, tuple[float, Value]] = {}  # count and mean of a sum
 
@@ -103,6 +104,9 @@ class Builder:
             return value.name
         axes = [value.order[order.index(axis)] for axis in range(len(order))]
         stored = tuple(value.stored[axis] for axis in axes)
+        long = [axis for axis in axes if value.stored[axis] != 1]
+        if long == sorted(long):
+            return self.emit_reshape(value.name, stored).name
         return self.emit("Transpose", [value.name], stored, order, perm=axes).name
 
     def plain(self, value: Operand) -> str | np.ndarray:
@@ -118,6 +122,11 @@ class Builder:
     ) -> Value:
         """A node that treats all elements alike, with NumPy's broadcasting."""
         values = [each for each in operands if isinstance(each, Value)]
+        neutral = {"Add": 0, "Sub": 0, "Mul": 1}.get(op)
+        if isinstance(operands[0], Value) and len(operands) == 2:
+            last = operands[1]
+            if isinstance(last, np.ndarray) and last.ndim == 0 and last == neutral:
+                return operands[0]
         largest = max(values, key=lambda each: sum(size != 1 for size in each.stored))
         order = largest.order
         inputs: list[str | np.ndarray] = []
@@ -141,22 +150,40 @@ class Builder:
             return value
         if shape.count(BATCH) > 1:
             raise UnsupportedError("a shape of which two axes grow with the batch")
-        given = self.plain(value)
-        last = self.nodes[-1]
-        if last.op == "Reshape" and last.output == given:
-            given = last.inputs[0]  # one reshape in place of two
-        return self.emit("Reshape", [given], shape, shape=list(shape))
+        return self.emit_reshape(str(self.plain(value)), shape)
+
+    def emit_reshape(self, name: str, shape: Axes) -> Value:
+        """A reshape of a stored array; one in place of two."""
+        source = self.reshaped.get(name, name)
+        if self.shapes[source] == shape:
+            return Value(source, shape, plain_order(len(shape)))
+        result = self.emit("Reshape", [source], shape, shape=list(shape))
+        self.reshaped[result.name] = source
+        return result
 
     def expand(self, operand: Operand, shape: Axes) -> Operand:
         """The operand in its full shape; elementwise nodes broadcast by themselves."""
         if operand.shape == shape:
             return operand
         if isinstance(operand, np.ndarray):
-            if BATCH in shape:
-                raise UnsupportedError("a constant of which each image has a copy")
-            return np.broadcast_to(operand, shape)
+            static = np.broadcast_to(operand, [abs(size) for size in shape])
+            return self.per_image(static, shape) if BATCH in shape else static
         zeros = np.zeros([1 if size == BATCH else size for size in shape])
         return self.elementwise("Add", operand, zeros)
+
+    def per_image(self, constant: np.ndarray, shape: Axes) -> Value:
+        """A copy of a constant for each image: zero times a pixel, plus the constant."""
+        if shape[0] != BATCH:
+            raise UnsupportedError("a batch that is not the first axis")
+        rank = len(self.shapes[INPUT])
+        corner = {"axes": list(range(1, rank)), "starts": [0] * (rank - 1)}
+        corner |= {"ends": [1] * (rank - 1), "steps": [1] * (rank - 1)}
+        pixel = self.emit(
+            "Slice", [self.nodes[0].output], (BATCH, *[1] * (rank - 1)), **corner
+        )
+        zero = self.elementwise("Mul", pixel, np.array(0.0))
+        thin = self.reshape(zero, (BATCH, *[1] * (len(shape) - 1)))
+        return self.elementwise("Add", thin, constant)
 
     def reduce(self, op: str, value: Value, axes: Axes, *, keep: bool) -> Value:
         """A reduction over axes as JAX sees them; `keep` leaves axes of size 1."""

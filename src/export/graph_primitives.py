@@ -24,6 +24,7 @@ ELEMENTWISE = {
     **{"sqrt": "Sqrt", "abs": "Abs", "neg": "Neg"},
 }
 UNCHANGED = {"copy", "copy_p", "name", "optimization_barrier", "stop_gradient"}
+STRUCTURAL = {"convert_element_type", "reshape", "squeeze", "transpose", "gather"}
 REDUCTIONS = {
     "reduce_sum": "ReduceSum",
     "reduce_max": "ReduceMax",
@@ -40,6 +41,11 @@ def sizes_of(aval: Any) -> Axes:  # noqa: ANN401 - JAX's abstract array
 def result_shape(equation: Equation) -> Axes:
     """The shape of an equation's only result."""
     return sizes_of(equation.outvars[0].aval)
+
+
+def is_scalar(operand: Operand) -> bool:
+    """Whether it is one number, perhaps of an array of equal numbers."""
+    return isinstance(operand, np.ndarray) and operand.ndim == 0
 
 
 def full(builder: Builder, equation: Equation, operands: Sequence[Operand]) -> Any:  # noqa: ANN401
@@ -59,8 +65,9 @@ def require(condition: bool, what: str) -> None:
 def maximum(builder: Builder, _: Equation, operands: Sequence[Operand]) -> Operand:
     """`max(x, 0)` is a Relu."""
     left, right = operands
-    if isinstance(right, np.ndarray) and right.ndim == 0 and right == 0:
-        return builder.elementwise("Relu", left)
+    for value, bound in ((left, right), (right, left)):
+        if is_scalar(bound) and bound == 0:
+            return builder.elementwise("Relu", value)
     return builder.elementwise("Max", left, right)
 
 
@@ -91,7 +98,7 @@ def clamp(builder: Builder, _: Equation, operands: Sequence[Operand]) -> Operand
     """`clamp(low, x, high)`."""
     low, value, high = operands
     bounds = [
-        float(each) if isinstance(each, np.ndarray) and each.ndim == 0 else None
+        float(each) if is_scalar(each) else None
         for each in (low, high)
     ]
     require(None not in bounds, "clamp between arrays")
@@ -109,7 +116,7 @@ def broadcast_in_dim(
     for place, size in zip(places, value.shape, strict=True):
         inserted[place] = size
     if isinstance(value, np.ndarray):
-        return value if value.ndim == 0 else value.reshape(inserted)
+        return value if is_scalar(value) else value.reshape(inserted)
     found = builder.reductions.get(value.name)
     missing = tuple(axis for axis in range(len(shape)) if axis not in places)
     if found and found.axes == missing and len(found.source.shape) == len(shape):
@@ -312,6 +319,7 @@ def join(
     builder: Builder, operands: Sequence[Operand], axis: int, shape: Axes
 ) -> Operand:
     """Concatenates along an axis as JAX sees it."""
+    operands = [each for each in operands if 0 not in each.shape]
     order = next(each.order for each in operands if isinstance(each, Value))
     given = [builder.arrange(operand, order) for operand in operands]
     stored = tuple(shape[order.index(place)] for place in range(len(order)))
@@ -412,13 +420,12 @@ def take_range(
         if moving:
             line = np.unique(column)
             step = int(line[1] - line[0])
-            regular = np.moveaxis(column, moving[0], -1) == line
-            require(
-                bool(np.all(regular))
-                and sizes[axis] == 1
-                and set(np.diff(line)) == {step},
-                "indexing with other than ranges",
+            regular = (
+                len(line) == column.shape[moving[0]]
+                and bool((np.moveaxis(column, moving[0], -1) == line).all())
+                and set(np.diff(line)) == {step}
             )
+            require(regular and sizes[axis] == 1, "indexing with other than ranges")
             ranged[moving[0]] = axis
             steps[axis], sizes[axis] = step, len(line)
     require(keeps_order(equation, ranged), "indexing that moves axes")
@@ -519,10 +526,9 @@ def lower(
     result = equation.outvars[0].aval.dtype
     numbers = {variable.aval.dtype for variable in equation.invars} | {result}
     whole = numbers - {np.dtype(np.float32), np.dtype(bool)}
-    structural = {"convert_element_type", "reshape", "squeeze", "transpose", "gather"}
-    if (whole and name not in structural) or result not in (np.float32, bool, np.uint8):
+    if (whole and name not in STRUCTURAL) or result not in (np.float32, bool, np.uint8):
         raise UnsupportedError(f"{name} of {', '.join(map(str, whole or {result}))}")
-    if name in UNCHANGED:
+    if name in UNCHANGED or (name in STRUCTURAL and is_scalar(operands[0])):
         return [operands[0]]
     if name in ELEMENTWISE:
         return [builder.elementwise(ELEMENTWISE[name], *operands)]
