@@ -97,10 +97,7 @@ def integer_power(
 def clamp(builder: Builder, _: Equation, operands: Sequence[Operand]) -> Operand:
     """`clamp(low, x, high)`."""
     low, value, high = operands
-    bounds = [
-        float(each) if is_scalar(each) else None
-        for each in (low, high)
-    ]
+    bounds = [float(each) if is_scalar(each) else None for each in (low, high)]
     require(None not in bounds, "clamp between arrays")
     return builder.elementwise("Clip", value, min=bounds[0], max=bounds[1])
 

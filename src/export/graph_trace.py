@@ -52,7 +52,7 @@ def trace_graph(
 def evaluate(
     builder: Builder,
     program: Any,
-    arguments: Sequence[Operand],  # noqa: ANN401
+    arguments: Sequence[Operand],
 ) -> list[Operand]:
     """Emits the nodes of a closed jaxpr; computes at once what is constant."""
     jaxpr = program.jaxpr
