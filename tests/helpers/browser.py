@@ -1,11 +1,13 @@
 """Pages in a real browser: headless Chromium, without a network."""
 
+import base64
 import html
 import json
 import os
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,37 @@ def classify_in_page(page: Path, images: np.ndarray, folder: Path) -> np.ndarray
     rows = images.reshape(len(images), -1).tolist()
     script = f"return {json.dumps(rows)}.map((row) => classify(Uint8Array.from(row)))"
     return np.array(evaluate(page, script, folder))
+
+
+def play_in_browser(
+    player: Path,
+    graphs: Sequence[tuple[Any, Mapping[str, np.ndarray], np.ndarray]],
+    folder: Path,
+) -> list[np.ndarray]:
+    """What the demo page's player makes of each graph, its constants and its input.
+
+    One browser start for all graphs: it takes longer than they do.
+    """
+    page = folder / "player.html"
+    page.write_text(f"<!doctype html><script>{player.read_text()}</script>")
+    cases = [
+        [graph, {name: tensor(array) for name, array in constants.items()}, tensor(x)]
+        for graph, constants, x in graphs
+    ]
+    script = f"""return {json.dumps(cases)}.map(([graph, constants, input]) => {{
+      const decoded = Object.entries(constants).map(
+        ([name, encoded]) => [name, decodeTensor(encoded)]);
+      const {{shape, values}} = runGraph(graph, decoded, decodeTensor(input));
+      return [shape, [...values]];
+    }})"""
+    found = evaluate(page, script, folder)
+    return [np.array(values).reshape(shape) for shape, values in found]
+
+
+def tensor(array: np.ndarray) -> dict[str, Any]:
+    """An array as a page has it."""
+    numbers = base64.b64encode(array.astype("<f4").tobytes()).decode()
+    return {"shape": array.shape, "float32": numbers}
 
 
 def screenshot(page: Path, picture: Path, folder: Path, size: str = "1000,900") -> None:
