@@ -162,7 +162,8 @@ def build_demo(
         "pictures": dict(pictures) if pictures else None,
         "graph": graph,
         "constants": {
-            name: encode_array(constants[name]) for name in sorted(used & set(constants))
+            name: encode_array(constants[name])
+            for name in sorted(used & set(constants))
         },
     }
     text = json.dumps(network, allow_nan=False).translate(ESCAPES)

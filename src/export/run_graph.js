@@ -108,8 +108,11 @@ const OPERATORS = {
   // The same numbers in other places.
   Concat: concatenate,
   Pad: pad,
-  Reshape: ([{ shape: from, values }], { shape }) =>
-    ({ shape: [values.length / sizeOf(shape.slice(1)), ...shape.slice(1)], values }),
+  Reshape: ([{ values }], { shape }) => {
+    const known = shape.filter((length) => length !== -1);
+    const rest = values.length / sizeOf(known);
+    return { shape: shape.map((length) => length === -1 ? rest : length), values };
+  },
   Slice: slice,
   Transpose: ([input], { perm }) => transpose(input, perm),
 };

@@ -1,6 +1,5 @@
 """Pages in a real browser: headless Chromium, without a network."""
 
-import base64
 import html
 import json
 import os
@@ -13,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from src.export.demo_page import encode_array
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 OPTIONS = (
@@ -96,7 +97,7 @@ def play_in_browser(
     page = folder / "player.html"
     page.write_text(f"<!doctype html><script>{player.read_text()}</script>")
     cases = [
-        [graph, {name: tensor(array) for name, array in constants.items()}, tensor(x)]
+        [graph, {n: encode_array(a) for n, a in constants.items()}, float_tensor(x)]
         for graph, constants, x in graphs
     ]
     script = f"""return {json.dumps(cases)}.map(([graph, constants, input]) => {{
@@ -109,10 +110,9 @@ def play_in_browser(
     return [np.array(values).reshape(shape) for shape, values in found]
 
 
-def tensor(array: np.ndarray) -> dict[str, Any]:
-    """An array as a page has it."""
-    numbers = base64.b64encode(array.astype("<f4").tobytes()).decode()
-    return {"shape": array.shape, "float32": numbers}
+def float_tensor(array: np.ndarray) -> dict[str, Any]:
+    """An input as a page has it."""
+    return encode_array(np.asarray(array, np.float32))
 
 
 def screenshot(page: Path, picture: Path, folder: Path, size: str = "1000,900") -> None:

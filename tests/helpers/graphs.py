@@ -1,5 +1,7 @@
-"""Graphs of one operator: as ONNX for onnxruntime, and as the export's players take them."""
+"""Graphs as manifest.json has them: of one operator, and of small networks."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,14 +27,14 @@ class Case(NamedTuple):
 
     op: str
     inputs: list[np.ndarray]  # the first is the graph's input, the others constants
-    attributes: dict[str, Any] = {}
+    attributes: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def record(self) -> dict[str, Any]:
         """The graph as in manifest.json."""
         names = [f"x{index}" for index in range(len(self.inputs))]
         node = {"op": self.op, "inputs": names, "output": "y"}
-        node["attributes"] = self.attributes
+        node["attributes"] = dict(self.attributes)
         return {"input": "x0", "output": "y", "nodes": [node]}
 
     @property
@@ -85,3 +87,36 @@ def as_onnx(case: Case, index: int) -> np.ndarray:
     """An operand with the type that ONNX demands."""
     boolean = case.op in LOGICAL and (case.op != "Where" or index == 0)
     return np.asarray(case.inputs[index], bool if boolean else np.float32)
+
+
+def dense_network(
+    shape: tuple[int, int, int], classes: int, units: int = 16
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The graph and constants of a network with one hidden layer and random weights."""
+    rng = np.random.default_rng(1)
+    pixels = int(np.prod(shape))
+    chain: list[tuple[str, list[str], dict[str, Any]]] = [
+        ("Cast", [], {"to": "float32"}),
+        ("Div", ["scale"], {}),
+        ("Reshape", [], {"shape": [-1, pixels]}),
+        ("Gemm", ["kernel1", "bias1"], {}),
+        ("Relu", [], {}),
+        ("Gemm", ["kernel2", "bias2"], {}),
+        ("Softmax", [], {"axis": 1}),
+    ]
+    names = ["images", *(f"hidden{index}" for index in range(6)), "probabilities"]
+    nodes = [
+        {"op": op, "inputs": [x, *given], "output": y, "attributes": attributes}
+        for (op, given, attributes), x, y in zip(
+            chain, names[:-1], names[1:], strict=True
+        )
+    ]
+    constants = {
+        "scale": np.array(255.0),
+        "kernel1": rng.normal(0, 2 / np.sqrt(max(pixels, 100)), (pixels, units)),
+        "bias1": rng.normal(0, 0.2, units),
+        "kernel2": rng.normal(0, 0.2, (units, classes)),
+        "bias2": rng.normal(0, 0.2, classes),
+    }
+    graph = {"input": names[0], "output": names[-1], "nodes": nodes}
+    return graph, {name: array.astype(np.float32) for name, array in constants.items()}

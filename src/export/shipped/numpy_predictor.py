@@ -98,7 +98,3 @@ def pool_windows(images: np.ndarray) -> np.ndarray:
     rows, columns = height // 2, width // 2
     even = images[:, : 2 * rows, : 2 * columns]
     return even.reshape(batch, rows, 2, columns, 2, channels)
-
-
-def run_graph(graph, constants, images):
-    """STUB."""
