@@ -4,7 +4,6 @@ The template `demo.html` gets two texts: `run_graph.js`, which runs a graph of O
 operators, and the network as JSON.
 """
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from src.data.examples import Examples
-from src.export.shipped.numpy_predictor import run_graph
+from src.export.demo_weights import Encoded, choose_weights
 from src.models.checkpoint import TrainedModel
 
 DEMO_TEMPLATE = Path(__file__).with_name("demo.html")
@@ -24,12 +23,7 @@ PLAYER_PLACEHOLDER = '"THE FUNCTIONS OF run_graph.js";'
 # Prevents a name from closing the script element around the JSON or opening a comment.
 ESCAPES = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&"}
 
-MAX_BYTES = 32_000_000  # of the weights in a page: more opens slowly on a phone
-TOLERANCE = 0.001  # of probabilities; the page shows tenths of a percent
-PROOF_IMAGES = 500  # test images at most that a page's weights are tested on
-SMALL = 1024  # numbers: arrays of fewer, such as biases, are stored as float32
-
-Arrays = Mapping[str, np.ndarray]
+PROOF_IMAGES = 500  # test images at most that the page's weights are tested on
 
 
 class DemoPage(NamedTuple):
@@ -42,7 +36,7 @@ class DemoPage(NamedTuple):
 def demo_page(
     trained: TrainedModel,
     manifest: Mapping[str, Any],
-    constants: Arrays,
+    constants: Mapping[str, np.ndarray],
     test: Examples,
     expected: np.ndarray,
 ) -> DemoPage:
@@ -75,65 +69,9 @@ def demo_page(
     return DemoPage(page, f"demo.html: {note}")
 
 
-def choose_weights(
-    graph: Mapping[str, Any],
-    constants: Arrays,
-    images: np.ndarray,
-    expected: np.ndarray,
-) -> tuple[Arrays | None, str]:
-    """The smallest form of the weights that gives the network's probabilities.
-
-    Float16 halves a page. It is used if no probability changes by more than
-    `TOLERANCE`, so a prediction can only change if the two most likely classes are
-    within twice that of each other.
-
-    Args:
-        graph: as in manifest.json.
-        constants: of the graph, float32, by name.
-        images: that the weights are tested on, uint8 `[n, height, width, channels]`.
-        expected: the network's probabilities, `[n, classes]`.
-
-    Returns:
-        The weights, of float16 or float32; None if none pass. And a line that says
-        which, or why none.
-    """
-    faults = []
-    for bits, stored in ((16, round_to_half(constants)), (32, constants)):
-        if (size := encoded_bytes(stored)) > MAX_BYTES:
-            limit = f"at most {MAX_BYTES // 1_000_000}"
-            faults.append(f"{bits}-bit weights need {size / 1e6:.0f} MB ({limit})")
-            continue
-        found = run_graph(graph, as_float32(stored), images)
-        difference = float(np.abs(found - expected).max())
-        if difference <= TOLERANCE:
-            return stored, f"{bits}-bit weights, max difference {difference:.1e}"
-        change = f"change probabilities by {difference:.2g} (at most {TOLERANCE})"
-        faults.append(f"{bits}-bit weights {change}")
-    return None, "; ".join(faults)
-
-
-def round_to_half(constants: Arrays) -> Arrays:
-    """The constants; arrays of `SMALL` numbers or more as float16."""
-    with np.errstate(over="ignore"):  # infinite: the test of the weights fails
-        return {
-            name: array.astype(np.float16) if array.size >= SMALL else array
-            for name, array in constants.items()
-        }
-
-
-def as_float32(constants: Arrays) -> Arrays:
-    """The constants as the page computes with them."""
-    return {name: array.astype(np.float32) for name, array in constants.items()}
-
-
-def encoded_bytes(constants: Arrays) -> int:
-    """The size of the constants in base64."""
-    return sum(-(-array.nbytes // 3) * 4 for array in constants.values())
-
-
 def build_demo(
     graph: Mapping[str, Any],
-    constants: Arrays,
+    constants: Encoded,
     image_shape: tuple[int, int, int],
     class_names: Sequence[str],
     background: float,
@@ -144,7 +82,7 @@ def build_demo(
 
     Args:
         graph: the network, as in manifest.json.
-        constants: of the graph, float16 or float32, by name; others are ignored.
+        constants: of the graph, by name; others are ignored.
         image_shape: height, width and channels (1, grey, or 3, RGB) of the input.
         class_names: in the order of the outputs; any text.
         background: mean of the outermost pixels of the training images, in [0, 255].
@@ -161,19 +99,9 @@ def build_demo(
         "background": background,
         "pictures": dict(pictures) if pictures else None,
         "graph": graph,
-        "constants": {
-            name: encode_array(constants[name])
-            for name in sorted(used & set(constants))
-        },
+        "constants": {name: constants[name] for name in constants if name in used},
     }
     text = json.dumps(network, allow_nan=False).translate(ESCAPES)
     page = DEMO_TEMPLATE.read_text("utf-8")
     page = page.replace(PLAYER_PLACEHOLDER, PLAYER.read_text("utf-8"))
     return page.replace(NETWORK_PLACEHOLDER, text).encode()
-
-
-def encode_array(array: np.ndarray) -> dict[str, Any]:
-    """An array as JSON: its shape, and its little-endian numbers in base64."""
-    numbers = array.astype(array.dtype.newbyteorder("<")).tobytes()
-    text = base64.b64encode(numbers).decode("ascii")
-    return {"shape": array.shape, str(array.dtype): text}

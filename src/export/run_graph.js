@@ -28,24 +28,22 @@ function runGraph(graph, constants, input) {
   return tensors.get(graph.output);
 }
 
-/** Decodes a tensor whose values are float16 or float32 numbers in base64. */
-function decodeTensor({ shape, float16, float32 }) {
-  const text = atob(float16 ?? float32);
-  const bytes = new Uint8Array(text.length);
-  for (let index = 0; index < text.length; index++) bytes[index] = text.charCodeAt(index);
-  // Little-endian, like the processors of all devices with a browser.
-  const values = float16 === undefined
-    ? new Float32Array(bytes.buffer)
-    : Float32Array.from(new Uint16Array(bytes.buffer), fromHalf);
+/** Decodes a tensor of float32 numbers, or of int16 numbers and scales along an axis. */
+function decodeTensor({ shape, float32, int16, scales, axis }) {
+  if (float32 !== undefined) return { shape, values: new Float32Array(bytesOf(float32)) };
+  const factors = new Float32Array(bytesOf(scales));
+  const stride = sizeOf(shape.slice(axis + 1));
+  const values = Float32Array.from(new Int16Array(bytesOf(int16)), (value, index) =>
+    value * factors[Math.floor(index / stride) % factors.length]);
   return { shape, values };
 }
 
-/** The number that 16 bits mean in IEEE 754's binary16. */
-function fromHalf(bits) {
-  const exponent = (bits >> 10) & 31;
-  const fraction = bits & 1023;
-  const size = exponent ? (1 + fraction / 1024) * 2 ** (exponent - 15) : fraction * 2 ** -24;
-  return bits >> 15 ? -size : size;
+/** The bytes of numbers in base64: little-endian, like all devices with a browser. */
+function bytesOf(base64) {
+  const text = atob(base64);
+  const bytes = new Uint8Array(text.length);
+  for (let index = 0; index < text.length; index++) bytes[index] = text.charCodeAt(index);
+  return bytes.buffer;
 }
 
 const OPERATORS = {

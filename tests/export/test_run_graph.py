@@ -4,6 +4,12 @@ import numpy as np
 import pytest
 
 from src.export.demo_page import PLAYER
+from src.export.demo_weights import (
+    decode_array,
+    encode_exact,
+    encode_rounded,
+    round_array,
+)
 from tests.helpers.browser import play_in_browser
 from tests.helpers.graphs import Case, expected_output
 
@@ -121,16 +127,20 @@ CASES = [
 ]
 
 
-BITS = np.arange(2**16, dtype=np.uint16).view(np.float16)
-HALVES = BITS[np.isfinite(BITS)]
+# In the first, each row has its scale, in the second each column.
+ROUNDED = [
+    floats(40, 5, 6, 3) * np.exp(floats(40, 1, 1, 1)),
+    floats(60, 70) * np.exp(floats(70)),
+]
 
 
 @pytest.fixture(scope="module")
 def played(tmp_path_factory):
-    """What the page's player makes of all cases, and of all float16 numbers."""
-    graphs = [(case.record, case.constants, case.inputs[0]) for case in CASES]
-    add = Case("Add", [np.zeros(len(HALVES)), HALVES])
-    graphs.append((add.record, add.constants, add.inputs[0]))
+    """What the page's player makes of all cases, and of zeros plus 16-bit weights."""
+    graphs = [(c.record, encode_exact(c.constants), c.inputs[0]) for c in CASES]
+    for array in ROUNDED:
+        add = Case("Add", [np.zeros(array.shape), array])
+        graphs.append((add.record, encode_rounded(add.constants), add.inputs[0]))
     return play_in_browser(PLAYER, graphs, tmp_path_factory.mktemp("player"))
 
 
@@ -145,5 +155,8 @@ def test_operator_computes_what_onnxruntime_does(played, op):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * scale)
 
 
-def test_float16_constants_are_decoded_exactly(played):
-    np.testing.assert_array_equal(played[-1], HALVES.astype(np.float64))
+def test_page_decodes_weights_of_16_bits_as_python_does(played):
+    for array, found in zip(ROUNDED, played[len(CASES) :], strict=True):
+        expected = decode_array(round_array(array))
+        np.testing.assert_array_equal(found, expected)
+        assert 0 < np.abs(expected - array).max() < 2e-5 * np.abs(array).max()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from src.export.demo_page import encode_array
+from src.export.demo_weights import Encoded, encode_exact
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 OPTIONS = (
@@ -87,7 +87,7 @@ def classify_in_page(page: Path, images: np.ndarray, folder: Path) -> np.ndarray
 
 def play_in_browser(
     player: Path,
-    graphs: Sequence[tuple[Any, Mapping[str, np.ndarray], np.ndarray]],
+    graphs: Sequence[tuple[Mapping[str, Any], Encoded, np.ndarray]],
     folder: Path,
 ) -> list[np.ndarray]:
     """What the demo page's player makes of each graph, its constants and its input.
@@ -97,7 +97,7 @@ def play_in_browser(
     page = folder / "player.html"
     page.write_text(f"<!doctype html><script>{player.read_text()}</script>")
     cases = [
-        [graph, {n: encode_array(a) for n, a in constants.items()}, float_tensor(x)]
+        [graph, constants, encode_exact({"input": np.asarray(x, np.float32)})["input"]]
         for graph, constants, x in graphs
     ]
     script = f"""return {json.dumps(cases)}.map(([graph, constants, input]) => {{
@@ -108,11 +108,6 @@ def play_in_browser(
     }})"""
     found = evaluate(page, script, folder)
     return [np.array(values).reshape(shape) for shape, values in found]
-
-
-def float_tensor(array: np.ndarray) -> dict[str, Any]:
-    """An input as a page has it."""
-    return encode_array(np.asarray(array, np.float32))
 
 
 def screenshot(page: Path, picture: Path, folder: Path, size: str = "1000,900") -> None:
