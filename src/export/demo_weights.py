@@ -81,7 +81,7 @@ def round_array(array: np.ndarray) -> dict[str, Any]:
     """
     candidates = [(channel_scales(array, axis), axis) for axis in (0, array.ndim - 1)]
     scales, axis = min(candidates, key=lambda each: float(np.square(each[0]).mean()))
-    integers = np.rint(array / scales).astype(np.int16)
+    integers = np.rint(array / np.where(scales > 0, scales, 1)).astype(np.int16)
     return {
         "shape": array.shape,
         "int16": to_base64(integers),
@@ -93,8 +93,7 @@ def round_array(array: np.ndarray) -> dict[str, Any]:
 def channel_scales(array: np.ndarray, axis: int) -> np.ndarray:
     """What one step of int16 is worth in each channel; float32, broadcasts."""
     others = tuple(other for other in range(array.ndim) if other != axis)
-    largest = np.abs(array).max(others, keepdims=True)
-    return np.where(largest > 0, largest / LARGEST, 1).astype(np.float32)
+    return (np.abs(array).max(others, keepdims=True) / LARGEST).astype(np.float32)
 
 
 def decode_array(encoded: Mapping[str, Any]) -> np.ndarray:
