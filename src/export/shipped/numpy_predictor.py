@@ -212,8 +212,8 @@ def pool(
     images: np.ndarray, filling: float, attributes: Mapping[str, Any]
 ) -> list[np.ndarray]:
     """The pixels of all pooling windows, one array for each place in a window."""
-    names = ("kernel_shape", "strides", "pads")
-    return shifted(images, filling, *(attributes[name] for name in names), (1, 1))
+    size, strides = attributes["kernel_shape"], attributes["strides"]
+    return shifted(images, filling, size, strides, attributes["pads"], (1, 1))
 
 
 def shifted(
