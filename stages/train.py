@@ -24,7 +24,7 @@ from src.runtime.stage import StageContext, run_stage
 
 if TYPE_CHECKING:
     from src.models.architecture import Architecture
-    from src.models.layer_list import Weights
+    from src.models.checkpoint import Weights
     from src.resume.snapshots import TrainingProgress
     from src.training.events import EpochResult
 

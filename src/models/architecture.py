@@ -7,7 +7,6 @@ import jax
 from flax import nnx
 
 from src.config.names import ModelName
-from src.models.layer_list import Layer
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,4 @@ class Model(nnx.Module):
             images: uint8 `[batch, height, width, channels]`.
             rngs: its `dropout` stream draws the dropout mask; None: no dropout.
         """
-        raise NotImplementedError
-
-    def layers(self) -> list[Layer]:
-        """The inference network as a layer list, for other runtimes."""
         raise NotImplementedError

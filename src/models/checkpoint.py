@@ -15,11 +15,12 @@ from src.data.prepared import Manifest
 from src.errors import DataError, DivergedError
 from src.models.architecture import Architecture, Model
 from src.models.build import build_model
-from src.models.layer_list import Weights
 from src.storage.atomic import AtomicCommit
 from src.storage.json_files import read_record, record_bytes
 from src.storage.reading import digest
 from src.storage.tensors import pack_tensors, read_tensors
+
+Weights = Mapping[str, np.ndarray]  # by path in the network, as in "conv1.kernel"
 
 TRAIN_AGAIN = "Train again: dvc repro train"
 

@@ -1,0 +1,41 @@
+"""The network as the converters see it."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+from flax import nnx
+
+from src.export.graph import Graph, UnsupportedError
+from src.export.graph_trace import trace_graph
+from src.export.rounding import sum_lengths
+from src.models.checkpoint import TrainedModel
+from src.models.plain import plain_model
+
+
+class Network(NamedTuple):
+    """A trained network in the forms that formats are made of."""
+
+    trained: TrainedModel
+    # From images in [0, 255], `[batch, height, width, channels]`, uint8 or float32.
+    probabilities: Callable[[jax.Array], jax.Array]
+    graph: Graph | None  # None: no operators stand for it
+    unsupported: str  # the operation without an operator, "" if there is a graph
+    sums: tuple[int, ...]  # see `sum_lengths`
+
+
+def prepare_network(trained: TrainedModel) -> Network:
+    """The network with plain operations, and its graph."""
+    logits = plain_model(trained.model)
+    shape = trained.record.architecture.image_shape
+    graph, unsupported = None, ""
+    try:
+        graph = trace_graph(logits, shape)
+    except UnsupportedError as error:
+        unsupported = str(error)
+
+    def probabilities(images: jax.Array) -> jax.Array:
+        return nnx.softmax(logits(images))
+
+    sums = sum_lengths(logits, shape)
+    return Network(trained, probabilities, graph, unsupported, sums)
