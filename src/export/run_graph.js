@@ -52,18 +52,13 @@ const OPERATORS = {
   Cast: ([input]) => input, // From uint8 or truth values, which are floats already.
   Clip: ([input], { min, max }) =>
     mapValues(input, (value) => Math.min(max ?? Infinity, Math.max(min ?? -Infinity, value))),
-  Elu: ([input], { alpha }) =>
-    mapValues(input, (value) => value < 0 ? alpha * Math.expm1(value) : value),
   Erf: each(errorFunction),
   Exp: each(Math.exp),
-  LeakyRelu: ([input], { alpha }) =>
-    mapValues(input, (value) => value < 0 ? alpha * value : value),
   Log: each(Math.log),
   Neg: each((value) => -value),
   Not: each((value) => value ? 0 : 1),
   Relu: each((value) => value < 0 ? 0 : value),
   Sigmoid: each((value) => 1 / (1 + Math.exp(-value))),
-  Softplus: each((value) => Math.max(value, 0) + Math.log1p(Math.exp(-Math.abs(value)))),
   Sqrt: each(Math.sqrt),
   Tanh: each(Math.tanh),
 
@@ -99,8 +94,6 @@ const OPERATORS = {
   ReduceMin: ([input], attributes) =>
     reduce([input], attributes, (line) => line.reduce((a, b) => Math.min(a, b))),
   ReduceSum: ([input], attributes) => reduce([input], attributes, sumOfLine),
-  ReduceSumSquare: ([input], attributes) =>
-    reduce([input], attributes, (line) => line.reduce((sum, value) => sum + value * value, 0)),
   Softmax: ([input], { axis }) => alongAxis(input, axis, softmaxOfLine),
 
   // The same numbers in other places.

@@ -10,6 +10,7 @@ from src.export.demo_weights import (
     encode_rounded,
     round_array,
 )
+from src.export.graph import OPERATORS
 from tests.helpers.browser import play_in_browser
 from tests.helpers.graphs import Case, expected_output
 
@@ -53,10 +54,10 @@ def mean_pool(*arguments, count_all):
     return case._replace(attributes=case.attributes | {"count_include_pad": count_all})
 
 
-UNARY = ["Abs", "Erf", "Exp", "Neg", "Relu", "Sigmoid", "Softplus", "Tanh"]
+UNARY = ["Abs", "Erf", "Exp", "Neg", "Relu", "Sigmoid", "Tanh"]
 BINARY = ["Add", "Div", "Max", "Min", "Mul", "Sub"]
 COMPARING = ["Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"]
-REDUCING = ["Max", "Mean", "Min", "Sum", "SumSquare"]
+REDUCING = ["Max", "Mean", "Min", "Sum"]
 BROADCAST = [
     ((2, 3, 4, 5), (2, 3, 4, 5)),
     ((2, 3, 4, 5), ()),
@@ -72,8 +73,6 @@ CASES = [
     Case("Clip", [floats(9, scale=5)], {"min": 0.0, "max": 6.0}),
     Case("Clip", [floats(9, scale=5)], {"min": None, "max": 1.5}),
     Case("Clip", [floats(9, scale=5)], {"min": -1.0, "max": None}),
-    Case("LeakyRelu", [floats(9)], {"alpha": 0.2}),
-    Case("Elu", [floats(9)], {"alpha": 0.7}),
     Case("Not", [truths(3, 4)]),
     *(Case(op, [truths(3, 4), truths(4)]) for op in ("And", "Or")),
     *(Case(op, [floats(*a), positive(*b)]) for op in BINARY for a, b in BROADCAST),
@@ -144,11 +143,11 @@ def played(tmp_path_factory):
     return play_in_browser(PLAYER, graphs, tmp_path_factory.mktemp("player"))
 
 
-@pytest.mark.parametrize("op", sorted({case.op for case in CASES}))
+@pytest.mark.parametrize("op", sorted(OPERATORS))
 def test_operator_computes_what_onnxruntime_does(played, op):
-    for case, found in zip(CASES, played, strict=False):
-        if case.op != op:
-            continue
+    of_op = [pair for pair in zip(CASES, played, strict=False) if pair[0].op == op]
+    assert of_op
+    for case, found in of_op:
         expected = expected_output(case)
         assert found.shape == expected.shape, case.attributes
         scale = max(1, np.abs(expected).max())

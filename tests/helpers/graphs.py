@@ -6,7 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime
+from flax import nnx
 from onnx import TensorProto, ValueInfoProto, helper, numpy_helper
+
+from src.export.graph_trace import trace_graph
+from src.models.plain import plain_model
 
 OPSET = 17
 # Attributes of a player's node that ONNX takes as inputs, in ONNX's order.
@@ -120,3 +124,11 @@ def dense_network(
     }
     graph = {"input": names[0], "output": names[-1], "nodes": nodes}
     return graph, {name: array.astype(np.float32) for name, array in constants.items()}
+
+
+def graph_of(
+    model: nnx.Module, shape: tuple[int, int, int]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The graph and constants of a model, as export makes them."""
+    graph = trace_graph(plain_model(model), shape)
+    return graph.record(), graph.constants
