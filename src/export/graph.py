@@ -79,7 +79,6 @@ class Graph(NamedTuple):
 
     nodes: list[Node]
     constants: dict[str, np.ndarray]  # float32, by name
-    sums: tuple[int, ...]  # terms of each sum of products, for the error bound
 
     def record(self) -> dict[str, Any]:
         """The graph as in manifest.json, without the constants."""

@@ -81,7 +81,7 @@ def leave_out(export: Export, reasons: Mapping[str, str]) -> Export:
     kept = {name: entry for name, entry in formats.items() if name not in reasons}
     left_out = export.manifest["left_out"] | dict(reasons)
     if not kept:
-        name, reason = next(iter(left_out.items()))
+        reason = next(iter(left_out.values()), "export_formats is empty.")
         raise DataError(f"{reason} No format is left, so nothing was written.")
     wrong = {
         file

@@ -7,8 +7,8 @@ import jax
 from flax import nnx
 
 from src.export.graph import Graph, UnsupportedError
-from src.export.graph_trace import trace_graph
 from src.export.rounding import sum_lengths
+from src.export.tracing.trace import trace_graph
 from src.models.checkpoint import TrainedModel
 from src.models.plain import plain_model
 

@@ -3,8 +3,6 @@
 from collections import Counter
 from typing import Any
 
-import numpy as np
-
 
 def tflite_facts(content: bytes) -> dict[str, Any]:
     """Operators with their versions, and type and quantization of input and output.
@@ -34,16 +32,14 @@ def tflite_facts(content: bytes) -> dict[str, Any]:
 
     def tensor(index: int) -> dict[str, Any]:
         found = network.Tensors(index)
-        quantization = found.Quantization()
-        scales = np.ravel(quantization.ScaleAsNumpy()) if quantization else []
-        scaled = len(scales) == 1 and quantization.ScaleLength() == 1
-        zero_points = quantization.ZeroPointAsNumpy() if scaled else [None]
+        numbers = found.Quantization()
+        scaled = numbers is not None and numbers.ScaleLength() == 1
         return {
             "name": found.Name().decode(),
             "shape": found.ShapeAsNumpy().tolist(),
             "type": types[found.Type()].lower(),
-            "scale": float(scales[0]) if scaled else None,
-            "zero_point": int(zero_points[0]) if scaled else None,
+            "scale": float(numbers.Scale(0)) if scaled else None,
+            "zero_point": int(numbers.ZeroPoint(0)) if scaled else None,
         }
 
     return {

@@ -42,7 +42,7 @@ class Proofs(NamedTuple):
     """The formats whose files are proven, and a reason for each of the others."""
 
     proven: dict[FormatName, Proof]
-    failed: dict[FormatName, str]
+    failed: dict[str, str]
 
 
 def unpack_files(files: Files, folder: Path) -> None:
@@ -65,7 +65,8 @@ def prove_all(
         test: the whole test split.
         expected: the trained network's probabilities, `[examples, classes]`.
     """
-    proofs, failed = {}, {}
+    proofs: dict[FormatName, Proof] = {}
+    failed: dict[str, str] = {}
     allowed = allowed_differences(expected, export.sums)
     with TemporaryDirectory(prefix="fourbeat-") as temporary:
         folder = Path(temporary)

@@ -4,14 +4,15 @@ The training forms compute convolution and pooling as matrix products and slices
 Converters would export them as many small operations.
 """
 
-from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import jax
 from flax import nnx
 from jax import lax
 
 from src.models.architecture import Model
-from src.models.convolution import average_pool, max_pool
+from src.models.convolution import Pool, average_pool, max_pool
 
 
 def plain_average_pool(images: jax.Array) -> jax.Array:
@@ -24,7 +25,7 @@ def plain_max_pool(images: jax.Array) -> jax.Array:
     return nnx.max_pool(images, window_shape=(2, 2), strides=(2, 2))
 
 
-PLAIN_POOLS: dict[Callable[..., jax.Array], Callable[..., jax.Array]] = {
+PLAIN_POOLS: dict[Pool, Pool] = {
     average_pool: plain_average_pool,
     max_pool: plain_max_pool,
 }
@@ -37,11 +38,15 @@ def plain_model(model: Model) -> Model:
     attribute `pool` the plain form of its function. The copy is in `eval` mode.
     """
     plain = nnx.clone(model)
-    plain.eval()
-    for _, module in nnx.iter_modules(plain):
-        if hasattr(module, "conv_general_dilated"):
-            module.conv_general_dilated = lax.conv_general_dilated
-        pool = getattr(module, "pool", None)
-        if callable(pool):
-            module.pool = PLAIN_POOLS.get(pool, pool)
+    plain.eval()  # type: ignore[no-untyped-call]
+    options: dict[str, Any] = {"raise_if_not_found": False}
+    convolution = lax.conv_general_dilated
+    plain.set_attributes(conv_general_dilated=convolution, **options)
+    for fast, its_plain_form in PLAIN_POOLS.items():
+        plain.set_attributes(partial(pools_by, fast), pool=its_plain_form, **options)
     return plain
+
+
+def pools_by(pool: Pool, _: object, module: object) -> bool:
+    """Whether a module's attribute `pool` is this function; a filter of NNX."""
+    return getattr(module, "pool", None) is pool

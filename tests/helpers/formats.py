@@ -37,7 +37,7 @@ def probabilities(trained, images):
 def exported(folder, names, trained, shape=(8, 8, 1)):
     """Writes the files of these formats into a folder."""
     export = convert_all(
-        names, trained, patterned(60, 1, shape).images, layers_agree=True
+        names, trained, patterned(60, 1, shape).images
     )
     unpack_files(export.files, folder)
     return export
@@ -63,4 +63,4 @@ def all_formats():
     """A small network and its export in all formats; converted once."""
     trained = trained_network()
     images = patterned(60, 1).images
-    return trained, convert_all(FORMATS, trained, images, layers_agree=True)
+    return trained, convert_all(FORMATS, trained, images)

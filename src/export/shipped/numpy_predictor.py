@@ -8,6 +8,7 @@
 have in ONNX opset 17. A convolution is one matrix product over all patches, in float32.
 """
 
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -133,10 +134,10 @@ def run_node(
         case "Gemm":
             return value @ inputs[1] + inputs[2]
         case "MaxPool":
-            return windows(value, -np.inf, **attributes).max((4, 5))
-        case "AveragePool":
-            sizes = {name: attributes[name] for name in attributes if name != COUNT}
-            return windows(value, 0, **sizes).mean((4, 5))
+            return functools.reduce(np.maximum, pool(value, -np.inf, attributes))
+        case "AveragePool":  # padding counts as pixels
+            places = pool(value, 0, attributes)
+            return sum(places[1:], places[0]) / value.dtype.type(len(places))
         case "GlobalAveragePool":
             return value.mean((2, 3), keepdims=True)
         case "Softmax":
@@ -145,9 +146,6 @@ def run_node(
             return powers / powers.sum(axis, keepdims=True)
         case _:
             return arrange(op, inputs, attributes)
-
-
-COUNT = "count_include_pad"  # always 1
 
 
 def arrange(
@@ -193,55 +191,64 @@ def convolve(
 ) -> np.ndarray:
     """Convolution of `[n, channels, height, width]`; arguments as in ONNX."""
     filters, depth, *size = kernel.shape
-    views = windows(
-        images, 0, kernel_shape=size, strides=strides, pads=pads, dilations=dilations
-    )
-    count, channels, rows, columns = views.shape[:4]
+    places = shifted(images, 0, size, strides, pads, dilations)
+    count, channels, rows, columns = places[0].shape
     if depth == 1 and group == channels:  # each channel on its own
-        shared = filters // channels
-        weights = kernel.reshape(1, channels, shared, 1, 1, *size)
+        taps = kernel.reshape(channels, filters // channels, -1, 1, 1)
         outputs = sum(
-            views[:, :, None, ..., i, j] * weights[..., i, j]
-            for i in range(size[0])
-            for j in range(size[1])
+            place[:, :, None] * taps[:, :, index] for index, place in enumerate(places)
         )
     else:
-        parts = []
-        for index in range(group):
-            view = views[:, index * depth : (index + 1) * depth]
-            patches = view.transpose(0, 2, 3, 1, 4, 5).reshape(
-                count * rows * columns, -1
-            )
-            part = filters // group
-            weights = kernel[index * part : (index + 1) * part].reshape(part, -1)
-            products = (patches @ weights.T).reshape(count, rows, columns, part)
-            parts.append(products.transpose(0, 3, 1, 2))
-        outputs = np.concatenate(parts, 1) if group > 1 else parts[0]
+        # One product for all images: `[inputs of a filter, images and pixels]`.
+        patches = np.stack([place.swapaxes(0, 1) for place in places], axis=1)
+        patches = patches.reshape(group, depth * len(places), -1)
+        outputs = kernel.reshape(group, filters // group, -1) @ patches
+        outputs = outputs.reshape(filters, count, rows, columns).swapaxes(0, 1)
     outputs = outputs.reshape(count, filters, rows, columns)
     return outputs if bias is None else outputs + bias[:, None, None]
 
 
-def windows(
+def pool(
+    images: np.ndarray, filling: float, attributes: Mapping[str, Any]
+) -> list[np.ndarray]:
+    """The pixels of all pooling windows, one array for each place in a window."""
+    size, strides = attributes["kernel_shape"], attributes["strides"]
+    return shifted(images, filling, size, strides, attributes["pads"], (1, 1))
+
+
+def shifted(
     images: np.ndarray,
     filling: float,
-    *,
-    kernel_shape: Sequence[int],
+    size: Sequence[int],
     strides: Sequence[int],
     pads: Sequence[int],
-    dilations: Sequence[int] = (1, 1),
-) -> np.ndarray:
-    """A view `[n, channels, height, width, *kernel_shape]` of padded images."""
+    dilations: Sequence[int],
+) -> list[np.ndarray]:
+    """For each place in a window, the pixels there: `[n, channels, rows, columns]`.
+
+    Args:
+        images: `[n, channels, height, width]`.
+        filling: value of the padding.
+        size: height and width of the window.
+        strides: between windows.
+        pads: top, left, bottom, right.
+        dilations: between the pixels of a window.
+    """
     top, left, bottom, right = pads
     if any(pads):
         around = ((0, 0), (0, 0), (top, bottom), (left, right))
         images = np.pad(images, around, constant_values=filling)
-    spread = [
-        (size - 1) * step + 1
-        for size, step in zip(kernel_shape, dilations, strict=True)
+    lines, line = [
+        (length - (count - 1) * step - 1) // stride * stride + 1
+        for length, count, step, stride in zip(
+            images.shape[2:], size, dilations, strides, strict=True
+        )
     ]
-    view = np.lib.stride_tricks.sliding_window_view(images, spread, axis=(2, 3))
-    view = view[:, :, :: strides[0], :: strides[1]]
-    return view[..., :: dilations[0], :: dilations[1]]
+    return [
+        images[:, :, y : y + lines : strides[0], x : x + line : strides[1]]
+        for y in range(0, size[0] * dilations[0], dilations[0])
+        for x in range(0, size[1] * dilations[1], dilations[1])
+    ]
 
 
 def error_function(values: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from src.export.graph import INPUT, Node, UnsupportedError
+from src.export.graph import Node, UnsupportedError
 
 BATCH = -1  # the size of an axis that grows with the batch
 
@@ -64,7 +64,6 @@ class Builder:
         self.nodes: list[Node] = []
         self.constants: dict[str, np.ndarray] = {}
         self.shapes: dict[str, Axes] = {}  # as stored, by name
-        self.sums: list[int] = []
         self.reshaped: dict[str, str] = {}  # what a value is a reshape of
         self.reductions: dict[str, Reduction] = {}
         self.means: dict[str, tuple[float, Value]] = {}  # count and mean of a sum
@@ -130,18 +129,17 @@ class Builder:
         largest = max(values, key=lambda each: sum(size != 1 for size in each.stored))
         order = largest.order
         inputs: list[str | np.ndarray] = []
-        shapes = []
+        shapes: list[Axes] = []
         for operand in operands:
-            if isinstance(operand, np.ndarray) and operand.ndim == 0:
-                inputs.append(operand)
-                shapes.append(())
-                continue
-            if len(operand.shape) != len(order):
+            if len(operand.shape) not in (0, len(order)):
                 raise UnsupportedError("broadcasting of other ranks")
-            arranged = self.arrange(operand, order)
-            inputs.append(arranged)
-            known = isinstance(arranged, str)
-            shapes.append(self.shapes[arranged] if known else arranged.shape)
+            given: str | np.ndarray
+            if isinstance(operand, np.ndarray) and operand.ndim == 0:
+                given = operand
+            else:
+                given = self.arrange(operand, order)
+            inputs.append(given)
+            shapes.append(self.shapes[given] if isinstance(given, str) else given.shape)
         return self.emit(op, inputs, broadcast(*shapes), order, **attributes)
 
     def reshape(self, value: Value, shape: Axes) -> Value:
@@ -172,14 +170,18 @@ class Builder:
         return self.elementwise("Add", operand, zeros)
 
     def per_image(self, constant: np.ndarray, shape: Axes) -> Value:
-        """A copy of a constant for each image: zero times a pixel, plus the constant."""
+        """A copy for each image: zero times a pixel, plus the constant."""
         if shape[0] != BATCH:
             raise UnsupportedError("a batch that is not the first axis")
-        rank = len(self.shapes[INPUT])
-        corner = {"axes": list(range(1, rank)), "starts": [0] * (rank - 1)}
-        corner |= {"ends": [1] * (rank - 1), "steps": [1] * (rank - 1)}
+        zeros, ones = [0] * 3, [1] * 3
         pixel = self.emit(
-            "Slice", [self.nodes[0].output], (BATCH, *[1] * (rank - 1)), **corner
+            "Slice",
+            [self.nodes[0].output],
+            (BATCH, 1, 1, 1),
+            axes=[1, 2, 3],
+            starts=zeros,
+            ends=ones,
+            steps=ones,
         )
         zero = self.elementwise("Mul", pixel, np.array(0.0))
         thin = self.reshape(zero, (BATCH, *[1] * (len(shape) - 1)))

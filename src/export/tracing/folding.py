@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from src.export.graph import Graph, Node
-from src.export.graph_builder import Axes, Builder
+from src.export.tracing.builder import Axes, Builder
 
 # The axis of outputs in the stored result, by operator; and in the kernel.
 LINEAR = {"Conv": (1, 0), "Gemm": (1, 1)}
@@ -43,7 +43,7 @@ def fold(builder: Builder, answer: str, name: str) -> Graph:
     constants = {
         each: array for each, array in builder.constants.items() if each in wanted
     }
-    return Graph(renamed, constants, tuple(builder.sums))
+    return Graph(renamed, constants)
 
 
 def used(nodes: list[Node], answer: str) -> list[Node]:

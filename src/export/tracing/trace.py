@@ -10,14 +10,11 @@ import numpy as np
 from jax import export
 
 from src.export.graph import INPUT, OUTPUT, Graph, UnsupportedError
-from src.export.graph_builder import BATCH, Builder, Operand, Value
-from src.export.graph_folding import fold
-from src.export.graph_primitives import (
-    ELEMENTWISE,
-    inner_program,
-    lower,
-    sizes_of,
-)
+from src.export.tracing.builder import BATCH, Builder, Operand, Value
+from src.export.tracing.elementwise import ELEMENTWISE
+from src.export.tracing.equation import inner_program, sizes_of
+from src.export.tracing.folding import fold
+from src.export.tracing.lowering import lower
 
 
 def trace_graph(
@@ -51,7 +48,7 @@ def trace_graph(
 
 def evaluate(
     builder: Builder,
-    program: Any,
+    program: Any,  # noqa: ANN401 - a closed jaxpr
     arguments: Sequence[Operand],
 ) -> list[Operand]:
     """Emits the nodes of a closed jaxpr; computes at once what is constant."""

@@ -1,0 +1,1 @@
+"""Traces a network to a graph of ONNX operators."""
