@@ -9,7 +9,7 @@ import onnxruntime
 from flax import nnx
 from onnx import TensorProto, ValueInfoProto, helper, numpy_helper
 
-from src.export.graph_trace import trace_graph
+from src.export.tracing.trace import trace_graph
 from src.models.plain import plain_model
 
 OPSET = 17
