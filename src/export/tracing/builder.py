@@ -13,6 +13,8 @@ import numpy as np
 
 from src.export.graph import Node, UnsupportedError
 
+COMMUTATIVE = {"Add", "Mul", "Max", "Min"}
+NEUTRAL = {"Add": 0, "Sub": 0, "Mul": 1, "Div": 1}  # numbers that change nothing
 BATCH = -1  # the size of an axis that grows with the batch
 
 Axes = tuple[int, ...]
@@ -121,11 +123,13 @@ class Builder:
     ) -> Value:
         """A node that treats all elements alike, with NumPy's broadcasting."""
         values = [each for each in operands if isinstance(each, Value)]
-        neutral = {"Add": 0, "Sub": 0, "Mul": 1}.get(op)
-        if isinstance(operands[0], Value) and len(operands) == 2:
-            last = operands[1]
-            if isinstance(last, np.ndarray) and last.ndim == 0 and last == neutral:
-                return operands[0]
+        if op in COMMUTATIVE and isinstance(operands[0], np.ndarray):
+            operands = operands[::-1]
+        first, last = operands[0], operands[-1]
+        if isinstance(first, Value) and isinstance(last, np.ndarray):
+            neutral = last.ndim == 0 and last == NEUTRAL.get(op)
+            if neutral:
+                return first
         largest = max(values, key=lambda each: sum(size != 1 for size in each.stored))
         order = largest.order
         inputs: list[str | np.ndarray] = []

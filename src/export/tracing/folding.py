@@ -2,7 +2,8 @@
 
 In `eval` mode, BatchNorm is a subtraction, a product and an addition of constants. A
 chain of such nodes after a convolution or dense layer becomes part of its kernel and
-bias. Any other chain becomes one product and one addition.
+bias. Any other chain becomes one product and one addition. (OpenCV 4 crashes on GELU's
+tanh where an addition comes before a product.)
 """
 
 from collections import Counter
@@ -84,7 +85,7 @@ def fold_chains(nodes: list[Node], builder: Builder) -> list[Node]:
             if folded:
                 replaced[output] = [folded]
                 continue
-        if lengths[output] > 2:
+        if lengths[output] > 1:
             replaced[output] = scale_and_shift(affine, output, builder)
     result: list[Node] = []
     for node in nodes:
