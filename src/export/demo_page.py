@@ -30,7 +30,7 @@ class DemoPage(NamedTuple):
     """A page, or the reason why there is none."""
 
     content: bytes | None
-    note: str  # one line for the user
+    note: str  # one line: which weights it has, or why there is no page
 
 
 def demo_page(
@@ -55,7 +55,7 @@ def demo_page(
         manifest["graph"], constants, test.images[rows], expected[rows]
     )
     if stored is None:
-        return DemoPage(None, f"No demo.html: {note}")
+        return DemoPage(None, note)
     architecture = trained.record.architecture
     page = build_demo(
         manifest["graph"],
@@ -66,7 +66,7 @@ def demo_page(
         f"{architecture.model} on {manifest['model'].get('dataset', 'images')}",
         manifest["input"].get("pictures"),
     )
-    return DemoPage(page, f"demo.html: {note}")
+    return DemoPage(page, note)
 
 
 def build_demo(

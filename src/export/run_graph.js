@@ -8,7 +8,7 @@
 /**
  * Runs a graph.
  *
- * @param constants Map from name to tensor.
+ * @param constants pairs of name and tensor.
  * @param input tensor of the graph's input.
  * @returns tensor of the graph's output.
  * @throws Error if an operator is unknown.
@@ -51,19 +51,14 @@ const OPERATORS = {
   Abs: each(Math.abs),
   Cast: ([input]) => input, // From uint8 or truth values, which are floats already.
   Clip: ([input], { min, max }) =>
-    mapValues(input, (value) => Math.min(max ?? Infinity, Math.max(min ?? -Infinity, value))),
-  Elu: ([input], { alpha }) =>
-    mapValues(input, (value) => value < 0 ? alpha * Math.expm1(value) : value),
+    mapValues(input, (value) => Math.min(max, Math.max(min, value))),
   Erf: each(errorFunction),
   Exp: each(Math.exp),
-  LeakyRelu: ([input], { alpha }) =>
-    mapValues(input, (value) => value < 0 ? alpha * value : value),
   Log: each(Math.log),
   Neg: each((value) => -value),
   Not: each((value) => value ? 0 : 1),
   Relu: each((value) => value < 0 ? 0 : value),
   Sigmoid: each((value) => 1 / (1 + Math.exp(-value))),
-  Softplus: each((value) => Math.max(value, 0) + Math.log1p(Math.exp(-Math.abs(value)))),
   Sqrt: each(Math.sqrt),
   Tanh: each(Math.tanh),
 
@@ -85,22 +80,20 @@ const OPERATORS = {
   Where: where,
 
   // Sums and other reductions.
-  AveragePool: (inputs, attributes) =>
-    pool(inputs, attributes, 0, (sum, value) => sum + value, meanOf(attributes)),
+  AveragePool: (inputs, attributes) => {
+    const pixels = sizeOf(attributes.kernel_shape); // Padding counts.
+    return pool(inputs, attributes, 0, (sum, value) => sum + value / pixels);
+  },
   Conv: convolve,
   Gemm: ([input, kernel, bias]) => OPERATORS.Add([matrixProduct([input, kernel]), bias]),
-  GlobalAveragePool: ([input]) => reduce([input], { axes: [2, 3], keepdims: 1 }, meanOfLine),
+  GlobalAveragePool: (inputs) => reduce(inputs, { axes: [2, 3], keepdims: 1 }, meanOfLine),
   MatMul: matrixProduct,
   MaxPool: (inputs, attributes) =>
-    pool(inputs, attributes, -Infinity, (most, value) => Math.max(most, value), (most) => most),
-  ReduceMax: ([input], attributes) =>
-    reduce([input], attributes, (line) => line.reduce((a, b) => Math.max(a, b))),
-  ReduceMean: ([input], attributes) => reduce([input], attributes, meanOfLine),
-  ReduceMin: ([input], attributes) =>
-    reduce([input], attributes, (line) => line.reduce((a, b) => Math.min(a, b))),
-  ReduceSum: ([input], attributes) => reduce([input], attributes, sumOfLine),
-  ReduceSumSquare: ([input], attributes) =>
-    reduce([input], attributes, (line) => line.reduce((sum, value) => sum + value * value, 0)),
+    pool(inputs, attributes, -Infinity, (most, value) => Math.max(most, value)),
+  ReduceMax: reduction((line) => line.reduce((a, b) => Math.max(a, b))),
+  ReduceMean: reduction(meanOfLine),
+  ReduceMin: reduction((line) => line.reduce((a, b) => Math.min(a, b))),
+  ReduceSum: reduction(sumOfLine),
   Softmax: ([input], { axis }) => alongAxis(input, axis, softmaxOfLine),
 
   // The same numbers in other places.
@@ -270,6 +263,11 @@ function reduce([input], { axes, keepdims }, merge) {
   return { shape, values: outputs };
 }
 
+/** The operator that reduces by `merge`. */
+function reduction(merge) {
+  return (inputs, attributes) => reduce(inputs, attributes, merge);
+}
+
 function sumOfLine(line) {
   let sum = 0;
   for (let index = 0; index < line.length; index++) sum += line[index];
@@ -321,14 +319,8 @@ function validRange(start, window, length) {
   return [Math.max(0, start), Math.min(start + window, length)];
 }
 
-/**
- * Merges the numbers of each window; padding is passed over.
- *
- * @param initial what `merge` starts with.
- * @param finish makes the output of the merged numbers, the number of pixels in the image,
- *   and that of the window.
- */
-function pool([{ shape, values }], attributes, initial, merge, finish) {
+/** Merges the numbers of each window, from `initial` on; passes over padding. */
+function pool([{ shape, values }], attributes, initial, merge) {
   const [batch, channels, height, width] = shape;
   const [tall, wide] = attributes.kernel_shape;
   const [down, across] = [0, 1].map((axis) => alongRowsOrColumns(attributes, axis));
@@ -345,15 +337,11 @@ function pool([{ shape, values }], attributes, initial, merge, finish) {
           const line = (plane * height + y) * width;
           for (let x = left; x < right; x++) merged = merge(merged, values[line + x]);
         }
-        outputs[to++] = finish(merged, (bottom - top) * (right - left), tall * wide);
+        outputs[to++] = merged;
       }
     }
   }
   return { shape: [batch, channels, rows, columns], values: outputs };
-}
-
-function meanOf({ count_include_pad: all }) {
-  return (sum, inside, window) => sum / (all ? window : inside);
 }
 
 const PATCHES = 65536; // Numbers, so that patches stay in the cache of a core.

@@ -6,18 +6,24 @@ import io
 import json
 import re
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from PIL import Image
 
 from src.data.pictures import PicturePolicy, read_pixels
-from src.export.demo_page import build_demo
+from src.export.demo_page import PLAYER, build_demo, demo_page
 from src.export.demo_weights import encode_exact
 from src.export.fit_picture import to_input
+from src.models.architecture import Architecture
+from src.models.build import build_model
 from src.sources.digits import load_digits
-from tests.helpers.browser import evaluate
+from tests.helpers.browser import classify_in_page, evaluate, play_in_browser
 from tests.helpers.examples import patterned
-from tests.helpers.graphs import dense_network
+from tests.helpers.formats import probabilities, untrained
+from tests.helpers.graphs import dense_network, graph_of
 from tests.helpers.imports import ROOT
 from tests.helpers.pictures import KINDS, TURNED, photograph
 
@@ -126,6 +132,114 @@ def png(pixels, mode=None):
     buffer = io.BytesIO()
     Image.fromarray(np.asarray(pixels, np.uint8), mode).save(buffer, "PNG")
     return json.dumps(base64.b64encode(buffer.getvalue()).decode())
+
+
+class Mixed(nnx.Module):
+    """A network as a user may write it."""
+
+    def __init__(self, classes, rngs):
+        self.stem = nnx.Conv(3, 16, (3, 3), strides=2, use_bias=False, rngs=rngs)
+        self.batch_norm = nnx.BatchNorm(16, rngs=rngs)
+        self.depthwise = nnx.Conv(16, 16, (3, 3), feature_group_count=16, rngs=rngs)
+        self.layer_norm = nnx.LayerNorm(16, rngs=rngs)
+        self.dilated = nnx.Conv(16, 8, (3, 3), kernel_dilation=2, rngs=rngs)
+        self.group_norm = nnx.GroupNorm(24, num_groups=4, rngs=rngs)
+        self.attention = nnx.Linear(24, 1, rngs=rngs)
+        self.output = nnx.Linear(24, classes, rngs=rngs)
+
+    def __call__(self, images):
+        hidden = nnx.relu(self.batch_norm(self.stem(images / 255)))
+        hidden = nnx.max_pool(hidden, (3, 3), strides=(2, 2), padding="SAME")
+        first = nnx.gelu(self.layer_norm(self.depthwise(hidden)) + hidden)
+        second = nnx.silu(self.dilated(hidden))
+        hidden = self.group_norm(jnp.concatenate([first, second], -1))
+        attention = nnx.sigmoid(self.attention(hidden))
+        hidden = nnx.gelu(hidden, approximate=False) * attention
+        return self.output(hidden.mean((1, 2)))
+
+
+def built(name, shape):
+    """A network with random weights, biases and statistics."""
+
+    def build():
+        rngs = nnx.Rngs(params=0)
+        if name == "mixed":
+            return Mixed(10, rngs)
+        size = {"hidden": 16, "dropout": 0.3, "image_shape": shape, "classes": 10}
+        return build_model(Architecture(model=name, **size), rngs)
+
+    graphdef, state = nnx.split(nnx.eval_shape(build))  # initial biases would be zero
+    rng = np.random.default_rng(1)
+    values = [
+        (path, leaf.replace(jnp.asarray(random_array(rng, path, leaf.shape))))
+        for path, leaf in nnx.to_flat_state(state)
+    ]
+    model = nnx.merge(graphdef, nnx.from_flat_state(values))
+    model.eval()
+    return model
+
+
+def random_array(rng, path, shape):
+    """Variances are positive; weights do not let the values grow."""
+    if path[-1] == "var":
+        return rng.uniform(0.1, 2, shape).astype(np.float32)
+    inputs = np.prod(shape[:-1])
+    return rng.normal(0, 2 / np.sqrt(max(inputs, 100)), shape).astype(np.float32)
+
+
+NETWORKS = {
+    "mlp": (8, 8, 1),
+    "cnn": (28, 28, 1),
+    "cnn_max": (13, 10, 3),
+    "mixed": (30, 33, 3),
+}
+
+
+class Sharp(nnx.Module):
+    """A network whose logits vary as those of a trained network."""
+
+    def __init__(self, model, logits):
+        self.model = model
+        self.mean = logits.mean(0, keepdims=True)
+        self.scale = 2 / logits.std(0).mean()
+
+    def __call__(self, images):
+        return (self.model(images) - self.mean) * self.scale
+
+
+def test_page_gives_the_probabilities_of_the_network(tmp_path):
+    """All networks in one browser: starting it takes longer than computing them."""
+    graphs, expected, tolerances = [], [], []
+    for name, shape in NETWORKS.items():
+        model = built(name, shape)
+        images = images_of(shape)[:20]
+        logits = np.asarray(jax.jit(model)(images))
+        sharp = Sharp(model, logits)
+        graph, constants = graph_of(sharp, shape)
+        graphs.append((graph, encode_exact(constants), images))
+        powers = np.exp((logits - sharp.mean) * sharp.scale)
+        expected.append(powers / powers.sum(1, keepdims=True))
+        tolerances.append(1e-5 * max(1, sharp.scale))  # it scales rounding too
+    found = play_in_browser(PLAYER, graphs, tmp_path)
+    rows = zip(NETWORKS, found, expected, tolerances, strict=True)
+    for name, answers, wanted, tolerance in rows:
+        assert len(set(wanted.argmax(1))) > 3, f"{name}: too uniform for a useful test"
+        np.testing.assert_allclose(answers, wanted, atol=tolerance, err_msg=name)
+
+
+def test_page_gives_the_probabilities_within_its_note(tmp_path):
+    shape = 13, 10, 3
+    trained, test = untrained("cnn", shape), patterned(60, 1, shape)
+    expected = probabilities(trained, test.images)
+    graph, constants = graph_of(trained.model, shape)
+    manifest = {"graph": graph, "input": {"background": 0.0}, "model": {}}
+    made = demo_page(trained, manifest, constants, test, expected)
+    page = tmp_path / "demo.html"
+    page.write_bytes(made.content)
+    found = classify_in_page(page, test.images, tmp_path)
+    assert made.note.startswith("16-bit weights, max difference ")
+    largest = np.abs(found - expected).max()
+    assert largest <= 1.05 * float(made.note.split()[-1]) + 1e-6
 
 
 @pytest.mark.slow

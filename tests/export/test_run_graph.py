@@ -10,6 +10,7 @@ from src.export.demo_weights import (
     encode_rounded,
     round_array,
 )
+from src.export.graph import OPERATORS
 from tests.helpers.browser import play_in_browser
 from tests.helpers.graphs import Case, expected_output
 
@@ -48,15 +49,15 @@ def pool(op, image, kernel, strides, pads=NO_PADS):
     return Case(op, [floats(*image)], attributes | {"pads": list(pads)})
 
 
-def mean_pool(*arguments, count_all):
+def mean_pool(*arguments):
     case = pool("AveragePool", *arguments)
-    return case._replace(attributes=case.attributes | {"count_include_pad": count_all})
+    return case._replace(attributes=case.attributes | {"count_include_pad": 1})
 
 
-UNARY = ["Abs", "Erf", "Exp", "Neg", "Relu", "Sigmoid", "Softplus", "Tanh"]
+UNARY = ["Abs", "Erf", "Exp", "Neg", "Relu", "Sigmoid", "Tanh"]
 BINARY = ["Add", "Div", "Max", "Min", "Mul", "Sub"]
 COMPARING = ["Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"]
-REDUCING = ["Max", "Mean", "Min", "Sum", "SumSquare"]
+REDUCING = ["Max", "Mean", "Min", "Sum"]
 BROADCAST = [
     ((2, 3, 4, 5), (2, 3, 4, 5)),
     ((2, 3, 4, 5), ()),
@@ -70,10 +71,6 @@ CASES = [
     Case("Erf", [np.linspace(-6, 6, 97, dtype=np.float32)]),
     Case("Cast", [RNG.integers(0, 256, (2, 3)).astype(np.float32)], {"to": "float32"}),
     Case("Clip", [floats(9, scale=5)], {"min": 0.0, "max": 6.0}),
-    Case("Clip", [floats(9, scale=5)], {"min": None, "max": 1.5}),
-    Case("Clip", [floats(9, scale=5)], {"min": -1.0, "max": None}),
-    Case("LeakyRelu", [floats(9)], {"alpha": 0.2}),
-    Case("Elu", [floats(9)], {"alpha": 0.7}),
     Case("Not", [truths(3, 4)]),
     *(Case(op, [truths(3, 4), truths(4)]) for op in ("And", "Or")),
     *(Case(op, [floats(*a), positive(*b)]) for op in BINARY for a, b in BROADCAST),
@@ -100,9 +97,8 @@ CASES = [
     pool("MaxPool", (2, 3, 7, 8), (2, 2), (2, 2)),
     pool("MaxPool", (2, 3, 7, 8), (3, 3), (2, 2), (0, 1, 1, 1)),
     pool("MaxPool", (1, 2, 6, 6), (3, 2), (1, 3), (1, 1, 1, 0)),
-    mean_pool((2, 3, 7, 8), (2, 2), (2, 2), count_all=1),
-    mean_pool((2, 3, 7, 8), (3, 3), (2, 2), (1, 1, 1, 1), count_all=0),
-    mean_pool((2, 3, 7, 8), (3, 3), (2, 2), (1, 1, 1, 1), count_all=1),
+    mean_pool((2, 3, 7, 8), (2, 2), (2, 2)),
+    mean_pool((2, 3, 7, 8), (3, 3), (2, 2), (1, 1, 1, 1)),
     Case("GlobalAveragePool", [floats(2, 5, 4, 3)]),
     *(
         Case(f"Reduce{name}", [floats(2, 3, 4, 5)], {"axes": axes, "keepdims": keep})
@@ -144,11 +140,11 @@ def played(tmp_path_factory):
     return play_in_browser(PLAYER, graphs, tmp_path_factory.mktemp("player"))
 
 
-@pytest.mark.parametrize("op", sorted({case.op for case in CASES}))
+@pytest.mark.parametrize("op", sorted(OPERATORS))
 def test_operator_computes_what_onnxruntime_does(played, op):
-    for case, found in zip(CASES, played, strict=False):
-        if case.op != op:
-            continue
+    of_op = [pair for pair in zip(CASES, played, strict=False) if pair[0].op == op]
+    assert of_op
+    for case, found in of_op:
         expected = expected_output(case)
         assert found.shape == expected.shape, case.attributes
         scale = max(1, np.abs(expected).max())

@@ -6,7 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime
-from onnx import TensorProto, ValueInfoProto, helper, numpy_helper
+from flax import nnx
+from onnx import TensorProto, ValueInfoProto, helper
+
+from src.export.tracing.trace import trace_graph
+from src.models.plain import plain_model
 
 OPSET = 17
 # Attributes of a player's node that ONNX takes as inputs, in ONNX's order.
@@ -18,8 +22,7 @@ AS_INPUTS = {
     "Slice": ("starts", "ends", "axes", "steps"),
 }
 FLOATS = ("min", "max", "value")
-LOGICAL = ("And", "Or", "Not", "Where")  # their first input, or all, is boolean
-COMPARING = ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")
+LOGICAL = ("And", "Or", "Not", "Where")  # their inputs, or the first, are boolean
 
 
 class Case(NamedTuple):
@@ -45,42 +48,26 @@ class Case(NamedTuple):
 
 def expected_output(case: Case) -> np.ndarray:
     """What onnxruntime makes of a case, as float32."""
-    inputs = [as_onnx(case, index) for index in range(len(case.inputs))]
-    attributes, constants = dict(case.attributes), {}
+    inputs = {f"x{index}": as_onnx(case, index) for index in range(len(case.inputs))}
+    attributes = dict(case.attributes)
     for name in AS_INPUTS.get(case.op, ()):
-        value = attributes.pop(name)
         dtype = np.float32 if name in FLOATS else np.int64
-        if value is not None:
-            constants[name] = np.array(value, dtype)
+        inputs[name] = np.array(attributes.pop(name), dtype)
     if case.op == "Cast":
         attributes["to"] = TensorProto.FLOAT
-    names = [f"x{index}" for index in range(len(inputs))]
-    given = [n if attributes_given(case, n) else "" for n in AS_INPUTS.get(case.op, ())]
-    node = helper.make_node(case.op, names + given, ["y"], **attributes)
-    model = helper.make_model(
-        helper.make_graph(
-            [node],
-            "case",
-            [
-                helper.make_tensor_value_info(
-                    name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape
-                )
-                for name, array in zip(names, inputs, strict=True)
-            ],
-            [ValueInfoProto(name="y")],
-            [numpy_helper.from_array(array, n) for n, array in constants.items()],
-        ),
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=8,
-    )
+    node = helper.make_node(case.op, list(inputs), ["y"], **attributes)
+    given = [
+        helper.make_tensor_value_info(
+            name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape
+        )
+        for name, array in inputs.items()
+    ]
+    graph = helper.make_graph([node], "case", given, [ValueInfoProto(name="y")])
+    opset = helper.make_opsetid("", OPSET)
+    model = helper.make_model(graph, opset_imports=[opset], ir_version=8)
     session = onnxruntime.InferenceSession(model.SerializeToString())
-    (output,) = session.run(None, dict(zip(names, inputs, strict=True)))
+    (output,) = session.run(None, inputs)
     return output.astype(np.float32)
-
-
-def attributes_given(case: Case, name: str) -> bool:
-    """Whether an attribute has a value."""
-    return case.attributes[name] is not None
 
 
 def as_onnx(case: Case, index: int) -> np.ndarray:
@@ -120,3 +107,11 @@ def dense_network(
     }
     graph = {"input": names[0], "output": names[-1], "nodes": nodes}
     return graph, {name: array.astype(np.float32) for name, array in constants.items()}
+
+
+def graph_of(
+    model: nnx.Module, shape: tuple[int, int, int]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The graph and constants of a model, as export makes them."""
+    graph = trace_graph(plain_model(model), shape)
+    return graph.record(), graph.constants
