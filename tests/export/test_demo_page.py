@@ -23,7 +23,7 @@ from src.sources.digits import load_digits
 from tests.helpers.browser import classify_in_page, evaluate, play_in_browser
 from tests.helpers.examples import patterned
 from tests.helpers.formats import probabilities, untrained
-from tests.helpers.graphs import dense_network, graph_of
+from tests.helpers.graphs import dense_network, graph_and_constants
 from tests.helpers.imports import ROOT
 from tests.helpers.pictures import KINDS, TURNED, photograph
 
@@ -215,7 +215,7 @@ def test_page_gives_the_probabilities_of_the_network(tmp_path):
         images = images_of(shape)[:20]
         logits = np.asarray(jax.jit(model)(images))
         sharp = Sharp(model, logits)
-        graph, constants = graph_of(sharp, shape)
+        graph, constants = graph_and_constants(sharp, shape)
         graphs.append((graph, encode_exact(constants), images))
         powers = np.exp((logits - sharp.mean) * sharp.scale)
         expected.append(powers / powers.sum(1, keepdims=True))
@@ -231,7 +231,7 @@ def test_page_gives_the_probabilities_within_its_note(tmp_path):
     shape = 13, 10, 3
     trained, test = untrained("cnn", shape), patterned(60, 1, shape)
     expected = probabilities(trained, test.images)
-    graph, constants = graph_of(trained.model, shape)
+    graph, constants = graph_and_constants(trained.model, shape)
     manifest = {"graph": graph, "input": {"background": 0.0}, "model": {}}
     made = demo_page(trained, manifest, constants, test, expected)
     page = tmp_path / "demo.html"

@@ -9,7 +9,8 @@ import onnxruntime
 from flax import nnx
 from onnx import TensorProto, ValueInfoProto, helper
 
-from src.export.tracing.trace import trace_graph
+from src.export.from_onnx import graph_of
+from src.export.jax_to_onnx import convert_by_jax2onnx
 from src.models.plain import plain_model
 
 OPSET = 17
@@ -109,9 +110,12 @@ def dense_network(
     return graph, {name: array.astype(np.float32) for name, array in constants.items()}
 
 
-def graph_of(
+def graph_and_constants(
     model: nnx.Module, shape: tuple[int, int, int]
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The graph and constants of a model, as export makes them."""
-    graph = trace_graph(plain_model(model), shape)
+    plain = plain_model(model)
+    graph = graph_of(
+        convert_by_jax2onnx(lambda images: nnx.softmax(plain(images)), shape)
+    )
     return graph.record(), graph.constants

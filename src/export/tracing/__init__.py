@@ -1,1 +1,0 @@
-"""Traces a network to a graph of ONNX operators."""
