@@ -1,4 +1,8 @@
-"""Folds scales and shifts, such as BatchNorm's, into the layer before them."""
+"""Folds scales and shifts, such as BatchNorm's, into the layer before them.
+
+Others become one product and one sum, in this order: OpenCV 4 crashes on GELU's tanh
+where the sum comes first.
+"""
 
 from collections import Counter
 
@@ -13,50 +17,89 @@ Constants = dict[str, np.ndarray]
 
 
 def fold(nodes: list[Node], constants: Constants) -> list[Node]:
-    """The nodes; products and sums with constants after a layer are part of it.
+    """The nodes, with each chain of sums and products with constants folded.
 
     Args:
         nodes: in order.
-        constants: by name; new kernels and biases are added in float64.
+        constants: by name; new ones are added in float64.
     """
     readers = Counter(name for node in nodes for name in node.inputs)
-    layers: dict[str, int] = {}  # places in `kept`, by result
+    sources = {node.output: scaled_value(node, constants) for node in nodes}
+    followers = {
+        sources[node.output]: node
+        for node in nodes
+        if readers[sources[node.output]] == 1
+    }
+    folded: set[str] = set()
     kept: list[Node] = []
     for node in nodes:
-        before = [name for name in node.inputs if name in layers]
-        folded = None
-        if len(before) == 1 and readers[before[0]] == 1:
-            folded = fold_into(kept[layers[before[0]]], node, constants)
-        if folded:
-            layers[node.output] = layers[before[0]]
-            kept[layers[node.output]] = folded
+        if node.output in folded:
             continue
-        if node.op in LAYERS:
-            layers[node.output] = len(kept)
-        kept.append(node)
+        chain, value = [], node.output
+        (chain if scaled_value(node, constants) else kept).append(node)
+        while value in followers:
+            chain.append(followers[value])
+            value = followers[value].output
+        folded |= {each.output for each in chain}
+        layer = fold_into(node, chain, constants) if chain else None
+        if layer:
+            kept[-1] = layer
+        elif len(chain) > 1:
+            kept += scale_and_shift(chain, constants)
+        else:
+            kept += chain
     return kept
 
 
-def fold_into(layer: Node, node: Node, constants: Constants) -> Node | None:
-    """The layer with the node in its kernel and bias; None if that is impossible."""
-    inverse = node.op == "Div" and node.inputs[0] != layer.output
-    others = set(node.inputs) - {layer.output}
-    if node.op not in ("Add", "Sub", "Mul", "Div") or inverse or others - {*constants}:
+def scaled_value(node: Node, constants: Constants) -> str:
+    """The input that a node scales and shifts by a constant; "" if it does not."""
+    values = [name for name in node.inputs if name not in constants]
+    inverse = node.op == "Div" and node.inputs[1:] == tuple(values)
+    if node.op not in ("Add", "Sub", "Mul", "Div") or inverse or len(values) != 1:
+        return ""
+    return values[0]
+
+
+def shift_and_scale(
+    chain: list[Node], constants: Constants, zeros: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a chain makes of zeros, and by how much more it makes of ones."""
+    results = []
+    for value in (zeros, zeros + 1):
+        for node in chain:
+            inputs = [constants.get(name, value) for name in node.inputs]
+            value = run_node(node.op, inputs, {})
+        results.append(value)
+    return results[0], results[1] - results[0]
+
+
+def fold_into(layer: Node, chain: list[Node], constants: Constants) -> Node | None:
+    """The layer with the chain in its kernel and bias; None if that is impossible."""
+    if layer.op not in LAYERS:
         return None
     value, kernel_name, *bias_name = layer.inputs
-    kernel_axis, shape = LAYERS[layer.op]
-    kernel = np.moveaxis(constants[kernel_name].astype(np.float64), kernel_axis, -1)
-    # The node is affine: its results for 0 and 1 tell the shift and the scale.
+    axis, shape = LAYERS[layer.op]
+    kernel = np.moveaxis(constants[kernel_name].astype(np.float64), axis, -1)
     zeros = np.zeros(kernel.shape[-1]).reshape(shape)
-    shift, result = (
-        run_node(node.op, [constants.get(name, probe) for name in node.inputs], {})
-        for probe in (zeros, zeros + 1)
-    )
+    shift, scale = shift_and_scale(chain, constants, zeros)
     if shift.shape != zeros.shape:  # not one number for each output
         return None
-    scale, shift = (result - shift).ravel(), shift.ravel()
     bias = constants[bias_name[0]] if bias_name else zeros.ravel()
-    names = f"{node.output} kernel", f"{node.output} bias"
-    constants[names[0]] = np.moveaxis(kernel * scale, -1, kernel_axis)
-    constants[names[1]] = bias * scale + shift
-    return layer._replace(inputs=(value, *names), output=node.output)
+    output = chain[-1].output
+    names = f"{output} kernel", f"{output} bias"
+    constants[names[0]] = np.moveaxis(kernel * scale.ravel(), -1, axis)
+    constants[names[1]] = bias * scale.ravel() + shift.ravel()
+    return layer._replace(inputs=(value, *names), output=output)
+
+
+def scale_and_shift(chain: list[Node], constants: Constants) -> list[Node]:
+    """A product and a sum in place of a chain."""
+    output = chain[-1].output
+    names = f"{output} shift", f"{output} scale"
+    numbers = shift_and_scale(chain, constants, np.zeros(()))
+    constants |= dict(zip(names, numbers, strict=True))
+    value, scaled = scaled_value(chain[0], constants), f"{output} scaled"
+    return [
+        Node("Mul", (value, names[1]), scaled, {}),
+        Node("Add", (scaled, names[0]), output, {}),
+    ]

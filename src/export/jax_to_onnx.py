@@ -1,5 +1,6 @@
 """Converts a network to ONNX with jax2onnx."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -36,14 +37,13 @@ def convert_by_jax2onnx(
         with flax_as_documented():
             return probabilities(images)
 
-    model = to_onnx(
-        network,
-        [jax.ShapeDtypeStruct(("batch", *image_shape), jnp.uint8)],
-        model_name="classifier",
-        opset=OPSET,
-        input_names=[INPUT],
-        output_names=[OUTPUT],
-    )
+    images = jax.ShapeDtypeStruct(("batch", *image_shape), jnp.uint8)
+    names = {"input_names": [INPUT], "output_names": [OUTPUT]}
+    # jax2onnx's own code broadcasts and warns.
+    with jax.numpy_rank_promotion("allow"), warnings.catch_warnings(action="ignore"):
+        model = to_onnx(
+            network, [images], model_name="classifier", opset=OPSET, **names
+        )
     # Runtimes refuse a newer IR version than they know, so take the oldest possible.
     model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import)
     # jax2onnx moves transpositions and keeps the shapes from before.
