@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 
 UNIT = 2.0**-24  # the largest relative error of rounding to float32
 SMALLEST = 1e-5  # allowed in any case: runtimes approximate exp, tanh and the like
@@ -47,8 +48,18 @@ def lengths_in(program: Any) -> Iterator[int]:  # noqa: ANN401 - a jaxpr
             case "reduce_sum":
                 shape = equation.invars[0].aval.shape
                 yield prod(shape[axis] for axis in equation.params["axes"])
-        for inner in jax.core.jaxprs_in_params(equation.params):
+        for inner in inner_programs(equation):
             yield from lengths_in(inner)
+
+
+def inner_programs(equation: Any) -> Iterator[Any]:  # noqa: ANN401 - JAX's
+    """The jaxprs that an equation calls, such as the branches of a condition."""
+    for value in equation.params.values():
+        for each in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(each, core.ClosedJaxpr):
+                yield each.jaxpr
+            elif isinstance(each, core.Jaxpr):
+                yield each
 
 
 def allowed_differences(expected: np.ndarray, sums: tuple[int, ...]) -> np.ndarray:

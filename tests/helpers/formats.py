@@ -36,9 +36,7 @@ def probabilities(trained, images):
 
 def exported(folder, names, trained, shape=(8, 8, 1)):
     """Writes the files of these formats into a folder."""
-    export = convert_all(
-        names, trained, patterned(60, 1, shape).images
-    )
+    export = convert_all(names, trained, patterned(60, 1, shape).images)
     unpack_files(export.files, folder)
     return export
 
