@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 from flax import nnx
 
+from src.errors import one_line
 from src.export.graph import Graph, UnsupportedError
 from src.export.rounding import sum_lengths
 from src.export.tracing.trace import trace_graph
@@ -33,6 +34,8 @@ def prepare_network(trained: TrainedModel) -> Network:
         graph = trace_graph(logits, shape)
     except UnsupportedError as error:
         unsupported = str(error)
+    except Exception as error:  # noqa: BLE001 - a new form of JAX costs two formats only
+        unsupported = f"{type(error).__name__}: {one_line(error)}"
 
     def probabilities(images: jax.Array) -> jax.Array:
         return nnx.softmax(logits(images))

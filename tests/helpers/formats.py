@@ -1,13 +1,18 @@
 """Small networks in the formats of the export."""
 
+from dataclasses import replace
 from functools import cache
 
 import jax.numpy as jnp
 import numpy as np
+import onnxruntime
 from flax import nnx
 
 from src.config.names import FormatName
 from src.export.formats import convert_all
+from src.export.onnx_file import onnx_model
+from src.export.shipped.numpy_predictor import run_graph
+from src.export.tracing.trace import trace_graph
 from src.export.verify import unpack_files
 from src.models.architecture import Architecture
 from src.models.build import build_model
@@ -28,6 +33,33 @@ def untrained(name, shape=(8, 8, 1)):
         parameters={"top_k": 2},
     )
     return TrainedModel(model, weights_of(model), record)
+
+
+def as_trained(model, shape, classes=3):
+    """Any network as training would leave it."""
+    named = untrained("mlp").record
+    architecture = replace(named.architecture, image_shape=shape, classes=classes)
+    names = [f"class {index}" for index in range(classes)]
+    update = {"architecture": architecture, "class_names": names}
+    return TrainedModel(model, weights_of(model), named.model_copy(update=update))
+
+
+def graph_for(logits, shape):
+    """The graph of a network, or of any function from images to logits."""
+    return trace_graph(logits, shape)
+
+
+def play(graph, images):
+    """A graph's probabilities by the numpy predictor."""
+    return run_graph(graph.record(), graph.constants, images)
+
+
+def play_onnx(graph, images):
+    """A graph's probabilities by onnxruntime."""
+    classes = play(graph, images[:1]).shape[1]
+    content = onnx_model(graph, images.shape[1:], classes).SerializeToString()
+    session = onnxruntime.InferenceSession(content)
+    return session.run(None, {"images": images})[0]
 
 
 def probabilities(trained, images):

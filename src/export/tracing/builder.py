@@ -67,6 +67,7 @@ class Builder:
         self.constants: dict[str, np.ndarray] = {}
         self.shapes: dict[str, Axes] = {}  # as stored, by name
         self.reshaped: dict[str, str] = {}  # what a value is a reshape of
+        self.arranged: dict[tuple[str, Axes], str] = {}  # by name and order of axes
         self.reductions: dict[str, Reduction] = {}
         self.means: dict[str, tuple[float, Value]] = {}  # count and mean of a sum
 
@@ -104,11 +105,16 @@ class Builder:
         if value.order == order:
             return value.name
         axes = [value.order[order.index(axis)] for axis in range(len(order))]
-        stored = tuple(value.stored[axis] for axis in axes)
-        long = [axis for axis in axes if value.stored[axis] != 1]
-        if long == sorted(long):
-            return self.emit_reshape(value.name, stored).name
-        return self.emit("Transpose", [value.name], stored, order, perm=axes).name
+        key = value.name, tuple(axes)
+        if key not in self.arranged:
+            stored = tuple(value.stored[axis] for axis in axes)
+            long = [axis for axis in axes if value.stored[axis] != 1]
+            if long == sorted(long):
+                result = self.emit_reshape(value.name, stored)
+            else:
+                result = self.emit("Transpose", [value.name], stored, perm=axes)
+            self.arranged[key] = result.name
+        return self.arranged[key]
 
     def plain(self, value: Operand) -> str | np.ndarray:
         """The input of a node that wants JAX's order of axes."""

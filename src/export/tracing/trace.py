@@ -106,7 +106,13 @@ def is_number(equation: Any, operands: Sequence[Operand]) -> bool:  # noqa: ANN4
 
 
 def compute(equation: Any, operands: Sequence[Any]) -> list[Any]:  # noqa: ANN401
-    """The results of an equation of constants."""
+    """The results of an equation of constants.
+
+    Raises:
+        UnsupportedError: it is the size of the batch.
+    """
+    if equation.primitive.name == "dim_as_value":
+        raise UnsupportedError("arithmetic with the size of the batch")
     given = [
         np.broadcast_to(operand, variable.aval.shape)
         if isinstance(operand, np.ndarray)
