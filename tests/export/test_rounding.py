@@ -1,0 +1,88 @@
+"""How far a correct file may differ from the network, compared with float64."""
+
+from math import sqrt
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax import lax
+
+from src.export.rounding import SMALLEST, allowed_differences, sum_lengths
+from src.models.architecture import Architecture
+from src.models.build import build_model
+from src.models.plain import plain_model
+from tests.helpers.formats import graph_for, play, play_onnx
+from tests.helpers.user_model import sharpened, user_model
+
+
+def cnn(size, seed):
+    architecture = Architecture("cnn", 16, 0.0, image_shape=(size, size, 1), classes=5)
+    return plain_model(build_model(architecture, nnx.Rngs(params=seed)))
+
+
+def test_sums_are_those_of_every_layer():
+    assert sum_lengths(cnn(28, 0), (28, 28, 1)) == (9, 9 * 32, 7 * 7 * 64, 16)
+
+
+def test_sums_inside_of_conditions_and_loops_count():
+    def logits(images):
+        flat = images.reshape(1, 12).astype(jnp.float32)
+        rolled = lax.scan(lambda x, _: (x @ jnp.eye(12), None), flat, None, 3)[0]
+        chosen = lax.cond(flat[0, 0] > 0, lambda x: x @ jnp.ones((12, 2)), head, rolled)
+        return chosen + rolled.sum(1, keepdims=True)
+
+    def head(x):
+        return x[:, :5] @ jnp.ones((5, 2))
+
+    assert sorted(sum_lengths(logits, (3, 4, 1))) == [5, 12, 12, 12]
+
+
+def test_bound_is_the_formula_of_the_docstring():
+    expected = np.array([[0.5, 0.5 - 1e-5, 1e-5]])
+    in_logits = 2.0**-24 * (sqrt(200_000) + sqrt(256)) * -np.log(1e-5)
+    found = allowed_differences(expected, (200_000, 256))
+    np.testing.assert_allclose(found, [in_logits * 2 * 0.25], rtol=1e-6)
+
+
+def test_sure_answers_and_small_networks_have_the_smallest_bound():
+    sure = np.array([[1.0, 0.0], [0.5, 0.5]])
+    assert allowed_differences(sure, (64, 8)).tolist() == [SMALLEST, SMALLEST]
+
+
+@pytest.mark.parametrize(
+    ("size", "seed"),
+    [
+        (28, 0),
+        pytest.param(64, 1, marks=pytest.mark.slow),
+        pytest.param(224, 2, marks=pytest.mark.slow),
+        pytest.param(224, 3, marks=pytest.mark.slow),
+    ],
+)
+def test_float32_stays_within_the_bound_of_a_float64_evaluation(size, seed):
+    shape = size, size, 1
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (8, *shape), dtype=np.uint8)
+    for model in (sharpened(cnn(size, seed), 30), sharpened(user_model(1, 5, seed), 9)):
+        graph = graph_for(model, shape)
+        doubled = {name: np.float64(each) for name, each in graph.constants.items()}
+        exact = play(graph._replace(constants=doubled), images)
+        allowed = allowed_differences(exact, sum_lengths(model, shape))
+        network = np.asarray(nnx.softmax(model(jnp.asarray(images))))
+        for found in (network, play(graph, images), play_onnx(graph, images)):
+            assert found.dtype == np.float32
+            assert (np.abs(found - exact).max(1) <= allowed / 2).all()
+            assert (found.argmax(1) == exact.argmax(1)).all()
+
+
+@pytest.mark.parametrize("size", [28, pytest.param(224, marks=pytest.mark.slow)])
+def test_wrong_network_is_far_beyond_the_bound(size):
+    """The weights of one class that are 1 % off."""
+    shape = size, size, 1
+    model = sharpened(cnn(size, 0), 30)
+    images = np.random.default_rng(0).integers(0, 256, (8, *shape), dtype=np.uint8)
+    expected = np.float64(nnx.softmax(model(jnp.asarray(images))))
+    allowed = allowed_differences(expected, sum_lengths(model, shape))
+    model.output.kernel[...] = model.output.kernel[...].at[:, 1].multiply(1.01)
+    wrong = np.asarray(nnx.softmax(model(jnp.asarray(images))))
+    assert (np.abs(wrong - expected).max(1) > 3 * allowed).any()
