@@ -34,6 +34,7 @@ from src.export.formats import (
 from src.export.latency import latency_table
 from src.export.network import prepare_network
 from src.export.shipped import run
+from src.export.shipped.numpy_predictor import load_predictor
 from src.export.verify import (
     accuracy_differences,
     compare,
@@ -192,6 +193,71 @@ def test_shipped_program_imports_the_standard_library_and_numpy(shipped, name):
     }
     outer = {module.partition(".")[0] for module in imported}
     assert outer - set(sys.stdlib_module_names) == {"numpy"}
+
+
+IMPORTED = """
+import json, sys
+import numpy as np
+from run import load
+images = np.load("some.npy")
+print(json.dumps([load(name)(images).tolist() for name in sys.argv[1:]]))
+"""
+
+
+def test_run_is_imported_as_a_predictor_of_every_format(shipped):
+    folder, trained = shipped
+    images = patterned(3, seed=4).images
+    np.save(folder / "some.npy", images)
+    names = [format_module(name).FILE for name in FORMATS if name != "saved_model"]
+    found = subprocess.run(
+        [sys.executable, "-c", IMPORTED, *names],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name, rows in zip(names, json.loads(found.stdout), strict=True):
+        tolerance = 0.05 if "int8" in name else 1e-6
+        np.testing.assert_allclose(rows, probabilities(trained, images), atol=tolerance)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "model.tflite"])
+def test_predictor_names_the_images_that_it_expects(shipped, name):
+    classify = run.load(shipped[0] / name)
+    with pytest.raises(
+        ValueError, match=r"uint8 \[n, 8, 8, 1\], found float64 \[8, 8\]"
+    ):
+        classify(np.zeros((8, 8)))
+
+
+def test_manifest_has_what_a_microcontroller_build_needs(shipped):
+    formats = json.loads((shipped[0] / "manifest.json").read_text())["formats"]
+    for name in ("tflite", "tflite_int8"):
+        facts = formats[name]["tflite"]
+        interpreter = Interpreter(str(shipped[0] / formats[name]["file"]))
+        # Public, but for the list of operators, which only this method gives.
+        used = [each["op_name"] for each in interpreter._get_ops_details()]
+        own = {name for name in used if name != "DELEGATE"}
+        assert {each["name"] for each in facts["operators"]} == own
+        for each in facts["operators"]:
+            assert each["count"] == used.count(each["name"])
+        for side, details in (
+            ("input", interpreter.get_input_details()[0]),
+            ("output", interpreter.get_output_details()[0]),
+        ):
+            assert facts[side]["shape"] == details["shape"].tolist()
+            assert facts[side]["type"] == np.dtype(details["dtype"]).name
+            if "int8" in name:
+                numbers = facts[side]["scale"], facts[side]["zero_point"]
+                assert numbers == details["quantization"]
+            else:
+                assert facts[side]["scale"] is facts[side]["zero_point"] is None
+
+
+def test_onnx_file_has_the_oldest_ir_version_of_its_opset(shipped):
+    """The onnxruntime of 2023 refuses IR 10."""
+    assert onnx.load(shipped[0] / "model.onnx").ir_version == 8
 
 
 @pytest.mark.slow
@@ -528,8 +594,11 @@ def test_run_refuses_images_that_are_not_for_this_network(shipped, case):
 @pytest.mark.parametrize("case", ["floats", "another height", "colours"])
 def test_numpy_predictor_refuses_images_that_are_not_for_this_network(shipped, case):
     classify = run.load(shipped[0] / "numpy_predictor.py")
-    with pytest.raises(ValueError, match=r"expected images of uint8 \[8, 8, 1\]"):
+    with pytest.raises(ValueError, match=r"expected images of uint8 \[n, 8, 8, 1\]"):
         classify(WRONG_IMAGES[case])
+    own = load_predictor(shipped[0])
+    with pytest.raises(ValueError, match=r"expected images of uint8 \[8, 8, 1\]"):
+        own(WRONG_IMAGES[case])
 
 
 # A process that can import only these packages and their dependencies.
