@@ -13,7 +13,7 @@ from src.models.architecture import Architecture
 from src.models.build import build_model
 from src.models.plain import plain_model
 from tests.helpers.formats import graph_for, play, play_onnx
-from tests.helpers.user_model import sharpened, user_model
+from tests.helpers.user_model import blocks, undecided, user_model
 
 
 def cnn(size, seed):
@@ -61,15 +61,15 @@ def test_sure_answers_and_small_networks_have_the_smallest_bound():
 )
 def test_float32_stays_within_the_bound_of_a_float64_evaluation(size, seed):
     shape = size, size, 1
-    rng = np.random.default_rng(seed)
-    images = rng.integers(0, 256, (8, *shape), dtype=np.uint8)
-    for model in (sharpened(cnn(size, seed), 30), sharpened(user_model(1, 5, seed), 9)):
+    images = blocks(shape, 8, seed)
+    for network in (cnn(size, seed), user_model(1, 5, seed)):
+        model = undecided(network, images)
         graph = graph_for(model, shape)
         doubled = {name: np.float64(each) for name, each in graph.constants.items()}
         exact = play(graph._replace(constants=doubled), images)
         allowed = allowed_differences(exact, sum_lengths(model, shape))
-        network = np.asarray(nnx.softmax(model(jnp.asarray(images))))
-        for found in (network, play(graph, images), play_onnx(graph, images)):
+        own = np.asarray(nnx.softmax(model(jnp.asarray(images))))
+        for found in (own, play(graph, images), play_onnx(graph, images)):
             assert found.dtype == np.float32
             assert (np.abs(found - exact).max(1) <= allowed / 2).all()
             assert (found.argmax(1) == exact.argmax(1)).all()
@@ -79,8 +79,8 @@ def test_float32_stays_within_the_bound_of_a_float64_evaluation(size, seed):
 def test_wrong_network_is_far_beyond_the_bound(size):
     """The weights of one class that are 1 % off."""
     shape = size, size, 1
-    model = sharpened(cnn(size, 0), 30)
-    images = np.random.default_rng(0).integers(0, 256, (8, *shape), dtype=np.uint8)
+    images = blocks(shape, 8)
+    model = undecided(cnn(size, 0), images)
     expected = np.float64(nnx.softmax(model(jnp.asarray(images))))
     allowed = allowed_differences(expected, sum_lengths(model, shape))
     model.output.kernel[...] = model.output.kernel[...].at[:, 1].multiply(1.01)

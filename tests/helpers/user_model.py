@@ -1,6 +1,5 @@
 """A network that a user might write from Flax's documentation."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -51,8 +50,21 @@ def user_model(channels, classes, seed=0):
     return model
 
 
-def sharpened(model, factor):
-    """The network with larger last weights: as sure of its answers as a trained one."""
+def blocks(shape, count, seed=0):
+    """Pictures of large patches: noise alone would give the same answer for all."""
+    rng = np.random.default_rng(seed)
+    rows, columns, channels = shape
+    coarse = rng.integers(0, 256, (count, 4, 4, channels), dtype=np.uint8)
+    across = np.ix_(np.arange(rows) * 4 // rows, np.arange(columns) * 4 // columns)
+    return coarse[:, across[0], across[1]]
+
+
+def undecided(model, images, spread=2.0):
+    """The network with a last layer that gives all classes, from sure to unsure."""
     head = model.head if hasattr(model, "head") else model.output
-    head.kernel[...] = jax.device_put(head.kernel[...] * factor)
+    logits = np.asarray(model(jnp.asarray(images)))
+    factor = spread / logits.std(0)
+    head.kernel[...] = jnp.asarray(np.asarray(head.kernel[...]) * factor)
+    bias = np.asarray(head.bias[...]) - logits.mean(0)
+    head.bias[...] = jnp.asarray(bias * factor)
     return model
