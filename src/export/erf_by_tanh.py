@@ -12,50 +12,23 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend import core
 
-from src.export.tracing.equation import inner_program
+from src.export.replacing import with_replaced
 
 
 def erf_by_tanh(
     function: Callable[[jax.Array], jax.Array],
 ) -> Callable[[jax.Array], jax.Array]:
     """The same function of one array, with tanh in place of erf."""
-
-    def replaced(images: jax.Array) -> jax.Array:
-        program = jax.make_jaxpr(function)(images)
-        (result,) = evaluate(program, [images])
-        return result
-
-    return replaced
+    return with_replaced(function, {"erf": tanh_form, "erfc": one_less_tanh_form})
 
 
-def evaluate(program: core.ClosedJaxpr, arguments: Sequence[Any]) -> list[Any]:
-    """The results of a program."""
-    jaxpr = program.jaxpr
-    known = dict(zip(jaxpr.constvars, program.consts, strict=True))
-    known |= dict(zip(jaxpr.invars, arguments, strict=True))
-
-    def read(atom: Any) -> Any:  # noqa: ANN401 - a variable or a literal
-        return atom.val if isinstance(atom, core.Literal) else known[atom]
-
-    for equation in jaxpr.eqns:
-        operands = [read(atom) for atom in equation.invars]
-        inner = inner_program(equation)
-        if equation.primitive.name in ("erf", "erfc"):
-            value = tanh_form(operands[0])
-            results = [value if equation.primitive.name == "erf" else 1 - value]
-        elif inner:
-            results = evaluate(inner, operands)
-        else:
-            params = equation.primitive.get_bind_params(equation.params)
-            found = equation.primitive.bind(*operands, **params)
-            results = found if equation.primitive.multiple_results else [found]
-        known |= dict(zip(equation.outvars, results, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
-
-
-def tanh_form(value: jax.Array) -> jax.Array:
+def tanh_form(_: object, operands: Sequence[Any]) -> jax.Array:
     """Nearly erf: GELU's tanh form, solved for erf."""
-    cubic = value + 0.08943 * value**3
-    return jnp.tanh(2 / sqrt(pi) * cubic)
+    (value,) = operands
+    return jnp.tanh(2 / sqrt(pi) * (value + 0.08943 * value**3))
+
+
+def one_less_tanh_form(_: object, operands: Sequence[Any]) -> jax.Array:
+    """Nearly erfc."""
+    return 1 - tanh_form(_, operands)

@@ -23,7 +23,7 @@ class Export(NamedTuple):
     files: Files
     manifest: dict[str, Any]  # also in `files`, as manifest.json
     graph: Graph | None  # as in the manifest, with its constants
-    sums: tuple[int, ...]  # of the network, see `rounding.sum_lengths`
+    error: float  # of the logits by rounding, see `rounding.logit_error`
 
 
 def build_manifest(

@@ -4,14 +4,17 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import numpy as np
 from flax import nnx
 
 from src.errors import one_line
 from src.export.graph import Graph, UnsupportedError
-from src.export.rounding import sum_lengths
+from src.export.rounding import logit_error
 from src.export.tracing.trace import trace_graph
 from src.models.checkpoint import TrainedModel
 from src.models.plain import plain_model
+
+MEASURED_IMAGES = 32  # for the sizes of the network's numbers
 
 
 class Network(NamedTuple):
@@ -22,11 +25,16 @@ class Network(NamedTuple):
     probabilities: Callable[[jax.Array], jax.Array]
     graph: Graph | None  # None: no operators stand for it
     unsupported: str  # the operation without an operator, "" if there is a graph
-    sums: tuple[int, ...]  # see `sum_lengths`
+    error: float  # of the logits by rounding, see `logit_error`
 
 
-def prepare_network(trained: TrainedModel) -> Network:
-    """The network with plain operations, and its graph."""
+def prepare_network(trained: TrainedModel, images: np.ndarray) -> Network:
+    """The network with plain operations, and its graph.
+
+    Args:
+        trained: the network.
+        images: some training images, uint8 `[n, height, width, channels]`.
+    """
     logits = plain_model(trained.model)
     shape = trained.record.architecture.image_shape
     graph, unsupported = None, ""
@@ -40,5 +48,5 @@ def prepare_network(trained: TrainedModel) -> Network:
     def probabilities(images: jax.Array) -> jax.Array:
         return nnx.softmax(logits(images))
 
-    sums = sum_lengths(logits, shape)
-    return Network(trained, probabilities, graph, unsupported, sums)
+    rounding = logit_error(logits, images[:MEASURED_IMAGES])
+    return Network(trained, probabilities, graph, unsupported, rounding)

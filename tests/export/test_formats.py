@@ -308,7 +308,7 @@ def test_calibration_images_come_evenly_from_all_of_train():
 def test_calibration_does_not_change_the_training_images():
     trained, images = untrained("mlp"), patterned(60, 1).images
     before = images.copy()
-    to_tflite_int8.convert(prepare_network(trained), images)
+    to_tflite_int8.convert(prepare_network(trained, images), images)
     assert np.array_equal(images, before)
 
 

@@ -80,10 +80,10 @@ NETWORKS = {
 def test_onnx_file_runs_in_onnxruntime_1_16_and_opencv_4(
     old_python, tmp_path, name, shape
 ):
-    network = prepare_network(NETWORKS[name](shape))
+    images = np.random.default_rng(0).integers(0, 256, (3, *shape), dtype=np.uint8)
+    network = prepare_network(NETWORKS[name](shape), images)
     content = onnx_model(network.graph, shape, 3).SerializeToString()
     (tmp_path / "model.onnx").write_bytes(content)
-    images = np.random.default_rng(0).integers(0, 256, (3, *shape), dtype=np.uint8)
     np.save(tmp_path / "images.npy", images)
     subprocess.run(
         [old_python, "-c", PROGRAM, "model.onnx", "images.npy", "answers.npz"],

@@ -8,7 +8,12 @@ import pytest
 from flax import nnx
 from jax import lax
 
-from src.export.rounding import SMALLEST, allowed_differences, sum_lengths
+from src.export.rounding import (
+    SMALLEST,
+    allowed_differences,
+    logit_error,
+    sum_lengths,
+)
 from src.models.architecture import Architecture
 from src.models.build import build_model
 from src.models.plain import plain_model
@@ -38,16 +43,23 @@ def test_sums_inside_of_conditions_and_loops_count():
     assert sorted(sum_lengths(logits, (3, 4, 1))) == [5, 12, 12, 12]
 
 
-def test_bound_is_the_formula_of_the_docstring():
-    expected = np.array([[0.5, 0.5 - 1e-5, 1e-5]])
-    in_logits = 2.0**-24 * (sqrt(200_000) + sqrt(256)) * -np.log(1e-5)
-    found = allowed_differences(expected, (200_000, 256))
-    np.testing.assert_allclose(found, [in_logits * 2 * 0.25], rtol=1e-6)
+def test_error_of_the_logits_is_the_formula_of_the_docstring():
+    """Of a network whose last layer cancels: 1000 - 1000."""
+    weights = np.array([[1000, 0], [-1000, 0], [0, 3]], np.float32)
+
+    def logits(images):
+        return images.reshape(-1, 3).astype(jnp.float32) @ jnp.asarray(weights)
+
+    images = np.array([[[[1], [1], [2]]], [[[1], [0], [1]]]], np.uint8)
+    found = logit_error(logits, images)
+    assert found == pytest.approx(2.0**-24 * sqrt(3) * 2000, rel=1e-6)
 
 
-def test_sure_answers_and_small_networks_have_the_smallest_bound():
-    sure = np.array([[1.0, 0.0], [0.5, 0.5]])
-    assert allowed_differences(sure, (64, 8)).tolist() == [SMALLEST, SMALLEST]
+def test_bound_follows_from_the_logits_error_and_how_sure_an_answer_is():
+    expected = np.array([[0.5, 0.5, 0.0], [0.9, 0.1, 0.0], [1.0, 0.0, 0.0]])
+    found = allowed_differences(expected, 1e-3)
+    np.testing.assert_allclose(found, [5e-4, 1.8e-4, SMALLEST])
+    assert allowed_differences(expected, 1e-9).tolist() == [SMALLEST] * 3
 
 
 @pytest.mark.parametrize(
@@ -67,7 +79,7 @@ def test_float32_stays_within_the_bound_of_a_float64_evaluation(size, seed):
         graph = graph_for(model, shape)
         doubled = {name: np.float64(each) for name, each in graph.constants.items()}
         exact = play(graph._replace(constants=doubled), images)
-        allowed = allowed_differences(exact, sum_lengths(model, shape))
+        allowed = allowed_differences(exact, logit_error(model, images))
         own = np.asarray(nnx.softmax(model(jnp.asarray(images))))
         for found in (own, play(graph, images), play_onnx(graph, images)):
             assert found.dtype == np.float32
@@ -82,7 +94,7 @@ def test_wrong_network_is_far_beyond_the_bound(size):
     images = blocks(shape, 8)
     model = undecided(cnn(size, 0), images)
     expected = np.float64(nnx.softmax(model(jnp.asarray(images))))
-    allowed = allowed_differences(expected, sum_lengths(model, shape))
+    allowed = allowed_differences(expected, logit_error(model, images))
     model.output.kernel[...] = model.output.kernel[...].at[:, 1].multiply(1.01)
     wrong = np.asarray(nnx.softmax(model(jnp.asarray(images))))
     assert (np.abs(wrong - expected).max(1) > 3 * allowed).any()

@@ -62,7 +62,7 @@ def test_no_float_format_changes_a_prediction(tmp_path, kind, size):
         export = exported(folder, FLOAT, as_trained(model, shape, 5), shape)
         assert export.manifest["left_out"] == {}
         expected = network_probabilities(model, images)
-        allowed = allowed_differences(expected, export.sums)
+        allowed = allowed_differences(expected, export.error)
         assert len(set(expected.argmax(1))) > 1
         for name in FLOAT:
             found = run.load(folder / format_module(name).FILE)(images)
