@@ -196,29 +196,36 @@ class Builder:
         if any(value.shape[axis] == BATCH for axis in axes):
             raise UnsupportedError("a reduction over the batch")
         reduced = sorted(value.order[axis] for axis in axes)
-        kept = [axis for axis in range(len(value.order)) if axis not in axes]
-        if keep:
-            stored = tuple(
-                1 if axis in reduced else size for axis, size in enumerate(value.stored)
-            )
-            order = value.order
-        else:
-            left = sorted(value.order[axis] for axis in kept)
-            stored = tuple(value.stored[axis] for axis in left)
-            order = tuple(left.index(value.order[axis]) for axis in kept)
-        if op == "ReduceMean" and reduced == [2, 3] and len(value.stored) == 4:
+        left = [axis for axis in range(len(value.shape)) if axis not in axes]
+        image_mean = op == "ReduceMean" and reduced == [2, 3] and len(value.stored) == 4
+        if len(axes) > 2:  # OpenCV 4 computes a reduction of three axes wrongly
+            part = self.reduce(op, value, axes[2:], keep=True)
+            result = self.reduce(op, part, axes[:2], keep=True)
+        elif image_mean:
             pooled = (*value.stored[:2], 1, 1)
             result = self.emit("GlobalAveragePool", [value.name], pooled, value.order)
-            if not keep:
-                shape = list(stored)
-                result = self.emit("Reshape", [result.name], stored, order, shape=shape)
         else:
-            given = [value.name]
-            result = self.emit(
-                op, given, stored, order, axes=reduced, keepdims=int(keep)
-            )
+            result = self.emit_reduction(op, value, reduced, keep=keep)
+        if len(result.shape) == len(value.shape) and not keep:
+            result = self.reshape(result, tuple(value.shape[axis] for axis in left))
         self.reductions[result.name] = Reduction(op, value, axes)
         return result
+
+    def emit_reduction(
+        self, op: str, value: Value, reduced: list[int], *, keep: bool
+    ) -> Value:
+        """A reduction node; `reduced` are axes of the stored array."""
+        sizes = enumerate(value.stored)
+        if keep:
+            stored = tuple(1 if axis in reduced else size for axis, size in sizes)
+            order = value.order
+        else:
+            kept = [axis for axis, _ in sizes if axis not in reduced]
+            stored = tuple(value.stored[axis] for axis in kept)
+            order = tuple(kept.index(axis) for axis in value.order if axis in kept)
+        return self.emit(
+            op, [value.name], stored, order, axes=reduced, keepdims=int(keep)
+        )
 
     def divide(self, value: Operand, divisor: Operand) -> Value:
         """The quotient; a sum divided by its number of terms becomes a mean."""
