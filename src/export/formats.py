@@ -100,7 +100,8 @@ def convert_all(
     Raises:
         DataError: no format is left.
     """
-    network, calibration = prepare_network(trained), calibration_images(train_images)
+    calibration = calibration_images(train_images)
+    network = prepare_network(trained, calibration)
     files = {
         "weights.npz": bytes(pack_arrays(trained.weights)),
         "run.py": make_program(),
@@ -123,7 +124,7 @@ def convert_all(
             continue
         manifest["formats"][name] = describe(name, converted)
         files |= converted
-    return leave_out(Export(files, manifest, network.graph, network.sums), reasons)
+    return leave_out(Export(files, manifest, network.graph, network.error), reasons)
 
 
 class ConversionError(Exception):

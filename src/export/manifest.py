@@ -23,7 +23,7 @@ class Export(NamedTuple):
     files: Files
     manifest: dict[str, Any]  # also in `files`, as manifest.json
     graph: Graph | None  # as in the manifest, with its constants
-    sums: tuple[int, ...]  # of the network, see `rounding.sum_lengths`
+    error: float  # of the logits by rounding, see `rounding.logit_error`
 
 
 def build_manifest(
@@ -81,8 +81,8 @@ def leave_out(export: Export, reasons: Mapping[str, str]) -> Export:
     kept = {name: entry for name, entry in formats.items() if name not in reasons}
     left_out = export.manifest["left_out"] | dict(reasons)
     if not kept:
-        reason = next(iter(left_out.values()), "export_formats is empty.")
-        raise DataError(f"{reason} No format is left, so nothing was written.")
+        lost = [reason for name, reason in left_out.items() if name != "demo"]
+        raise DataError(f"{lost[-1]} No format is left, so nothing was written.")
     wrong = {
         file
         for name in formats.keys() & reasons.keys()

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import numpy as np
 from flax import nnx
 
 from src.errors import one_line
@@ -11,9 +12,11 @@ from src.export.from_onnx import graph_of
 from src.export.graph import Graph, UnsupportedError
 from src.export.jax_to_onnx import convert_by_jax2onnx
 from src.export.quiet import quiet
-from src.export.rounding import sum_lengths
+from src.export.rounding import logit_error
 from src.models.checkpoint import TrainedModel
 from src.models.plain import plain_model
+
+MEASURED_IMAGES = 32  # for the sizes of the network's numbers
 
 
 class Network(NamedTuple):
@@ -24,11 +27,16 @@ class Network(NamedTuple):
     probabilities: Callable[[jax.Array], jax.Array]
     graph: Graph | None  # None: no operators stand for it
     unsupported: str  # the operation without an operator, "" if there is a graph
-    sums: tuple[int, ...]  # see `sum_lengths`
+    error: float  # of the logits by rounding, see `logit_error`
 
 
-def prepare_network(trained: TrainedModel) -> Network:
-    """The network with plain operations, and its graph."""
+def prepare_network(trained: TrainedModel, images: np.ndarray) -> Network:
+    """The network with plain operations, and its graph.
+
+    Args:
+        trained: the network.
+        images: some training images, uint8 `[n, height, width, channels]`.
+    """
     logits = plain_model(trained.model)
     shape = trained.record.architecture.image_shape
 
@@ -36,13 +44,12 @@ def prepare_network(trained: TrainedModel) -> Network:
         return nnx.softmax(logits(images))
 
     graph, unsupported = None, ""
-    try:
-        with quiet():
+    with quiet():
+        try:
             graph = graph_of(convert_by_jax2onnx(probabilities, shape))
-    except UnsupportedError as error:
-        unsupported = str(error)
-    except Exception as error:  # noqa: BLE001 - jax2onnx raises any class
-        kind = type(error).__name__
-        unsupported = f"one that jax2onnx refuses ({kind}: {one_line(error)})"
-    sums = sum_lengths(logits, shape)
-    return Network(trained, probabilities, graph, unsupported, sums)
+        except UnsupportedError as error:
+            unsupported = str(error)
+        except Exception as error:  # noqa: BLE001 - jax2onnx raises any class
+            unsupported = f"{type(error).__name__} in jax2onnx: {one_line(error)}"
+    rounding = logit_error(logits, images[:MEASURED_IMAGES])
+    return Network(trained, probabilities, graph, unsupported, rounding)

@@ -7,20 +7,23 @@ analysis"). The errors of the layers add up in the logits. The softmax turns an 
 `e` of all logits into at most `2 * p * (1 - p) * e` in a probability `p`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from math import prod, sqrt
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
+
+from src.export.replacing import bind, with_replaced
 
 UNIT = 2.0**-24  # the largest relative error of rounding to float32
 SMALLEST = 1e-5  # allowed in any case: runtimes approximate exp, tanh and the like
 
 
 def sum_lengths(
-    logits: Callable[[jax.Array], jax.Array], image_shape: tuple[int, int, int]
+    logits: Callable[[jax.Array], jax.Array], image_shape: tuple[int, ...]
 ) -> tuple[int, ...]:
     """The number of terms of each layer's sums, in order.
 
@@ -47,20 +50,61 @@ def lengths_in(program: Any) -> Iterator[int]:  # noqa: ANN401 - a jaxpr
             case "reduce_sum":
                 shape = equation.invars[0].aval.shape
                 yield prod(shape[axis] for axis in equation.params["axes"])
-        for inner in jax.core.jaxprs_in_params(equation.params):
+        for inner in inner_programs(equation):
             yield from lengths_in(inner)
 
 
-def allowed_differences(expected: np.ndarray, sums: tuple[int, ...]) -> np.ndarray:
+def inner_programs(equation: Any) -> Iterator[Any]:  # noqa: ANN401 - JAX's
+    """The jaxprs that an equation calls, such as the branches of a condition."""
+    for value in equation.params.values():
+        for each in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(each, core.ClosedJaxpr):
+                yield each.jaxpr
+            elif isinstance(each, core.Jaxpr):
+                yield each
+
+
+def largest_size(logits: Callable[[jax.Array], jax.Array], images: np.ndarray) -> float:
+    """The largest sum of products' sizes in the last layer.
+
+    The errors of all layers are relative to it. It can be far larger than the logits.
+
+    Args:
+        logits: from uint8 `[batch, height, width, channels]`.
+        images: some of them.
+    """
+
+    def sizes(batch: jax.Array) -> jax.Array:
+        found: list[jax.Array] = [jnp.ones(1)]
+
+        def record(equation: Any, operands: Sequence[Any]) -> jax.Array:  # noqa: ANN401
+            found.append(bind(equation, [jnp.abs(operand) for operand in operands]))
+            return bind(equation, operands)
+
+        names = ("dot_general", "conv_general_dilated")
+        with_replaced(logits, dict.fromkeys(names, record))(batch)
+        return found[-1].max()
+
+    return float(jax.jit(sizes)(jnp.asarray(images)))
+
+
+def logit_error(logits: Callable[[jax.Array], jax.Array], images: np.ndarray) -> float:
+    """The error of a logit that rounding explains.
+
+    Args:
+        logits: from uint8 `[batch, height, width, channels]`.
+        images: some of them, for the sizes of the network's numbers.
+    """
+    sums = sum_lengths(logits, images.shape[1:])
+    return UNIT * sum(map(sqrt, sums)) * max(1.0, largest_size(logits, images))
+
+
+def allowed_differences(expected: np.ndarray, error: float) -> np.ndarray:
     """The largest difference in probability that rounding explains, for each image.
 
     Args:
         expected: the network's probabilities, `[images, classes]`.
-        sums: see `sum_lengths`.
+        error: see `logit_error`.
     """
-    # The logits' range stands for the size of what the last layer adds up.
-    smallest = np.maximum(expected.min(1), np.finfo(np.float32).tiny)
-    size = np.maximum(1, -np.log(smallest))
-    in_logits = UNIT * sum(map(sqrt, sums)) * size
     sensitivity = 2 * (expected * (1 - expected)).max(1)
-    return np.maximum(SMALLEST, sensitivity * in_logits)
+    return np.maximum(SMALLEST, sensitivity * error)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from src.export.erf_by_tanh import erf_by_tanh
 from src.export.network import Network
 from src.export.tf_function import tensorflow_function
 
@@ -29,6 +30,7 @@ def convert(network: Network, calibration: np.ndarray) -> dict[str, bytes]:
         for image in images:
             yield [image[None]]
 
+    network = network._replace(probabilities=erf_by_tanh(network.probabilities))
     function = tensorflow_function(network, batch=1, of_bytes=False)
     concrete = function.get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], function)

@@ -67,7 +67,7 @@ def prove_all(
     """
     proofs: dict[FormatName, Proof] = {}
     failed: dict[str, str] = {}
-    allowed = allowed_differences(expected, export.sums)
+    allowed = allowed_differences(expected, export.error)
     with TemporaryDirectory(prefix="fourbeat-") as temporary:
         folder = Path(temporary)
         unpack_files(export.files, folder)

@@ -9,9 +9,8 @@ import onnxruntime
 from flax import nnx
 from onnx import TensorProto, ValueInfoProto, helper
 
-from src.export.from_onnx import graph_of
-from src.export.jax_to_onnx import convert_by_jax2onnx
 from src.models.plain import plain_model
+from tests.helpers.formats import graph_for
 
 OPSET = 17
 # Attributes of a player's node that ONNX takes as inputs, in ONNX's order.
@@ -114,8 +113,5 @@ def graph_and_constants(
     model: nnx.Module, shape: tuple[int, int, int]
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The graph and constants of a model, as export makes them."""
-    plain = plain_model(model)
-    graph = graph_of(
-        convert_by_jax2onnx(lambda images: nnx.softmax(plain(images)), shape)
-    )
+    graph = graph_for(plain_model(model), shape)
     return graph.record(), graph.constants

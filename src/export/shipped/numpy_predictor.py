@@ -85,31 +85,17 @@ def run_graph(
         images: uint8 `[n, height, width, channels]`.
     """
     values = {**constants, graph["input"]: images}
-    left = Reads(graph)
-    for node in graph["nodes"]:
+    nodes = graph["nodes"]
+    last_reader = {
+        name: index for index, node in enumerate(nodes) for name in node["inputs"]
+    }
+    for index, node in enumerate(nodes):
         inputs = [values[name] for name in node["inputs"]]
         values[node["output"]] = run_node(node["op"], inputs, node["attributes"])
-        for name in left.last_reads(node):
-            del values[name]
+        for name in set(node["inputs"]):
+            if last_reader[name] == index:
+                del values[name]  # frees its memory
     return values[graph["output"]]
-
-
-class Reads:
-    """Counts how often each value is still read, so that memory is freed early."""
-
-    def __init__(self, graph: Mapping[str, Any]) -> None:
-        outputs = {node["output"] for node in graph["nodes"]}
-        self.counts = dict.fromkeys(outputs, 0)
-        for node in graph["nodes"]:
-            for name in outputs & set(node["inputs"]):
-                self.counts[name] += 1
-
-    def last_reads(self, node: Mapping[str, Any]) -> list[str]:
-        """The values that no later node reads."""
-        names = self.counts.keys() & set(node["inputs"])
-        for name in names:
-            self.counts[name] -= 1
-        return [name for name in names if not self.counts[name]]
 
 
 def run_node(
