@@ -52,9 +52,9 @@ def read(values: Values, node: Proto) -> None:
         return
     if form is None or (values.thin & set(inputs) and form not in BROADCASTING):
         raise UnsupportedError(op)
-    floats = values.kind(node.output[0]) in (TensorProto.FLOAT, TensorProto.BOOL)
-    if not floats and op not in MOVING:
-        raise UnsupportedError(f"{op} of integers")
+    kind = values.kind(node.output[0])
+    if kind not in (TensorProto.FLOAT, TensorProto.BOOL) and op not in MOVING:
+        raise UnsupportedError(f"{op} of {TensorProto.DataType.Name(kind).lower()}")
     form(call_of(values, node, inputs))
 
 
