@@ -24,18 +24,18 @@ def fold(nodes: list[Node], constants: Constants) -> list[Node]:
         constants: by name; new ones are added in float64.
     """
     readers = Counter(name for node in nodes for name in node.inputs)
-    sources = {node.output: scaled_value(node, constants) for node in nodes}
     followers = {
-        sources[node.output]: node
+        value: node
         for node in nodes
-        if readers[sources[node.output]] == 1
+        if readers[value := scaled_value(node, constants)] == 1
     }
     folded: set[str] = set()
     kept: list[Node] = []
     for node in nodes:
         if node.output in folded:
             continue
-        chain, value = [], node.output
+        chain: list[Node] = []
+        value = node.output
         (chain if scaled_value(node, constants) else kept).append(node)
         while value in followers:
             chain.append(followers[value])

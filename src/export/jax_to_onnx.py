@@ -61,7 +61,7 @@ def flax_as_documented() -> Iterator[None]:
     """
     average, maximum, dropout = nnx.avg_pool, nnx.max_pool, nnx.Dropout.__call__
     nnx.avg_pool = documented_pool(average, 0)
-    nnx.max_pool = documented_pool(maximum, np.finfo(np.float32).min)
+    nnx.max_pool = documented_pool(maximum, float(np.finfo(np.float32).min))
     nnx.Dropout.__call__ = DROPOUT  # type: ignore[method-assign]
     try:
         yield

@@ -43,9 +43,9 @@ def test_network_with_another_operator_loses_numpy_and_the_page_by_name(tmp_path
     export = exported(tmp_path, ["numpy", "onnx", "stablehlo"], trained)
     assert export.manifest["formats"].keys() == {"onnx", "stablehlo"}
     assert export.manifest["left_out"] == {
-        "demo": "demo.html: expected operations of src/export/graph.py, found cumsum.",
+        "demo": "demo.html: expected operations of src/export/graph.py, found CumSum.",
         "numpy": "models/export/numpy_predictor.py: expected operations of "
-        "src/export/graph.py, found cumsum. It is left out: remove numpy from "
+        "src/export/graph.py, found CumSum. It is left out: remove numpy from "
         "export_formats, or write the layer with other operations.",
     }
     assert not {"numpy_predictor.py", "constants.npz"} & export.files.keys()
@@ -87,7 +87,7 @@ def test_converter_that_fails_costs_its_own_format_alone(monkeypatch, capfd):
 
 
 def test_export_without_any_format_is_an_error():
-    with pytest.raises(DataError, match=r"found cumsum\. .* No format is left"):
+    with pytest.raises(DataError, match=r"found CumSum\. .* No format is left"):
         convert_all(["numpy"], as_trained(Cumulative(), SHAPE), patterned(9, 1).images)
 
 
