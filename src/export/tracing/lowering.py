@@ -14,7 +14,10 @@ from src.export.tracing.equation import Equation, is_scalar
 
 Lowering = Callable[[Builder, Equation, Sequence[Operand]], Operand]
 UNCHANGED = {"copy", "copy_p", "name", "optimization_barrier", "stop_gradient"}
-STRUCTURAL = {"convert_element_type", "reshape", "squeeze", "transpose", "gather"}
+STRUCTURAL = {
+    *("convert_element_type", "reshape", "squeeze", "transpose", "gather"),
+    *("broadcast_in_dim", "slice", "concatenate"),
+}
 LOWERINGS: dict[str, Lowering] = {
     "max": elementwise.maximum,
     "convert_element_type": elementwise.cast,
