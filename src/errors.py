@@ -59,6 +59,11 @@ def suggestion(found: object, known: list[str]) -> str:
     return f" Did you mean '{near[0]}'?" if near else ""
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 file`, `2 files`: a number of things whose plural ends in s."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def escape_unprintable(text: str) -> str:
     """A line that is safe to print: control characters are escaped."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

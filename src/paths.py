@@ -6,6 +6,7 @@ PARAMS = Path("params.yaml")
 LOCK = Path("requirements.lock")
 
 MANUAL = Path("data/manual")
+INITIAL_WEIGHTS = Path("data/weights")
 PREPARED = Path("data/prepared")
 MANIFEST = PREPARED / "manifest.json"
 FILES = PREPARED / "files.csv"

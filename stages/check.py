@@ -15,13 +15,16 @@ from src.runtime.stage import StageContext, run_stage
 def main(params: Params, context: StageContext) -> str:
     """Checks `data_path`; `run_stage` has checked the rest.
 
+    Some sources read a single file, others want a folder: prepare tells them apart.
+
     Raises:
-        ParameterError: `data_path` is not a folder.
+        ParameterError: `data_path` is neither a folder nor a file.
     """
-    if not Path(params.data_path).is_dir():
+    path = Path(params.data_path)
+    if not (path.is_dir() or path.is_file()):
         raise ParameterError(
-            f"params.yaml: data_path: expected a folder, found none at "
-            f"'{params.data_path}'. Create it, or use data/raw, the embedded digits."
+            f"params.yaml: data_path: expected a folder or a file, found none at "
+            f"'{path}'. Create it, or use data/raw, the embedded digits."
         )
     return f"params.yaml: {len(type(params).model_fields)} parameters, all in range."
 

@@ -3,17 +3,24 @@
 Run by `dvc repro evaluate`. No other stage's choices depend on the test split.
 """
 
+from __future__ import annotations
+
 import sys
+from typing import TYPE_CHECKING
 
 from src import paths
 from src.config.params import Params
 from src.runtime.determinism import pin_arithmetic
-from src.runtime.stage import StageContext, run_stage
+from src.runtime.stage import StageContext, print_warning, run_stage
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # Scores that `dvc metrics diff` does not show: metrics/details/test.json.
 TEST_DETAILS = (
     "accuracy_low",
     "accuracy_high",
+    "balanced_accuracy",
     "correct",
     "examples",
     "top_k",
@@ -41,7 +48,6 @@ def main(params: Params, context: StageContext) -> str:
     probabilities = np.exp(log_probabilities)
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
     names, record = manifest.class_names, trained.record
-
     scores = test_metrics(log_probabilities, labels, names, params.top_k)
     headlines = {name: scores[name] for name in scores if name not in TEST_DETAILS}
     details = {name: scores[name] for name in TEST_DETAILS}
@@ -49,12 +55,12 @@ def main(params: Params, context: StageContext) -> str:
     curves = plots.draw_learning_curves(paths.HISTORY, record.history_sha256, epoch)
     calibration = plots.draw_calibration(confidence, predicted == labels)
     shown = plots.shown_mistakes(labels, probabilities)
-    with fonts.fonts_for([*names, *(files[row] for row in shown)]) as warning:
+    with fonts.fonts_for([*names, *(files[row] for row in shown)]) as fonts_warning:
         counts = confusion_matrix(labels, predicted, len(names))
         confusion = plots.draw_confusion(counts, names)
         mistakes = plots.draw_mistakes(images, labels, probabilities, names, files)
-    if warning:
-        print(f"evaluate: warning: {warning}", flush=True)  # noqa: T201
+    if fonts_warning:
+        print(f"evaluate: warning: {fonts_warning}", flush=True)  # noqa: T201
     contents = {
         paths.METRICS / "test.json": metrics_bytes({"test": headlines}),
         paths.DETAILS / "test.json": metrics_bytes({"test": details}),
@@ -66,11 +72,21 @@ def main(params: Params, context: StageContext) -> str:
     }
     with context.outputs() as outputs:
         outputs.write_all(contents)
+    warn_of_missing_classes(counts, names)
     return (
         f"{len(labels)} images: accuracy {scores['accuracy']:.4f} (95 % interval "
         f"{scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f}), "
         f"loss {scores['loss']:.4f} -> {paths.METRICS / 'test.json'}"
     )
+
+
+def warn_of_missing_classes(confusion: np.ndarray, class_names: list[str]) -> None:
+    """Warns where the model never predicts a class that occurs in test."""
+    from src.evaluation.metrics import prediction_warning
+
+    actual, predicted = confusion.sum(1), confusion.sum(0)
+    if warning := prediction_warning(actual, predicted, class_names, "test"):
+        print_warning("evaluate", warning)
 
 
 def test_files(count: int) -> list[str]:

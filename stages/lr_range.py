@@ -21,12 +21,17 @@ def main(params: Params, context: StageContext) -> str:
     from src.reporting.plots import draw_lr_range
     from src.storage.tables import csv_bytes
     from src.training.data import load_train_data
-    from src.training.state import choose_architecture
+    from src.training.initial_weights import load_initial_weights
+    from src.training.state import choose_architecture, normalize_pixels
 
     manifest = load_manifest()
     architecture = choose_architecture(params, manifest)
+    initial = load_initial_weights(params, architecture, manifest.class_names)
+    if initial:
+        print(f"lr_range: {initial.summary}", flush=True)  # noqa: T201
     data = load_train_data(manifest, params)
-    found = find_range(data.train, architecture, params)
+    architecture = normalize_pixels(architecture, params, data.train, initial)
+    found = find_range(data.train, architecture, params, initial)
     rows = [
         (f"{rate:.6g}", loss, smoothed)  # significant digits: rates are tiny
         for rate, loss, smoothed in zip(

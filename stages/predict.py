@@ -20,7 +20,6 @@ def main() -> None:
         classify_pictures,
         find_pictures,
         parse_arguments,
-        read_inputs,
         refuse_pictures,
     )
     from src.export.load import load_exported
@@ -29,21 +28,23 @@ def main() -> None:
     arguments = parse_arguments(sys.argv[1:])
     exported = load_exported(arguments.model)
     found = find_pictures(arguments.pictures)
-    inputs = read_inputs(found, exported.manifest)
-    answers = classify_pictures(exported, inputs.taken)
-    for each in answers:
-        if each["changes"]:
-            changes = "; ".join(each["changes"])
-            print_error("predict", f"{each['picture']}: {changes}")
     if found.passed_over:
-        reason = "passed over, because hidden or no pictures by name"
+        reason = "passed over, because hidden, links or no pictures by name"
         print_error("predict", f"files {reason}: {found.passed_over}")
+    answers, wrong = [], list(found.wrong)
+    for part in classify_pictures(exported, found.pictures):
+        wrong += part.wrong
+        for answer in part.answers:
+            if answer["changes"]:
+                changes = "; ".join(answer["changes"])
+                print_error("predict", f"{answer['picture']}: {changes}")
+            if arguments.json:
+                answers.append(answer)
+            else:
+                print(answer_line(answer))  # noqa: T201
     if arguments.json:
         print(json.dumps(answers, indent=2))  # noqa: T201
-    else:
-        for each in answers:
-            print(answer_line(each))  # noqa: T201
-    refuse_pictures(inputs.wrong)
+    refuse_pictures(wrong)
 
 
 if __name__ == "__main__":

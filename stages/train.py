@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from src import paths
+from src import paths, signals
 from src.config.params import Params
 from src.runtime.determinism import pin_arithmetic
 from src.runtime.processes import (
@@ -20,12 +20,13 @@ from src.runtime.processes import (
     is_main_process,
     peer_errors,
 )
-from src.runtime.stage import StageContext, run_stage
+from src.runtime.stage import StageContext, print_warning, run_stage
 
 if TYPE_CHECKING:
-    from src.models.architecture import Architecture
-    from src.models.checkpoint import Weights
+    from src.data.prepared import Manifest
+    from src.models.architecture import Architecture, Weights
     from src.resume.snapshots import TrainingProgress
+    from src.training.data import TrainData
     from src.training.events import EpochResult
 
 
@@ -42,7 +43,6 @@ def main(params: Params, context: StageContext) -> str:
 
 def train(params: Params, context: StageContext) -> str:
     """Trains and writes the outputs; returns the line to print."""
-    from src import signals
     from src.data.prepared import load_manifest
     from src.models.checkpoint import weights_of
     from src.resume.fingerprint import fingerprint
@@ -52,16 +52,21 @@ def train(params: Params, context: StageContext) -> str:
     from src.training.early_stopping import build_early_stopping
     from src.training.events import EpochEnd, SavePoint
     from src.training.history import training_record
+    from src.training.initial_weights import load_initial_weights
     from src.training.loop import fit
     from src.training.progress import ProgressBar
-    from src.training.state import build_state, choose_architecture
+    from src.training.state import build_state, choose_architecture, normalize_pixels
 
     manifest = load_manifest()
     architecture = choose_architecture(params, manifest)
+    initial = load_initial_weights(params, architecture, manifest.class_names)
+    if initial and is_main_process():
+        print(f"train: {initial.summary}", flush=True)  # noqa: T201
     data = load_train_data(manifest, params)
+    architecture = normalize_pixels(architecture, params, data.train, initial)
     steps_per_epoch = count_steps(len(data.train), params.batch_size)
-    graphdef, state = build_state(params, architecture, steps_per_epoch)
-    name = fingerprint(params, manifest)
+    graphdef, state = build_state(params, architecture, steps_per_epoch, initial)
+    name = fingerprint(params, manifest, initial)
     check_same("".join(name))
     context.check_inputs()  # the fingerprint names the sources that were imported
     with Resume(name, params.save_minutes) as resume:
@@ -84,9 +89,11 @@ def train(params: Params, context: StageContext) -> str:
                         break
         best = run.best or last
         record = training_record(params, manifest, best.epoch, stopped)
+        record["initial_weights_sha256"] = initial.sha256 if initial else None
         if is_main_process():
             tables = run.history.files(best, last)
             write_outputs(context, tables, weights, architecture, record)
+            warn_of_missing_classes(best, data, manifest)
         # Barrier: otherwise the others would exit 0 even if this write failed.
         broadcast(b"written")
     return summary(params, run, best, stopped)
@@ -107,6 +114,21 @@ def write_outputs(
     with context.outputs() as outputs:
         outputs.write_all(tables)
         save_trained(weights, architecture, record, outputs)
+
+
+def warn_of_missing_classes(
+    best: EpochResult, data: TrainData, manifest: Manifest
+) -> None:
+    """Warns where the saved model never predicts a class that occurs in validation."""
+    import numpy as np
+
+    from src.evaluation.metrics import prediction_warning
+
+    names = manifest.class_names
+    actual = np.bincount(data.validation.labels, minlength=len(names))
+    predicted = np.array(best.predicted)
+    if warning := prediction_warning(actual, predicted, names, "validation"):
+        print_warning("train", warning)
 
 
 def summary(

@@ -183,7 +183,8 @@ from tests.helpers.device_runs import prepared_run
 params, *_ = prepared_run(changes)
 with on_all_devices(params):
     params, data, graphdef, state = prepared_run(changes)
-    (block,) = data.train.blocks(epoch_order(480, params.batch_size, 0, 1))
+    order = epoch_order(data.train.labels, params.batch_size, 0, 1, 0.0)
+    (block,) = data.train.blocks(order)
     arguments = state, block, ChunkSpan(0, 3, 10, 0), seed_key(0, STEP_STREAM)
     lowered = run_chunk.lower(*arguments, graphdef=graphdef, params=params)
     text = lowered.compile().as_text()
@@ -198,7 +199,12 @@ print(re.findall(rf" ({words})(?:-start)?[(]", text))
     [
         pytest.param({}, id="mlp"),
         pytest.param(
-            {"augment": ("flip", "shift", "rotation", "cutout")},
+            {
+                "augment": (
+                    *("flip", "shift", "rotation", "crop"),
+                    *("colour", "trivial", "cutout", "erase"),
+                )
+            },
             id="all changes of images",
             marks=pytest.mark.slow,
         ),

@@ -13,8 +13,9 @@ class AugmentFields(NetworkFields, frozen=True, extra="forbid", strict=True):
 
     augment: Annotated[tuple[AugmentName, ...], Field(strict=False)] = Field(
         description="list of random augmentations, applied in the order given: shift, "
-        "flip (left-right), rotation, crop, colour, trivial, cutout, erase, mixup, "
-        "cutmix; [] = none. No flip for digits or letters"
+        "flip (left-right), rotation, crop (random resized crop), colour, trivial "
+        "(TrivialAugment), cutout, erase, and last mixup or cutmix; [] = none. No flip "
+        "for digits or letters"
     )
     shift_pixels: Annotated[int, Field(ge=1, le=256)] = Field(
         description="shift: maximum in each direction, in pixels; integer in [1, 256]"
@@ -30,21 +31,23 @@ class AugmentFields(NetworkFields, frozen=True, extra="forbid", strict=True):
     mixup_alpha: Positive = Field(
         description="mixup: alpha of Beta(alpha, alpha), > 0; of the two mixed "
         "images, the original gets the larger weight. Try 0.1 to 0.4; a higher alpha "
-        "mixes more"
+        "mixes more. Not together with cutmix"
     )
     cutmix_alpha: Positive = Field(
-        description="cutmix: alpha of Beta(alpha, alpha), > 0, from which the area of "
-        "the pasted rectangle is drawn"
+        description="cutmix: alpha of Beta(alpha, alpha), > 0, the distribution of the "
+        "area of the rectangle that is pasted from another image. 1: all areas are "
+        "equally likely"
     )
     crop_area: Annotated[Positive, Field(le=1)] = Field(
-        description="crop: smallest area of the random part that is enlarged to the "
-        "whole image, as a fraction of the image; in (0, 1]"
+        description="crop: smallest area of the random box that is enlarged to the "
+        "whole image, as a fraction of the image; in (0, 1]. Decrease it if classes "
+        "differ in texture, increase it if they differ in shape"
     )
     colour_strength: Annotated[Positive, Field(le=1)] = Field(
-        description="colour: maximum relative change of brightness, contrast and "
-        "saturation; in (0, 1]"
+        description="colour: brightness, contrast and saturation are multiplied by "
+        "random factors in [1 - colour_strength, 1 + colour_strength]; in (0, 1]"
     )
     erase_area: Annotated[Positive, Field(le=1)] = Field(
         description="erase: largest area of the rectangle of noise, as a fraction of "
-        "the image; in (0, 1]"
+        "the image; in (0, 1]. Half of the images get one"
     )

@@ -25,7 +25,8 @@ class DataFields(BaseModel, frozen=True, extra="forbid", strict=True):
         "name such as mnist, fashion_mnist, cifar10, emnist/letters"
     )
     data_path: FolderPath = Field(
-        description="folder with local data: the digits, your images, or your arrays"
+        description="folder or file with local data: the digits, or your pictures, "
+        "arrays or tables"
     )
     image_size: ImageSize | None = Field(
         description="folder and parquet: resize pictures to this many pixels: 64 is "

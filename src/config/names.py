@@ -56,7 +56,7 @@ BackgroundName = Literal["white", "black"]
 
 OnBroken = Literal["stop", "skip"]
 
-ModelName = Literal["mlp", "cnn", "cnn_max"]
+ModelName = Literal["mlp", "cnn", "cnn_max", "resnet", "resnet18"]
 
 PrecisionName = Literal["float32", "bfloat16", "float16"]
 

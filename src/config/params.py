@@ -28,6 +28,10 @@ class Params(Fields, frozen=True, extra="forbid", strict=True):
                     f"{key}: expected each name once, got {list(names)}. "
                     "Remove duplicates."
                 )
+        if {"mixup", "cutmix"} <= set(self.augment):
+            raise ValueError(
+                "augment: expected mixup or cutmix, got both. Remove one of them."
+            )
         if list(self.lr_milestones) != sorted(set(self.lr_milestones)):
             raise ValueError(
                 "lr_milestones: expected increasing epochs, got "

@@ -8,11 +8,13 @@ import numpy as np
 
 from src.data.lazy_images import Images, LazyImages, pieces
 from src.data.pictures import PicturePolicy
-from src.errors import DataError, shortened
+from src.errors import DataError, counted, shortened
 
+DARK = 32  # no pixel is brighter: values of 12 bits in a file with 16, for example
 IMBALANCE = 10  # times as many examples as the smallest class: worth a warning
 MAX_CLASS_COUNT = 10_000
 MAX_CLASS_NAME = 100  # characters
+BROKEN = "broken"  # why a file that cannot be read was passed over
 
 SplitName = Literal["train", "validation", "test"]
 
@@ -25,12 +27,14 @@ class Examples(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """A training batch; the last two fields are for mixup alone."""
+    """A training batch, with what mixup, cutmix and class weights add."""
 
     images: Any  # uint8 [batch, height, width, channels]
     labels: Any  # int32 [batch]
     partners: Any = None  # int32 [batch], labels of the images mixed in
-    shares: Any = None  # float32 [batch] in [0, 1], the weight of `labels` in the loss
+    shares: Any = None  # float32 [batch] in [0, 1], the share of `labels` in the loss
+    weights: Any = None  # float32 [batch], the class weights of `labels`
+    partner_weights: Any = None  # float32 [batch], the class weights of `partners`
 
 
 class Origin(NamedTuple):
@@ -49,6 +53,16 @@ class PassedOver(NamedTuple):
     file: str  # relative to data_path
     reason: str  # such as "hidden", "no picture", "broken: truncated file"
 
+    @classmethod
+    def broken(cls, file: str, found: str) -> Self:
+        """A file that cannot be read."""
+        return cls(file, f"{BROKEN}: {found}")
+
+    @property
+    def kind(self) -> str:
+        """The reason, without what was found in a broken file."""
+        return BROKEN if self.reason.startswith(f"{BROKEN}: ") else self.reason
+
 
 class Source(NamedTuple):
     """A data set from its source; a split that is None is split off from `train`."""
@@ -63,6 +77,7 @@ class Source(NamedTuple):
     pictures: PicturePolicy | None = None  # of a source of picture files
     passed_over: Sequence[PassedOver] = ()
     warnings: Sequence[str] = ()  # a sentence each: what is probably a mistake
+    notes: Sequence[str] = ()  # a sentence each: the rules by which data was converted
 
     @classmethod
     def of_splits(
@@ -178,20 +193,21 @@ def data_warnings(train: Examples, test: Examples, class_names: list[str]) -> li
     missing = np.flatnonzero(counts == 0)
     if len(missing):
         names = ", ".join(class_names[number] for number in missing[:10])
+        unseen = int(np.isin(test.labels, missing).sum())
         found.append(
-            f"no training example of {names}: never predicted, though "
-            f"{int(np.isin(test.labels, missing).sum())} test examples are of these "
-            "classes."
+            f"no training example of {names}: never predicted, though these "
+            f"classes have {counted(unseen, 'test example')}."
         )
-    if high <= 1:
+    if high < DARK:
         found.append(
             f"expected pixels from 0 to 255, found {low} to {high}: nearly black to "
-            "the network. Multiply by 255."
+            f"the network. Multiply the values in the files by {255 // max(high, 1)}."
         )
     if constant:
-        found.append(f"{constant} training images in which all pixels are equal.")
-    most = int(counts.argmax())
-    least = int(np.where(counts, counts, counts[most]).argmin())  # not an empty class
+        images = counted(constant, "training image")
+        found.append(f"{images} in which all pixels are equal.")
+    present = np.flatnonzero(counts)
+    most, least = (present[at(counts[present])] for at in (np.argmax, np.argmin))
     if counts[most] > IMBALANCE * counts[least]:
         found.append(
             f"classes of very different sizes: {class_names[most]} has {counts[most]} "

@@ -17,8 +17,11 @@ from src.data.lazy_images import Images
 EXTREME_SIDE = 10  # times larger or smaller than the median
 EXTREME_ASPECT = 5  # the longer side by the shorter one
 NAMED_IN_WARNING = 3  # files or pairs in a warning
+TWO_CLASSES = "one picture in two classes"
+TWO_SPLITS = "one picture in two splits"
+NEAR = "nearly equal pictures in two splits"
 REMOVE_WRONG = "Remove the wrong one."
-REMOVE_COPY = "Remove it from one."
+REMOVE_COPY = "Keep only one of them."
 SCORES = "The scores may be too high."
 
 
@@ -42,12 +45,18 @@ def picture_warnings(
     in_two_classes = equal_pairs(hashes, labels)
     in_two_splits = equal_pairs(hashes, split_of)
     near = near_across_splits(images, hashes)
+    # Equal pictures are counted exactly. Of nearly equal ones not all are compared.
+    equal = [
+        f"{int(np.isin(hashes, hashes[pairs]).sum())} files in all"
+        for pairs in (in_two_classes, in_two_splits)
+    ]
+    least = f"at least {len(np.unique(near))} files"
     found = [
-        f"{what}: {name_pairs(names, pairs)} ({len(pairs)} in all). {advice}"
-        for what, names, pairs, advice in (
-            ("one picture in two classes", labelled, in_two_classes, REMOVE_WRONG),
-            ("one picture in two splits", files, in_two_splits, REMOVE_COPY),
-            ("nearly equal pictures in two splits", files, near, SCORES),
+        f"{what}: {name_pairs(names, pairs)} ({count}). {advice}"
+        for what, names, pairs, count, advice in (
+            (TWO_CLASSES, labelled, in_two_classes, equal[0], REMOVE_WRONG),
+            (TWO_SPLITS, files, in_two_splits, equal[1], REMOVE_COPY),
+            (NEAR, files, near, least, SCORES),
         )
         if len(pairs)
     ]

@@ -6,6 +6,7 @@ so it imports nothing of the project.
 
 import importlib
 import io
+import logging
 import re
 import struct
 import warnings
@@ -13,7 +14,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -23,10 +24,14 @@ SUFFIXES = {
     *(".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
     *(".avif", ".heic", ".heif"),
 }
-SYSTEM = {"__macosx", "@eadir", "thumbs.db", "desktop.ini"}  # in lower case
+SYSTEM = {  # files and folders of operating systems, in lower case
+    *("__macosx", "@eadir", "thumbs.db", "desktop.ini"),
+    *("$recycle.bin", "lost+found", "system volume information"),
+}
 KINDS = "PNG, JPEG, WebP, BMP, GIF, TIFF, AVIF or HEIC"
 # A small file can claim far more. Cameras with 61 megapixels stay below both.
 MAX_PIXELS = 120_000_000  # of a JPEG, and of opaque PNG and BMP; up to 5 bytes each
+MAX_SCANS = 100  # of a progressive JPEG: each decodes the whole picture again
 MAX_COSTLY_PIXELS = 64_000_000  # of others: 9 bytes each while decoded, a WebP 15
 DRAFTED, ROW_BY_ROW = ("JPEG", "MPO"), ("PNG", "BMP")  # how they are decoded
 ORIENTATION = 0x0112  # the EXIF tag
@@ -47,10 +52,9 @@ HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 BEGINNINGS = (b"\x89PNG", b"\xff\xd8", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)  # no warnings of Pillow
 UNREADABLE = (  # what Pillow's decoders raise for damaged files
-    *(UnidentifiedImageError, Image.DecompressionBombError, struct.error, zlib.error),
-    *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError),
-    *(ArithmeticError, NotImplementedError, RuntimeError, AttributeError),
-    AssertionError,
+    *(Image.DecompressionBombError, struct.error, zlib.error, OSError, ValueError),
+    *(SyntaxError, EOFError, LookupError, TypeError, ArithmeticError, RuntimeError),
+    *(AttributeError, AssertionError),
 )
 
 
@@ -107,9 +111,7 @@ def open_picture(source: Path | bytes) -> Iterator[Image.Image]:
     Raises:
         PictureError: the file is no picture, too large, or damaged.
     """
-    # It stays so: `warnings.catch_warnings` would not be safe in threads.
-    if QUIET not in warnings.filters:
-        warnings.filterwarnings("ignore", module=QUIET[3].pattern)
+    silence_pillow()
     begin = b""
     try:
         if isinstance(source, Path) and not source.is_file():
@@ -125,6 +127,7 @@ def open_picture(source: Path | bytes) -> Iterator[Image.Image]:
             known = [name for name in FORMATS if name in Image.OPEN]
             with Image.open(file, formats=known) as picture:
                 check_size(picture)
+                check_scans(picture, file)
                 yield picture
     except UnidentifiedImageError:
         raise PictureError(describe(begin)) from None
@@ -147,6 +150,32 @@ def check_size(picture: Image.Image) -> None:
         raise PictureError(f"{found}, above the limit of {most // 10**6} million")
 
 
+def check_scans(picture: Image.Image, file: BinaryIO) -> None:
+    """Raises PictureError if a progressive JPEG has more scans than any encoder makes.
+
+    `file` is its file; Pillow seeks where it reads on.
+    """
+    if picture.info.get("progressive"):
+        file.seek(0)
+        if (scans := file.read().count(b"\xff\xda")) > MAX_SCANS:
+            raise PictureError(
+                f"a JPEG of {scans} scans, above the limit of {MAX_SCANS}"
+            )
+
+
+def silence_pillow() -> None:
+    """Silences Pillow's warnings and log messages, for good.
+
+    They are about files that are read nevertheless. `warnings.catch_warnings` would not
+    be safe in threads.
+    """
+    if QUIET not in warnings.filters:
+        warnings.filterwarnings("ignore", module=QUIET[3].pattern)
+    logger = logging.getLogger("PIL")
+    if not logger.handlers:  # without one, Python prints errors to stderr
+        logger.addHandler(logging.NullHandler())
+
+
 def describe(begin: bytes) -> str:
     """Describes an unknown file by its first bytes."""
     if begin.startswith(BEGINNINGS) or begin[4:8] == b"ftyp":
@@ -160,8 +189,7 @@ def enable_heif() -> None:
         heif = importlib.import_module("pillow_heif")
     except ImportError:
         raise PictureError(
-            "HEIC, which needs the package pillow-heif: install it, or convert the "
-            "file to JPEG"
+            "HEIC: install pillow-heif to read it, or convert it to JPEG"
         ) from None
     heif.register_heif_opener()
 

@@ -94,12 +94,14 @@ def split_source(
     for name, (given, rows) in split_rows(source, fraction, seed).items():
         examples = getattr(source, given)
         splits[name] = examples if rows is None else select(examples, rows)
-        if len(splits[name].labels) == 0:
-            raise DataError(
-                f"{source.name}: {name}: expected examples, found none: no class of "
-                f"the {len(source.train.labels)} training examples has enough to split "
-                "off. Add more images or groups."
-            )
+    empty = [name for name, split in splits.items() if len(split.labels) == 0]
+    if empty:
+        names = " and ".join(empty)
+        raise DataError(
+            f"{source.name}: {names}: expected examples, found none: no class of "
+            f"the {len(source.train.labels)} training examples has enough to split "
+            f"off. Add more images or groups, or {names} data of your own."
+        )
     return splits
 
 

@@ -113,7 +113,8 @@ def grouped_split(
 
     Groups are taken from the largest to the smallest, those of one size in random
     order. A group goes to the second part if that brings the classes nearer to their
-    share, and if no class loses its last example to the second part.
+    share, and if no class loses its last example to the second part. A class of which
+    none did gives its smallest group then.
 
     Args:
         labels: int32 `[n]`, class indices.
@@ -134,15 +135,19 @@ def grouped_split(
     targets = np.clip(np.round(totals * fraction), 1, np.maximum(totals - 1, 0))
     taken = np.zeros(len(totals))
     in_second = np.zeros(len(labels), bool)
-    for number in order[np.argsort(-sizes[order], kind="stable")]:
-        rows = members[number]
-        classes, counts = np.unique(labels[rows], return_counts=True)
-        before = (targets - taken)[classes]
-        weights = 1 / totals[classes] ** 2
-        gain = ((before**2 - (before - counts) ** 2) * weights).sum()
-        if gain > 0 and np.all(taken[classes] + counts < totals[classes]):
-            taken[classes] += counts
-            in_second[rows] = True
+    for key, is_last in ((-sizes, False), (sizes, True)):
+        if is_last and np.all(taken[totals > 1]):
+            break
+        for number in order[np.argsort(key[order], kind="stable")]:
+            rows = members[number]
+            classes, counts = np.unique(labels[rows], return_counts=True)
+            before = (targets - taken)[classes]
+            weights = 1 / totals[classes] ** 2
+            gain = ((before**2 - (before - counts) ** 2) * weights).sum()
+            wanted = np.any(taken[classes] == 0) if is_last else gain > 0
+            if wanted and np.all(taken[classes] + counts < totals[classes]):
+                taken[classes] += counts
+                in_second[rows] = True
     return [np.flatnonzero(~in_second), np.flatnonzero(in_second)]
 
 

@@ -14,6 +14,7 @@ from src.data.examples import (
     data_warnings,
 )
 from src.data.picture_warnings import picture_warnings
+from src.errors import counted
 
 NAMED_CLASSES = 20  # with more, only the smallest and the largest are named
 NAMED_FILES = 10
@@ -24,7 +25,7 @@ def summary_lines(
     splits: Mapping[SplitName, Examples],
     origins: Mapping[SplitName, Sequence[Origin]],
 ) -> list[str]:
-    """The classes, what was passed over, and warnings.
+    """The classes, what was passed over, how data was converted, and warnings.
 
     Args:
         source: the data set.
@@ -34,12 +35,14 @@ def summary_lines(
     warnings = [
         *source.warnings,
         *data_warnings(splits["train"], splits["test"], source.class_names),
+        *unscored_classes(splits, source.class_names),
     ]
     if source.pictures is not None and origins:
         warnings += picture_warnings(splits, origins, source.class_names)
     lines = [describe_classes(splits, source.class_names)]
     if source.passed_over:
         lines.append(describe_passed_over(source.passed_over))
+    lines += [f"note: {note}" for note in source.notes]
     return [*lines, *(f"warning: {warning}" for warning in warnings)]
 
 
@@ -67,14 +70,29 @@ def describe_classes(
     )
 
 
+def unscored_classes(
+    splits: Mapping[SplitName, Examples], class_names: Sequence[str]
+) -> list[str]:
+    """A warning if a class of train has no validation or no test example."""
+    trained = np.unique(splits["train"].labels)
+    found = []
+    for split in ("validation", "test"):
+        missing = np.setdiff1d(trained, splits[split].labels)
+        if len(missing):
+            names = ", ".join(class_names[number] for number in missing[:NAMED_FILES])
+            more = ", ..." if len(missing) > NAMED_FILES else ""
+            found.append(f"no {split} example of {names}{more}")
+    if not found:
+        return []
+    return [f"{', '.join(found)}: not scored there. Add images or groups of them."]
+
+
 def describe_passed_over(files: Sequence[PassedOver]) -> str:
     """How many files were not used, and why, in one line."""
-    reasons = Counter(
-        "broken" if each.reason.startswith("broken") else each.reason for each in files
-    )
+    reasons = Counter(each.kind for each in files)
     listed = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(5))
     more = ", ..." if len(reasons) > 5 else ""
-    return f"{len(files)} files passed over: {listed}{more}"
+    return f"{counted(len(files), 'file')} passed over: {listed}{more}"
 
 
 def file_lines(files: Sequence[PassedOver]) -> list[str]:

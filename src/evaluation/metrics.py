@@ -1,11 +1,13 @@
 """Metrics of a split: counts, divided once, in double precision."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 CALIBRATION_BINS = 15
+SHOWN_CLASSES = 10  # in a warning
 Z_95 = 1.959963984540054  # the normal distribution's 97.5 % quantile
 
 
@@ -34,6 +36,7 @@ def test_metrics(
         "accuracy": correct / count,
         "accuracy_low": low,
         "accuracy_high": high,
+        "balanced_accuracy": balanced_accuracy(confusion),
         "calibration_error": expected_calibration_error(
             np.exp(log_probabilities), labels, bins=CALIBRATION_BINS
         ),
@@ -95,6 +98,44 @@ def macro_averages(confusion: np.ndarray) -> dict[str, float]:
     seen = (confusion.sum(0) + confusion.sum(1)) > 0
     scores = class_scores(confusion)
     return {name: float(values[seen].mean()) for name, values in scores.items()}
+
+
+def balanced_accuracy(confusion: np.ndarray) -> float:
+    """The mean recall of the classes that have examples.
+
+    Source: Brodersen et al. 2010, ICPR, pp. 3121-3124.
+    """
+    return float(class_scores(confusion)["recall"][confusion.sum(1) > 0].mean())
+
+
+def prediction_warning(
+    actual: np.ndarray, predicted: np.ndarray, class_names: Sequence[str], split: str
+) -> str:
+    """A sentence about classes that a model never predicts; empty if there are none.
+
+    Args:
+        actual: the number of examples of each class, int `[classes]`.
+        predicted: how many examples were predicted as each class, int `[classes]`.
+        class_names: one for each class.
+        split: its name, for the message.
+    """
+    never = np.flatnonzero((actual > 0) & (predicted == 0))
+    if not len(never):
+        return ""
+    total, missed = int(actual.sum()), int(actual[never].sum())
+    if np.count_nonzero(predicted) == 1:
+        only = class_names[int(predicted.argmax())]
+        return (
+            f"the model predicts {only} for all {total} {split} images. Lower lr, or "
+            "train longer."
+        )
+    names = ", ".join(class_names[number] for number in never[:SHOWN_CLASSES])
+    more = len(never) - SHOWN_CLASSES
+    return (
+        f"the model never predicts {names}{f' and {more} more' if more > 0 else ''} "
+        f"({missed} of {total} {split} images). For rare classes set sampling_power: "
+        "1; otherwise lower lr, or train longer."
+    )
 
 
 def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:

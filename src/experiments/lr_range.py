@@ -17,7 +17,8 @@ from src.models.architecture import Architecture
 from src.signals import raise_if_stopped
 from src.training.batches import BatchSource
 from src.training.chunk import ChunkResult, ChunkSpan, run_chunk
-from src.training.data import count_steps, epoch_order
+from src.training.data import count_steps, epoch_order, weighted_blocks
+from src.training.initial_weights import InitialWeights
 from src.training.state import STEP_STREAM, build_state, seed_key
 
 SMOOTHING = 0.9  # decay of the running mean of the losses
@@ -44,7 +45,10 @@ class LRRange(NamedTuple):
 
 
 def find_range(
-    split: BatchSource, architecture: Architecture, params: Params
+    split: BatchSource,
+    architecture: Architecture,
+    params: Params,
+    initial: InitialWeights | None = None,
 ) -> LRRange:
     """Trains on `lr_range_steps` batches, from `lr_range_low` up to `lr_range_high`.
 
@@ -55,6 +59,7 @@ def find_range(
         split: the training examples.
         architecture: of the model.
         params: the parameters of the run.
+        initial: the initial weights, if there are any.
 
     Raises:
         ParameterError: the batch size is larger than the split.
@@ -64,7 +69,7 @@ def find_range(
     losses: list[float] = []
     smoothed: list[float] = []
     mean = 0.0
-    for rate, loss in rising_losses(split, architecture, params):
+    for rate, loss in rising_losses(split, architecture, params, initial):
         if not math.isfinite(loss):
             break
         mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
@@ -82,7 +87,10 @@ def find_range(
 
 
 def rising_losses(
-    split: BatchSource, architecture: Architecture, params: Params
+    split: BatchSource,
+    architecture: Architecture,
+    params: Params,
+    initial: InitialWeights | None = None,
 ) -> Iterator[tuple[float, float]]:
     """Trains step by step; yields the learning rate and the loss of each.
 
@@ -101,14 +109,16 @@ def rising_losses(
     }
     steps = params.lr_range_steps
     rising = params.model_copy(update=growing)
-    graphdef, state = build_state(rising, architecture, steps - 1)
-    count = len(split)
-    epochs = -(-steps // count_steps(count, params.batch_size))
+    graphdef, state = build_state(rising, architecture, steps - 1, initial)
+    epochs = -(-steps // count_steps(len(split), params.batch_size))
     orders = [
-        epoch_order(count, params.batch_size, params.seed, epoch)
+        epoch_order(
+            split.labels, params.batch_size, params.seed, epoch, params.sampling_power
+        )
         for epoch in range(1, epochs + 1)
     ]
-    blocks = split.blocks(np.concatenate(orders)[:steps])
+    order = np.concatenate(orders)[:steps]
+    blocks = weighted_blocks(split, order, architecture.classes, params)
     block = next(blocks)
     key = seed_key(params.seed, STEP_STREAM)
     for step in range(steps):

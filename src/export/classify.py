@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -18,7 +18,7 @@ from src.data.pictures import (
 )
 from src.errors import DataError, ParameterError, escape_unprintable
 from src.export.fit_picture import Input, to_input
-from src.export.load import Exported, ExportManifest, InputEntry
+from src.export.load import Exported, InputEntry
 from src.export.shipped.picture_inputs import is_picture_name, list_pictures
 from src.export.shipped.runtimes import classify_all
 from src.runtime.stage import print_error
@@ -26,6 +26,7 @@ from src.runtime.stage import print_error
 STDIN = "-"
 MAX_STDIN = 256 << 20  # bytes
 MAX_REPORTED = 10  # of files that cannot be read
+CHUNK = 64  # pictures in memory at a time
 
 
 class Arguments(NamedTuple):
@@ -78,10 +79,10 @@ class Found(NamedTuple):
     wrong: list[str]  # a line for each name that stands for nothing
 
 
-class NetworkInputs(NamedTuple):
-    """The pictures that could be read, and a line for each that could not."""
+class Answered(NamedTuple):
+    """Answers for pictures that could be read, and a line for each of the others."""
 
-    taken: list[tuple[str, Input]]
+    answers: list[dict[str, Any]]  # as `--json` prints them
     wrong: list[str]
 
 
@@ -119,15 +120,19 @@ def find_pictures(names: Sequence[str]) -> Found:
     return Found(pictures, passed_over, wrong)
 
 
-def read_inputs(found: Found, manifest: ExportManifest) -> NetworkInputs:
-    """Reads pictures and converts them to inputs of the network."""
-    taken, wrong = [], list(found.wrong)
-    for name, source in found.pictures:
-        try:
-            taken.append((name, read_picture(source, manifest.input)))
-        except PictureError as error:
-            wrong.append(f"{name}: expected a {KINDS} picture, found {error}.")
-    return NetworkInputs(taken, wrong)
+def classify_pictures(
+    exported: Exported, pictures: Sequence[tuple[str, Path | bytes]]
+) -> Iterator[Answered]:
+    """Classifies pictures, of which only `CHUNK` are in memory at a time."""
+    for start in range(0, len(pictures), CHUNK):
+        taken: list[tuple[str, Input]] = []
+        wrong: list[str] = []
+        for name, source in pictures[start : start + CHUNK]:
+            try:
+                taken.append((name, read_picture(source, exported.manifest.input)))
+            except PictureError as error:
+                wrong.append(f"{name}: expected a {KINDS} picture, found {error}.")
+        yield Answered(most_likely(exported, taken), wrong)
 
 
 def read_picture(source: Path | bytes, expected: InputEntry) -> Input:
@@ -158,10 +163,10 @@ def refuse_pictures(wrong: Sequence[str]) -> None:
         raise DataError(lines[-1])
 
 
-def classify_pictures(
+def most_likely(
     exported: Exported, inputs: Sequence[tuple[str, Input]]
 ) -> list[dict[str, Any]]:
-    """The top-k classes of each picture, as `--json` prints them."""
+    """The top-k classes of each picture."""
     if not inputs:
         return []
     images = np.stack([taken.image for _, taken in inputs])

@@ -1,12 +1,16 @@
 """A network apart from its weights: its settings, and what every model must offer."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import jax
+import numpy as np
 from flax import nnx
 
 from src.config.names import ModelName
+
+Weights = Mapping[str, np.ndarray]  # by path in the network, as in "conv1.kernel"
 
 
 @dataclass(frozen=True)
@@ -14,10 +18,16 @@ class Architecture:
     """The settings that rebuild a network; stored in `models/model.json`."""
 
     model: ModelName
-    hidden: int  # units of the dense layer, >= 1
+    hidden: int | None  # units of the dense layer, >= 1; None: the model has none
     dropout: float  # rate, in [0, 1)
     image_shape: tuple[int, int, int]  # height, width, channels
     classes: int
+    # None, here and below: the model has no such setting.
+    filters: int | None = None  # of the first stage, >= 1
+    blocks: int | None = None  # residual blocks per stage, >= 1
+    # Per channel, of pixels in [0, 1]; None: pixels are not normalized.
+    pixel_mean: tuple[float, ...] | None = None
+    pixel_deviation: tuple[float, ...] | None = None
 
 
 class Model(nnx.Module):
@@ -27,7 +37,12 @@ class Model(nnx.Module):
     """
 
     smallest_image: ClassVar[int]  # pixels a side
-    default_hidden: ClassVar[int]  # units, where `hidden` in params.yaml is empty
+    grey_channels: ClassVar[int] = 1  # that the network makes of a grey image
+    # Used where params.yaml is empty; None: the model has no such setting.
+    default_hidden: ClassVar[int | None] = None  # units
+    default_filters: ClassVar[int | None] = None
+    default_blocks: ClassVar[int | None] = None
+    default_normalize: ClassVar[bool] = False
 
     def __init__(self, architecture: Architecture, rngs: nnx.Rngs) -> None:
         """Draws the initial weights from `rngs.params`."""

@@ -7,11 +7,15 @@ from src.models.architecture import Architecture
 from src.models.architecture import Model as Model
 from src.models.cnn import CNN, MaxPoolCNN
 from src.models.mlp import MLP
+from src.models.resnet import ResNet
+from src.models.resnet18 import ResNet18
 
 MODELS: dict[ModelName, type[Model]] = {
     "mlp": MLP,
     "cnn": CNN,
     "cnn_max": MaxPoolCNN,
+    "resnet": ResNet,
+    "resnet18": ResNet18,
 }
 
 

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -13,14 +14,13 @@ from pydantic import BaseModel
 from src import paths
 from src.data.prepared import Manifest
 from src.errors import DataError, DivergedError
-from src.models.architecture import Architecture, Model
+from src.models.architecture import Architecture, Model, Weights
 from src.models.build import build_model
+from src.models.random_streams import SAVED
 from src.storage.atomic import AtomicCommit
 from src.storage.json_files import read_record, record_bytes
 from src.storage.reading import digest
 from src.storage.tensors import pack_tensors, read_tensors
-
-Weights = Mapping[str, np.ndarray]  # by path in the network, as in "conv1.kernel"
 
 TRAIN_AGAIN = "Train again: dvc repro train"
 
@@ -44,8 +44,8 @@ class TrainedModel:
 
 
 def weights_of(model: Model) -> Weights:
-    """Copies of a network's weights on the host."""
-    return arrays_of(nnx.state(model))
+    """Copies of a network's weights and statistics on the host."""
+    return arrays_of(nnx.state(model, SAVED))
 
 
 def arrays_of(state: nnx.State) -> Weights:
@@ -94,7 +94,7 @@ def save_trained(
 
 
 def load_trained(manifest: Manifest) -> TrainedModel:
-    """Rebuilds the trained network and loads its weights.
+    """Rebuilds the trained network in eval mode and loads its weights.
 
     Args:
         manifest: of the data that the network will be used on.
@@ -105,9 +105,10 @@ def load_trained(manifest: Manifest) -> TrainedModel:
     record = read_record(paths.MODEL, ModelRecord, TRAIN_AGAIN)
     check_fits(record, manifest)
     architecture = record.architecture
-    shapes = nnx.eval_shape(lambda: build_model(architecture, nnx.Rngs(params=0)))
+    shapes = nnx.eval_shape(lambda: build_model(architecture, nnx.Rngs(0)))
     weights = read_tensors(paths.WEIGHTS, TRAIN_AGAIN, record.sha256)
     model = with_weights(shapes, weights)
+    model.eval()  # type: ignore[no-untyped-call]
     # Not the file's order of weights but the network's, which exported files keep.
     return TrainedModel(model, weights_of(model), record)
 
@@ -124,14 +125,24 @@ def check_fits(record: ModelRecord, manifest: Manifest) -> None:
 
 
 def with_weights(model: Model, weights: Weights) -> Model:
-    """The network with these weights.
+    """The network with these weights; its random streams, if any, start at zero.
 
     Raises:
         DataError: a weight is missing or unknown, or has the wrong shape or dtype.
     """
-    graphdef, state = nnx.split(model)
+    graphdef, both = nnx.split(model)
+    state, streams = nnx.split_state(both, SAVED, ...)
     repair = f"the weights are another network's. {TRAIN_AGAIN}"
-    return nnx.merge(graphdef, with_arrays(state, weights, paths.WEIGHTS, repair))
+    filled = with_arrays(state, weights, paths.WEIGHTS, repair)
+    zeros = jax.tree.map(zeros_of, streams)
+    return nnx.merge(graphdef, filled, zeros)
+
+
+def zeros_of(leaf: Any) -> jax.Array:  # noqa: ANN401 - an array or its ShapeDtypeStruct
+    """Zeros of the leaf's shape and dtype, which may be a random key's."""
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(jnp.zeros((*leaf.shape, 2), jnp.uint32))
+    return jnp.zeros(leaf.shape, leaf.dtype)
 
 
 def with_arrays(

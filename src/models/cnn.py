@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import ClassVar
 
 import jax
 from flax import nnx
@@ -11,7 +12,7 @@ from src.models.convolution import average_pool, fast_convolution, max_pool
 from src.models.dropout import Dropout
 from src.models.fused_block import convolve_relu_pool
 from src.models.microbatch import in_slices
-from src.models.normalize import as_floats
+from src.models.normalize import Normalize
 
 FILTERS = 32, 64
 
@@ -20,10 +21,11 @@ class CNN(Model):
     """Twice 3x3 convolution, relu, 2x2 average pooling; then dense, relu, dense."""
 
     smallest_image = 4  # two poolings leave one pixel
-    default_hidden = 256
+    default_hidden: ClassVar[int] = 256
 
     def __init__(self, architecture: Architecture, rngs: nnx.Rngs) -> None:
         height, width, channels = architecture.image_shape
+        self.normalize = Normalize.of(architecture)
         first, second = FILTERS
         conv = partial(
             nnx.Conv, kernel_size=(3, 3), conv_general_dilated=fast_convolution
@@ -33,13 +35,14 @@ class CNN(Model):
         self.pool: Callable[[jax.Array], jax.Array] = average_pool
         # 'SAME' padding keeps the size. Each pooling halves it and drops an odd edge.
         pixels = (height // 4) * (width // 4)
-        self.dense = nnx.Linear(pixels * second, architecture.hidden, rngs=rngs)
+        hidden = architecture.hidden or self.default_hidden
+        self.dense = nnx.Linear(pixels * second, hidden, rngs=rngs)
         self.dropout = Dropout(architecture.dropout)
-        self.output = nnx.Linear(architecture.hidden, architecture.classes, rngs=rngs)
+        self.output = nnx.Linear(hidden, architecture.classes, rngs=rngs)
 
     def __call__(self, images: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         """Logits `[batch, classes]` of uint8 `[batch, height, width, channels]`."""
-        hidden = in_slices(self.features, as_floats(images))
+        hidden = in_slices(self.features, self.normalize(images))
         hidden = nnx.relu(self.dense(hidden.reshape(images.shape[0], -1)))
         hidden = self.dropout(hidden, deterministic=rngs is None, rngs=rngs)
         return self.output(hidden)
@@ -53,7 +56,7 @@ class CNN(Model):
 class MaxPoolCNN(CNN):
     """`CNN` with max pooling and, by default, a narrower dense layer."""
 
-    default_hidden = 128
+    default_hidden: ClassVar[int] = 128
 
     def __init__(self, architecture: Architecture, rngs: nnx.Rngs) -> None:
         super().__init__(architecture, rngs)

@@ -13,7 +13,7 @@ GPUs and TPUs use `lax.conv_general_dilated`.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import jax
@@ -212,15 +212,9 @@ def output_sums(m: Sequence[jax.Array]) -> list[jax.Array]:
 @jax.custom_vjp
 def average_pool(images: jax.Array) -> jax.Array:
     """Mean of each 2x2 window; drops an odd last row or column."""
-    windows = pool_windows(images)
-    corners = [windows[:, :, row, :, column] for row in range(2) for column in range(2)]
+    corners = window_corners(images)
     # Added one by one, so that XLA fuses the sum with the bias and relu before it.
     return (corners[0] + corners[1] + corners[2] + corners[3]) / 4
-
-
-def average_pool_forward(images: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The means, and the images as residual: only their shape is used."""
-    return average_pool(images), images
 
 
 def average_pool_backward(images: jax.Array, cotangent: jax.Array) -> tuple[jax.Array]:
@@ -229,12 +223,34 @@ def average_pool_backward(images: jax.Array, cotangent: jax.Array) -> tuple[jax.
     return backward(cotangent)
 
 
-average_pool.defvjp(average_pool_forward, average_pool_backward)
+average_pool.defvjp(
+    lambda images: (average_pool(images), images), average_pool_backward
+)
 
 
+@jax.custom_vjp
 def max_pool(images: jax.Array) -> jax.Array:
     """Maximum of each 2x2 window; drops an odd last row or column."""
-    return pool_windows(images).max((2, 4))
+    return reduce(jnp.maximum, window_corners(images))
+
+
+def max_pool_backward(images: jax.Array, cotangent: jax.Array) -> tuple[jax.Array]:
+    """The cotangent for the largest pixel, shared by equal ones, as JAX derives it."""
+    corners = window_corners(images)
+    largest = reduce(jnp.maximum, corners)
+    windows, backward = jax.vjp(pool_windows, images)
+    chosen = (windows == largest[:, :, None, :, None]).astype(images.dtype)
+    share = cotangent / sum((each == largest).astype(images.dtype) for each in corners)
+    return backward(share[:, :, None, :, None] * chosen)
+
+
+max_pool.defvjp(lambda images: (max_pool(images), images), max_pool_backward)
+
+
+def window_corners(images: jax.Array) -> list[jax.Array]:
+    """The four pixels of each 2x2 window: `[batch, rows, columns, channels]`."""
+    windows = pool_windows(images)
+    return [windows[:, :, row, :, column] for row in range(2) for column in range(2)]
 
 
 def pool_windows(images: jax.Array) -> jax.Array:

@@ -3,11 +3,16 @@
 from collections.abc import Callable
 
 import jax
+from flax import nnx
+from flax.errors import TraceContextError
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
+from src.models.frozen import Frozen
+
 MAX_SLICE, MIN_SLICE = 32, 16  # images
 SAVED = "saved_for_backward"
+STATE = nnx.Not(nnx.Any(nnx.Param, Frozen))
 
 
 def save_for_backward(values: jax.Array) -> jax.Array:
@@ -24,10 +29,18 @@ def in_slices(
     """`function(images)`; on CPU, slice by slice if the batch divides evenly.
 
     Args:
-        function: maps each image on its own; the same on all devices.
+        function: maps each image on its own; the same on all devices. If it is a method
+            of a network with state beside its parameters, such as the statistics of
+            `nnx.BatchNorm`, it gets the whole batch at once.
         images: `[batch, ...]`.
+
+    Raises:
+        ValueError: another function changes such state.
     """
     batch = images.shape[0]
+    owner = getattr(function, "__self__", None)
+    if isinstance(owner, nnx.Module) and jax.tree.leaves(nnx.state(owner, STATE)):
+        return function(images)
     # An exported function has a symbolic batch size. A GPU is faster on all images.
     if not isinstance(batch, int) or jax.default_backend() != "cpu":
         return function(images)
@@ -38,5 +51,11 @@ def in_slices(
     policy = jax.checkpoint_policies.save_only_these_names(SAVED)
     rematerialized = jax.checkpoint(function, policy=policy, prevent_cse=False)
     slices = images.reshape(-1, sizes[0], *images.shape[1:])
-    outputs = lax.map(rematerialized, slices)
+    try:
+        outputs = lax.map(rematerialized, slices)
+    except TraceContextError as error:
+        raise ValueError(
+            f"in_slices: expected a method of the network, found {function}, which "
+            "changes state, such as statistics or a random stream. Pass the method."
+        ) from error
     return outputs.reshape(batch, *outputs.shape[2:])

@@ -13,6 +13,7 @@ from jax import lax
 
 from src.models.architecture import Model
 from src.models.convolution import Pool, average_pool, max_pool
+from src.models.resnet18 import overlapping_max_pool
 
 
 def plain_average_pool(images: jax.Array) -> jax.Array:
@@ -25,9 +26,16 @@ def plain_max_pool(images: jax.Array) -> jax.Array:
     return nnx.max_pool(images, window_shape=(2, 2), strides=(2, 2))
 
 
+def plain_overlapping_max_pool(images: jax.Array) -> jax.Array:
+    """`overlapping_max_pool` as one operation of XLA."""
+    pads = ((1, 1), (1, 1))
+    return nnx.max_pool(images, window_shape=(3, 3), strides=(2, 2), padding=pads)
+
+
 PLAIN_POOLS: dict[Pool, Pool] = {
     average_pool: plain_average_pool,
     max_pool: plain_max_pool,
+    overlapping_max_pool: plain_overlapping_max_pool,
 }
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +24,8 @@ MAX_HISTORY = 1 << 28  # bytes: a million epochs
 LOG_RATIO = 100  # a curve whose maximum / minimum exceeds this gets a log axis
 MAX_VALUE = 1e100  # larger values are not drawn: matplotlib's axes overflow
 MISTAKE_ROWS, MISTAKE_COLUMNS = 5, 5  # at most
-FILE_LETTERS = 24  # of a file's path in a title
+FILE_LETTERS = 24  # of a line of a title, such as a file's path
+NAME_WIDTH = 16  # of a class name beside the confusion matrix, in letters
 LABELLED_CLASSES = 30  # with more classes, labels and counts would be too small
 
 
@@ -108,6 +110,11 @@ def draw_lr_range(
 
 def draw_confusion(confusion: np.ndarray, class_names: Sequence[str]) -> bytes:
     """A PNG of the confusion matrix: a row per class, a column per prediction."""
+    return png_bytes(confusion_figure(confusion, class_names))
+
+
+def confusion_figure(confusion: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """The figure of `draw_confusion`; long names are shortened."""
     classes = len(class_names)
     side = 2.5 + 0.42 * min(classes, 40)
     figure = Figure(figsize=(side, side), layout="constrained")
@@ -118,16 +125,34 @@ def draw_confusion(confusion: np.ndarray, class_names: Sequence[str]) -> bytes:
     axes.set(xlabel="predicted", ylabel="actual")
     if classes <= LABELLED_CLASSES:
         # parse_math: a class may be called "a$b$", which is not a formula.
-        ticks = range(classes)
-        axes.set_xticks(ticks, class_names, rotation=45, ha="right", parse_math=False)
-        axes.set_yticks(ticks, class_names, parse_math=False)
+        ticks, names = range(classes), [short_name(each) for each in class_names]
+        axes.set_xticks(ticks, names, rotation=45, ha="right", parse_math=False)
+        axes.set_yticks(ticks, names, parse_math=False)
         for row, column in zip(*np.nonzero(confusion), strict=True):
             colour = "white" if fractions[row, column] > 0.5 else "black"
             count = str(confusion[row, column])
             axes.text(
                 column, row, count, ha="center", va="center", color=colour, fontsize=8
             )
-    return png_bytes(figure)
+    return figure
+
+
+def short_name(name: str, width: int = NAME_WIDTH) -> str:
+    """A class name at most `width` letters wide, shortened in its middle.
+
+    Many names differ at one end only, so both ends stay.
+    """
+    if leading(name, width) == name:
+        return name
+    room = width - len("...")
+    end = leading(name[::-1], room // 2)[::-1]
+    return f"{leading(name, room - room // 2)}...{end}"
+
+
+def leading(text: str, width: int) -> str:
+    """The first letters of a text that fit; Chinese letters are two wide."""
+    widths = [2 if unicodedata.east_asian_width(each) in "FW" else 1 for each in text]
+    return text[: int(np.searchsorted(np.cumsum(widths), width, side="right"))]
 
 
 def draw_calibration(confidence: np.ndarray, correct: np.ndarray) -> bytes:
@@ -210,8 +235,15 @@ def mistakes_figure(
         grey = image[:, :, 0] if image.shape[2] == 1 else image
         axes.imshow(grey, cmap="gray", vmin=0, vmax=255)
         confidence = probabilities[index, predicted[index]]
-        answer, truth = class_names[predicted[index]], class_names[labels[index]]
-        title = f"{answer} {confidence:.0%}\nactual {truth} (#{index})"
+        found, place = f" {confidence:.0%}", f" (#{index})"
+        answer, truth = (
+            short_name(class_names[label], FILE_LETTERS - len(rest))
+            for label, rest in (
+                (predicted[index], found),
+                (labels[index], f"actual {place}"),
+            )
+        )
+        title = f"{answer}{found}\nactual {truth}{place}"
         if files[index]:
             title += f"\n{short_path(files[index], FILE_LETTERS)}"
         axes.set_title(title, fontsize=8, parse_math=False)

@@ -15,6 +15,7 @@ from src.config.params import TRAINING, Params
 from src.data.prepared import Manifest
 from src.runtime.cores import threads
 from src.storage.reading import digest
+from src.training.initial_weights import InitialWeights
 
 PACKAGE = Path(__file__).parents[1]  # src/
 LIBRARIES = "jax", "jaxlib", "flax", "optax", "numpy"
@@ -31,17 +32,27 @@ FORCED_DEVICES = r"--xla_force_host_platform_device_count=\d+"
 class Fingerprint(NamedTuple):
     """Two SHA-256 digests; runs with equal fingerprints give equal bits."""
 
-    run: str  # parameters, data, sources, libraries, JAX_, XLA_ and NVIDIA_ variables
+    # parameters, data, initial weights, sources, libraries, environment variables
+    run: str
     machine: str  # devices, processes, processor, threads: they affect rounding
 
 
-def fingerprint(params: Params, manifest: Manifest) -> Fingerprint:
-    """The fingerprint of training with these parameters and data on this machine."""
+def fingerprint(
+    params: Params, manifest: Manifest, initial: InitialWeights | None = None
+) -> Fingerprint:
+    """The fingerprint of a training run on this machine.
+
+    Args:
+        params: the parameters of the run.
+        manifest: of the data.
+        initial: the initial weights, if there are any.
+    """
     stage = PACKAGE.parent / "stages/train.py"
     run = {
         "parameters": params.model_dump(include=set(TRAINING) - NEUTRAL_PARAMS),
         "data": [manifest.digest(name) for name in ("train", "validation")],
         "class_names": manifest.class_names,
+        "initial_weights": initial and [initial.sha256, initial.pixels],
         "sources": {
             str(path.relative_to(PACKAGE.parent)): digest(path.read_bytes())
             for path in [*sorted(PACKAGE.rglob("*.py")), stage]

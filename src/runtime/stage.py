@@ -162,9 +162,14 @@ def explain_error(error: Exception) -> tuple[str, int] | None:
 
 
 def print_error(name: str, message: str) -> None:
-    """Prints on stderr, in one line, why the stage ends."""
+    """Prints a message on stderr, in one line."""
     line = " ".join(message.split())
     print(f"{prefix(name)}: {escape_unprintable(line)}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def print_warning(name: str, message: str) -> None:
+    """Prints a warning on stderr, in one line. The exit code stays 0."""
+    print_error(name, f"warning: {message}")
 
 
 def prefix(name: str) -> str:

@@ -6,6 +6,7 @@ with the line of numpy that converts it.
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,7 +26,14 @@ SPLIT_OF = {
 }
 
 
-def to_images(array: Array, count: int, where: str) -> Array:
+class Converted(NamedTuple):
+    """Images in the form of `Examples`."""
+
+    images: Array
+    notes: list[str]  # the rules by which they were converted, a sentence each
+
+
+def to_images(array: Array, count: int, where: str) -> Converted:
     """Converts to uint8 `[n, height, width, channels]`.
 
     An array that has this form already, or lacks the channels only, stays on disk. The
@@ -43,18 +51,23 @@ def to_images(array: Array, count: int, where: str) -> Array:
     shape, planar = find_image_layout(array.shape, where)
     layout = np.broadcast_to(np.uint8(), shape)
     check_layout(Examples(layout, np.zeros(count, np.int32)), where)
+    notes = layout_notes(array.shape, shape)
     if array.dtype == np.uint8 and not planar:
         if isinstance(array, LazyArray):
-            return replace(array, shape=shape)
-        return array.reshape(shape)
+            return Converted(replace(array, shape=shape), notes)
+        return Converted(array.reshape(shape), notes)
     scale = find_scale(array, where)
+    if scale != 1:
+        notes.append(f"images are floats in [0, 1], and are multiplied by {scale}.")
     writer = ImageWriter(shape)
     for piece in read_pieces(array):
         pixels = piece.transpose(0, 2, 3, 1) if planar else piece
         pixels = pixels.reshape(-1, *shape[1:])
         writer.add(np.rint(pixels * scale) if scale != 1 else pixels)
     images = writer.images()
-    return images.parts[0] if isinstance(images, LazyImages) else images
+    return Converted(
+        images.parts[0] if isinstance(images, LazyImages) else images, notes
+    )
 
 
 def find_image_layout(
@@ -83,13 +96,35 @@ def find_image_layout(
                 f"{list(shape)}, with 4. To drop transparency: images = {drop}"
             )
         return shape, False
-    side = round(shape[1] ** 0.5) if len(shape) == 2 else 0
-    sides = f"-1, {side}, {side}" if side * side and side * side == shape[1] else ""
     raise DataError(
         f"{where}: images: expected [n, height, width] or [n, height, width, channels],"
-        f" found shape {list(shape)}. Convert the array: images = "
-        f"images.reshape({sides or '-1, height, width, channels'})"
+        f" found shape {list(shape)}. Convert the array{reshape_advice(shape)}"
     )
+
+
+def reshape_advice(shape: tuple[int, ...]) -> str:
+    """How to give rows of pixels a shape; squares are proposed where they fit."""
+    pixels = shape[1] if len(shape) == 2 else 0
+    for channels, form in ((1, "-1, {0}, {0}"), (3, "-1, {0}, {0}, 3")):
+        side = round((pixels / channels) ** 0.5)
+        if pixels and side * side * channels == pixels:
+            planar = f" (to -1, 3, {side}, {side} if all of red comes first)"
+            line = form.format(side)
+            return f"{planar * (channels == 3)}: images = images.reshape({line})"
+    return ": images = images.reshape(-1, height, width, channels)"
+
+
+def layout_notes(given: tuple[int, ...], shape: tuple[int, ...]) -> list[str]:
+    """The rule of `find_image_layout` that found `shape`, unless `shape` was given."""
+    sizes = ", ".join(map(str, given[1:]))
+    if len(given) == 4 and given != shape:
+        return [f"images [n, {sizes}] are read as [n, channels, height, width]."]
+    if len(given) == 4 and given[1] in (1, 3) and given[1:] != (1, 1, 1):
+        return [
+            f"images [n, {sizes}] are read as [n, height, width, channels], because "
+            f"the last dimension is {given[3]}."
+        ]
+    return []
 
 
 def read_pieces(array: Array) -> Iterator[np.ndarray]:

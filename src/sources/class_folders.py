@@ -1,15 +1,15 @@
 """Class folders: the pictures below `<class>/` are of that class.
 
-They may be in folders inside of it, by year or camera. Two levels of classes are
-refused, because nothing tells which of them is meant.
+They may be in folders inside of it that only sort them, by date for example. Two levels
+of classes are refused, because nothing tells which of them is meant.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 from unicodedata import normalize
 
-from src.errors import DataError
+from src.errors import DataError, counted
 from src.sources.file_tree import FileTree, display_name
 
 SPLIT_NAMES = {  # of folders and in tables, in any case
@@ -58,8 +58,11 @@ def read_class_folders(tree: FileTree, top: Path, split: str) -> list[Picture]:
             f"{where}: expected pictures in class folders, found "
             f"{describe_folder(tree, top)}. Put them there, or {other}. {SUPPORTED}."
         )
-    if all(len(path.parts) > 2 for path in inside):
-        check_inner_folders(tree.root, top, inside)
+    folders = sorted({path.parent for path in inside})
+    if split == "train":
+        check_only_folder(tree.root, top, folders)
+    check_splits_inside(tree.root, top, folders)
+    check_inner_folders(tree.root, top, folders)
     return [Picture(top / path, class_of(path)) for path in inside]
 
 
@@ -96,61 +99,102 @@ def describe_folder(tree: FileTree, top: Path) -> str:
         each.file for each in tree.passed_over if Path(each.file).is_relative_to(top)
     ]
     if files:
-        return f"{len(files)} other files, such as {files[0]}"
-    folders = tree.folders_in(top)
-    return f"{len(folders)} folders without pictures" if folders else "nothing"
+        return f"{counted(len(files), 'other file')}, such as {files[0]}"
+    folders = len(tree.folders_in(top))
+    return f"{counted(folders, 'folder')} without pictures" if folders else "nothing"
 
 
-def check_inner_folders(root: Path, top: Path, pictures: Sequence[Path]) -> None:
-    """Refuses two levels of classes; no class folder has a picture right in it.
-
-    Folders that sort the pictures of one class have numbers as names, or several
-    classes have folders of the same names.
+def check_only_folder(root: Path, top: Path, folders: Sequence[Path]) -> None:
+    """Refuses a folder that holds the whole data set.
 
     Args:
         root: data_path.
         top: the folder that holds the class folders, relative to `root`.
-        pictures: relative to `top`.
+        folders: those with pictures, sorted and relative to `top`.
 
     Raises:
-        DataError: the inner folders are classes, splits, or hold the whole data set.
+        DataError: there is only one class folder, and it has folders itself.
     """
-    inner: dict[str, set[str]] = {}
-    for path in pictures:
-        inner.setdefault(path.parts[0], set()).add(path.parts[1])
-    names = [name for folders in inner.values() for name in folders]
-    splits = [name for name in names if name.casefold() in SPLIT_NAMES]
-    if len(inner) == 1 and (len(names) > 1 or splits):
-        raise DataError(only_folder(root, top, inner))
-    first = next(iter(inner))
-    where = root / top
-    if splits:
-        raise DataError(
-            f"{where}: expected {splits[0]}/<class>, found <class>/{splits[0]}, such "
-            f"as {first}/{splits[0]}. Swap the two levels. {SUPPORTED}."
-        )
-    shared = len(set(names)) < len(names)
-    if len(inner) > 1 and not shared and not all(map(is_numeric, names)):
-        raise DataError(
-            f"{where}: expected one level of class folders, found two, such as "
-            f"{first}/{min(inner[first])}. If the inner folders are the classes, move "
-            f"them up into {where}; if the outer ones are, move the pictures up, or "
-            f"list them in a table. {SUPPORTED}."
-        )
-
-
-def only_folder(root: Path, top: Path, inner: Mapping[str, set[str]]) -> str:
-    """The message about a folder that holds all others."""
-    [(name, folders)] = inner.items()
-    advice = (
-        f"Set data_path: {root / name}"
-        if top == Path()
-        else f"Move them up into {root / top}"
-    )
-    return (
+    outer = {folder.parts[0] for folder in folders}
+    inner = sorted({name for folder in folders for name in folder.parts[1:2]})
+    if len(outer) > 1 or not (len(inner) > 1 or any(map(is_split, inner))):
+        return
+    [name] = outer
+    move = f"Move them up into {root / top}"
+    advice = f"Set data_path: {root / name}" if top == Path() else move
+    raise DataError(
         f"{root / top}: expected at least two class folders, found only {name}, which "
-        f"has folders itself ({listed(folders)}). {advice}."
+        f"has folders itself ({listed(inner)}). {advice}."
     )
+
+
+def check_splits_inside(root: Path, top: Path, folders: Sequence[Path]) -> None:
+    """Refuses `<class>/train` and `<class>/test`; the arguments are as above.
+
+    Raises:
+        DataError: a folder inside of a class is named like a split.
+    """
+    for folder in folders:
+        for level, name in enumerate(folder.parts):
+            if level and is_split(name):
+                found = display_name(Path(*folder.parts[: level + 1]))
+                raise DataError(
+                    f"{root / top}: expected {name}/<class>, found <class>/{name}, "
+                    f"such as {found}. Swap the two levels, so that its pictures are "
+                    f"in {root / name / folder.parts[0]}; or rename it, if it only "
+                    "sorts pictures."
+                )
+
+
+def check_inner_folders(root: Path, top: Path, folders: Sequence[Path]) -> None:
+    """Refuses two levels of classes; the arguments are as above.
+
+    Folders that only sort the pictures of a class have numbers as names, or one name in
+    all classes, such as `images`.
+
+    Raises:
+        DataError: the folders inside of the classes have several names.
+    """
+    for level in range(1, max(len(folder.parts) for folder in folders)):
+        inner = [
+            folder.parts[: level + 1]
+            for folder in folders
+            if len(folder.parts) > level and not is_numeric(folder.parts[level])
+        ]
+        if len({parts[level].casefold() for parts in inner}) > 1:
+            classes = sorted({folder.parts[0] for folder in folders})
+            raise DataError(
+                f"{root / top}: expected one level of class folders, found two, such "
+                f"as {display_name(Path(*inner[0]))}: the outer ones "
+                f"({listed(classes)}) would be the classes. If the inner ones are, "
+                f"move them up into {root / top}; if the outer ones are, move the "
+                f"pictures up into them; or list the pictures in "
+                f"{root / 'labels.csv'}. {SUPPORTED}."
+            )
+
+
+def numbered_folders(tree: FileTree, top: Path) -> list[str]:
+    """A warning if short numbers inside of the classes may be the classes themselves.
+
+    Longer ones are years or dates.
+    """
+    holders = {path.parent for path in tree.below(top)}
+    folders = [holder.relative_to(top).parts for holder in holders]
+    first = (next(filter(is_numeric, parts[1:]), "") for parts in folders)
+    names = sorted({name for name in first if name.isdecimal() and len(name) < 4})
+    if len(names) < 2:
+        return []
+    classes = sorted({parts[0] for parts in folders if parts})
+    return [
+        f"{tree.root / top}: the classes are {listed(classes)}; folders inside of them "
+        f"({listed(names)}) only sort their pictures. If those are the classes, move "
+        "them up."
+    ]
+
+
+def is_split(name: str) -> bool:
+    """Whether a folder is named like a split."""
+    return name.casefold() in SPLIT_NAMES
 
 
 def is_numeric(name: str) -> bool:

@@ -14,6 +14,8 @@ from src.data.pictures import SUFFIXES, SYSTEM
 from src.errors import DataError
 from src.storage.reading import check_inside
 
+# What systems put at the top of a disk, in lower case.
+
 
 class FileTree(NamedTuple):
     """What a folder holds, sorted by path."""
@@ -41,8 +43,8 @@ def read_tree(root: Path) -> FileTree:
     """
     if not root.is_dir():
         raise DataError(
-            f"{root}: expected a folder of pictures, found none. Set data_path in "
-            "params.yaml."
+            f"{root}: expected a folder of pictures, found "
+            f"{'a file' if root.is_file() else 'none'}. Set data_path in params.yaml."
         )
     tree = FileTree(root, [], [], [])
     fill(tree, Path())

@@ -113,7 +113,7 @@ def read_pair(
     values = numbers[:].reshape(-1).astype(np.int64)
     pixels = read_idx(images, folder, 3)
     parts = pixels.parts[0] if isinstance(pixels, LazyImages) else pixels
-    final = to_images(parts, len(values), str(images))
+    final = to_images(parts, len(values), str(images)).images
     joined = LazyImages([final]) if isinstance(final, LazyArray) else final
     return joined, Labels(values, str(labels))
 

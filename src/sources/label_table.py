@@ -22,7 +22,7 @@ class LabelRow(NamedTuple):
     table: Path  # relative to data_path, as is `path`
     line: int  # from 1
     path: Path
-    label: str
+    label: str  # in Unicode's form NFC, as is `group`
     split: str  # as written; empty: the table does not say
     group: str
 
@@ -58,13 +58,17 @@ def read_label_table(tree: FileTree, table: Path) -> list[LabelRow]:
         DataError: the table is malformed, a file is listed twice, or is outside of the
             data set.
     """
-    on_disk = {normalize("NFC", path.as_posix()): path for path in tree.pictures}
+    others = [Path(each.file) for each in tree.passed_over]  # read if they are listed
+    on_disk = {
+        normalize("NFC", path.as_posix()): path for path in [*others, *tree.pictures]
+    }
+    checked = set(tree.pictures)
     lines: dict[Path, int] = {}
     rows = []
     for line, cells in read_lines(tree.root / table):
         where = f"{tree.root / table}: line {line}"
         name = next(cells[key] for key in FILE_COLUMNS if key in cells)
-        label = cells["label"]
+        label = normalize("NFC", cells["label"])
         if not name or not label:
             missing = "file" if not name else "label"
             raise DataError(
@@ -72,17 +76,16 @@ def read_label_table(tree: FileTree, table: Path) -> list[LabelRow]:
                 "remove the row."
             )
         path = listed_path(table, name, where)
-        key = normalize("NFC", path.as_posix())
-        if key not in on_disk:
+        path = on_disk.get(normalize("NFC", path.as_posix()), path)
+        if path not in checked:
             check_inside(tree.root / path, tree.root)
-        path = on_disk.get(key, path)
         if path in lines:
             raise DataError(
                 f"{where}: expected each file once, found {name} also in line "
                 f"{lines[path]}. Remove one of the rows."
             )
         lines[path] = line
-        split, group = cells.get("split", ""), cells.get("group", "")
+        split, group = cells.get("split", ""), normalize("NFC", cells.get("group", ""))
         if "split" in cells and not split:
             raise DataError(
                 f"{where}: split: expected train, validation or test, found none. "

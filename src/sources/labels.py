@@ -123,6 +123,8 @@ def number_classes(
         DataError: a split has a label that is not among the classes.
     """
     train = splits["train"]
+    if names:
+        names = [unicodedata.normalize("NFC", name) for name in names]
     is_text = train.values.dtype.kind == "U"
     if is_text:
         known = np.array(names) if names else np.unique(train.values)

@@ -7,7 +7,6 @@ Supported are `train/<class>/*` with optional `validation` and `test` folders,
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
-from unicodedata import normalize
 
 from src.data.examples import PassedOver
 from src.errors import DataError, suggestion
@@ -17,10 +16,11 @@ from src.sources.class_folders import (
     Picture,
     empty_classes,
     listed,
+    numbered_folders,
     read_class_folders,
 )
 from src.sources.file_tree import FileTree, display_name, read_tree
-from src.sources.label_table import find_label_tables, read_label_table
+from src.sources.label_table import LabelRow, find_label_tables, read_label_table
 
 
 class Layout(NamedTuple):
@@ -48,7 +48,7 @@ def find_layout(folder: Path) -> Layout:
     tree = read_tree(folder)
     tops = split_folders(tree)
     if tables := find_label_tables(tree, tops):
-        layout = layout_of_tables(tree, tables, tops)
+        layout, tops = layout_of_tables(tree, tables), {}
     elif tops:
         layout = layout_of_splits(tree, tops)
     else:
@@ -56,9 +56,9 @@ def find_layout(folder: Path) -> Layout:
         layout = Layout(
             {"train": pictures},
             [*unused(tree, pictures, "in no class folder"), *tree.passed_over],
-            empty_classes(tree, Path()),
+            [*empty_classes(tree, Path()), *numbered_folders(tree, Path())],
         )
-    check_classes(folder, layout)
+    check_classes(folder, layout, tops)
     return layout
 
 
@@ -105,42 +105,75 @@ def layout_of_splits(tree: FileTree, tops: Mapping[str, Path]) -> Layout:
     return Layout(
         splits,
         [*unused(tree, used, reason), *tree.passed_over],
-        [line for top in tops.values() for line in empty_classes(tree, top)],
+        [
+            *(line for top in tops.values() for line in empty_classes(tree, top)),
+            *numbered_folders(tree, tops["train"]),
+        ],
     )
 
 
-def layout_of_tables(
-    tree: FileTree, tables: Sequence[Path], tops: Mapping[str, Path]
-) -> Layout:
+def layout_of_tables(tree: FileTree, tables: Sequence[Path]) -> Layout:
     """The layout of tables of labels.
 
     Raises:
         DataError: a table is malformed, or no row is of the training split.
     """
     rows = [row for table in tables for row in read_label_table(tree, table)]
-    split_of = {top: split for split, top in tops.items()}
+    rows.sort(key=lambda row: row.path.parts)
     splits: dict[str, list[Picture]] = {}
-    for row in sorted(rows, key=lambda row: row.path.parts):
-        split = split_of.get(row.table.parent, "train")
-        if row.split:
-            split = SPLIT_NAMES.get(row.split.casefold(), "")
-        if not split:
-            raise DataError(
-                f"{tree.root / row.table}: line {row.line}: split: expected train, "
-                f"validation or test, found '{row.split}'. Correct it."
-            )
-        picture = Picture(row.path, normalize("NFC", row.label), row.group)
+    for row, split in zip(rows, splits_of_rows(tree, rows), strict=True):
+        picture = Picture(row.path, row.label, row.group)
         splits.setdefault(split, []).append(picture)
     if "train" not in splits:
         raise DataError(
             f"{tree.root / tables[0]}: expected rows of the split train, found only "
-            f"{' and '.join(splits)}. Add training pictures."
+            f"{' and '.join(splits)}. Add training pictures, or name them train in a "
+            "column split."
         )
     names = {display_name(path) for path in tables}
     used = [picture for pictures in splits.values() for picture in pictures]
-    passed_over = [each for each in tree.passed_over if each.file not in names]
+    known = names | {display_name(picture.path) for picture in used}
+    passed_over = [each for each in tree.passed_over if each.file not in known]
     reason = f"not in {' or '.join(sorted(names))}"
     return Layout(splits, [*unused(tree, used, reason), *passed_over], [])
+
+
+def splits_of_rows(tree: FileTree, rows: Sequence[LabelRow]) -> list[str]:
+    """The split of each row: of its column split, or of its folder.
+
+    If neither tells, all are train.
+
+    Raises:
+        DataError: a split is unknown, or files are in folders of splits and elsewhere.
+    """
+    found = [row_split(tree, row) for row in rows]
+    known = [row.path for row, split in zip(rows, found, strict=True) if split]
+    unknown = [row for row, split in zip(rows, found, strict=True) if not split]
+    if known and unknown:
+        raise DataError(
+            f"{tree.root / unknown[0].table}: line {unknown[0].line}: expected "
+            f"{display_name(unknown[0].path)} in a folder train, validation or test, "
+            f"as {display_name(known[0])} is, found it in none. Move it there, or add "
+            "a column split."
+        )
+    return [split or "train" for split in found]
+
+
+def row_split(tree: FileTree, row: LabelRow) -> str:
+    """The split that a row's column names, or else a folder of its file; or "".
+
+    Raises:
+        DataError: the column names no split.
+    """
+    if not row.split:
+        folders = (SPLIT_NAMES.get(name.casefold()) for name in row.path.parts[:-1])
+        return next(filter(None, folders), "")
+    if split := SPLIT_NAMES.get(row.split.casefold()):
+        return split
+    raise DataError(
+        f"{tree.root / row.table}: line {row.line}: split: expected train, validation "
+        f"or test, found '{row.split}'. Correct it."
+    )
 
 
 def unused(tree: FileTree, used: Sequence[Picture], reason: str) -> list[PassedOver]:
@@ -153,8 +186,13 @@ def unused(tree: FileTree, used: Sequence[Picture], reason: str) -> list[PassedO
     ]
 
 
-def check_classes(folder: Path, layout: Layout) -> None:
+def check_classes(folder: Path, layout: Layout, tops: Mapping[str, Path]) -> None:
     """Checks the classes of all splits.
+
+    Args:
+        folder: `data_path`.
+        layout: what it holds.
+        tops: the folder of each split; empty if a table tells the labels.
 
     Raises:
         DataError: there is only one class, or a split other than train has a class
@@ -168,12 +206,21 @@ def check_classes(folder: Path, layout: Layout) -> None:
         )
     known = set(class_names)
     for split, pictures in layout.splits.items():
-        for path, label, _ in pictures:
-            if label not in known:
-                raise DataError(
-                    f"{folder / path}: expected one of the classes in train "
-                    f"({listed(class_names)}), found '{label}'."
-                    f"{suggestion(label, class_names)} Rename it; or, if the {split} "
-                    f"pictures have no labels, move them away and classify them with "
-                    f"`python -m stages.predict {split}/`."
-                )
+        odd = [picture for picture in pictures if picture.label not in known]
+        if not odd:
+            continue
+        path, label, _ = odd[0]
+        nearest = suggestion(label, class_names)
+        advice = "Rename the folder, or add training pictures of this class."
+        if split not in tops:
+            advice = "Correct the label, or add training pictures of this class."
+        elif len(odd) == len(pictures) and not nearest:
+            advice = (
+                f"If these pictures have no labels, move {folder / tops[split]} away "
+                f"and classify it with `python -m stages.predict {tops[split]}/`; "
+                "otherwise move them into folders of these classes."
+            )
+        raise DataError(
+            f"{folder / path}: expected one of the classes in train "
+            f"({listed(class_names)}), found '{label}'.{nearest} {advice}"
+        )

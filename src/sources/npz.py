@@ -13,7 +13,12 @@ from src.data.shards import check_shard_folders, concatenate, find_shards, in_me
 from src.errors import DataError, shortened
 from src.sources.arrays import SPLIT_OF, Array, to_images
 from src.sources.labels import Labels, as_text, is_names, number_classes, to_labels
-from src.sources.npz_files import SAVE_ARRAYS, find_npz_files
+from src.sources.npz_files import (
+    SAVE_ARRAYS,
+    find_npz_files,
+    is_pickle,
+    pickle_error,
+)
 from src.storage.json_files import read_json
 from src.storage.lazy_npz import locate_arrays
 from src.storage.reading import check_inside
@@ -35,6 +40,7 @@ class Part(NamedTuple):
     path: Path
     images: Array
     labels: Labels
+    notes: list[str]  # the rules by which the images were converted
 
 
 class NpzContent(NamedTuple):
@@ -118,13 +124,19 @@ def join_splits(splits: dict[str, list[Part]], names: list[str] | None) -> Sourc
     labels = {}
     for split, parts in splits.items():
         joined = concatenate(
-            [(path, Examples(one, each.values)) for path, one, each in parts]
+            [(part.path, Examples(part.images, part.labels.values)) for part in parts]
         )
         images[split] = joined.images
         labels[split] = parts[0].labels._replace(values=joined.labels)
     class_names, numbered = number_classes(labels, names)
     examples = {split: Examples(images[split], numbered[split]) for split in images}
-    return Source.of_splits("npz", class_names, examples)
+    notes = {  # one for all shards
+        f"{split}: {note}": None
+        for split, parts in splits.items()
+        for part in parts
+        for note in part.notes
+    }
+    return Source.of_splits("npz", class_names, examples)._replace(notes=list(notes))
 
 
 def read_file(path: Path, folder: Path) -> NpzContent:
@@ -135,6 +147,8 @@ def read_file(path: Path, folder: Path) -> NpzContent:
         StorageError: the disk is full.
     """
     check_inside(path, folder)
+    if is_pickle(path):
+        raise pickle_error(path, path.with_suffix(".npz"))
     arrays = locate_arrays(path, SAVE_ARRAYS, text=True)
     names = [name for name in NAMES if name in arrays]
     class_names = read_names(in_memory(arrays.pop(names[0])), path) if names else None
@@ -142,8 +156,8 @@ def read_file(path: Path, folder: Path) -> NpzContent:
     for split, (image, label) in find_roles(list(arrays), path).items():
         where = f"{path}: {image}, {label}" if split else str(path)
         labels = to_labels(in_memory(arrays[label]), where)
-        images = to_images(arrays[image], len(labels.values), where)
-        parts[split] = Part(path, images, labels)
+        images, notes = to_images(arrays[image], len(labels.values), where)
+        parts[split] = Part(path, images, labels, notes)
     return NpzContent(parts, class_names)
 
 

@@ -1,17 +1,20 @@
 """Which npz file in a folder has which split."""
 
 import os
+import re
 from pathlib import Path
 
 from src.data.shards import SPLITS, find_shards
 from src.errors import DataError
 from src.sources.arrays import SPLIT_OF
+from src.storage.reading import open_regular
 
 SAVE_ARRAYS = (
     "Save arrays images, uint8 [n, height, width, channels], and labels, integers [n], "
     "there with numpy.savez."
 )
-PICKLES = (".pkl", ".pickle", ".p", ".pt", ".pth")
+PICKLES = re.compile(r"\.(pkl|pickle|p|pt|pth)(\.gz|\.bz2|\.xz)?$")  # how names end
+PICKLED = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))  # how they begin
 
 
 def find_npz_files(folder: Path) -> dict[str, str]:
@@ -49,16 +52,11 @@ def no_train(folder: Path, others: list[str]) -> DataError:
             f"{path}: expected a file, found none, but {', '.join(others[:9])}. Rename "
             "the one of the training images to train.npz, or leave only one file."
         )
-    names = sorted(each.name for each in folder.glob("*"))
-    pickles = [name for name in names if name.endswith(PICKLES)]
-    if pickles:
-        return DataError(
-            f"{path}: expected a file, found none, but {pickles[0]}, a pickle, which "
-            "can run code and is never loaded here. If you trust it, load it in "
-            "Python and save its arrays: numpy.savez("
-            f"'{path}', images=images, labels=labels)"
-        )
-    arrays = [name for name in names if name.endswith(".npy")]
+    files = sorted(each for each in folder.glob("*") if each.is_file())
+    for file in files:
+        if is_pickle(file):
+            return pickle_error(file, path)
+    arrays = [file.name for file in files if file.suffix == ".npy"]
     if arrays:
         return DataError(
             f"{path}: expected a file, found none, but {', '.join(arrays[:9])}. Put "
@@ -66,3 +64,20 @@ def no_train(folder: Path, others: list[str]) -> DataError:
             "images=numpy.load(...), labels=numpy.load(...))"
         )
     return DataError(f"{path}: expected a file, found none. {SAVE_ARRAYS}")
+
+
+def is_pickle(path: Path) -> bool:
+    """Whether a file has a pickle's name or beginning; CIFAR's have no suffix."""
+    if PICKLES.search(path.name):
+        return True
+    with open_regular(path, SAVE_ARRAYS) as file:
+        return file.read(2) in PICKLED
+
+
+def pickle_error(path: Path, target: Path) -> DataError:
+    """The error for a pickle, with the way to arrays in `target`."""
+    return DataError(
+        f"{path}: expected arrays, found a pickle, which can run code and is never "
+        "loaded here. If you trust it, load it in Python and save its arrays: "
+        f"numpy.savez('{target}', images=images, labels=labels)"
+    )

@@ -1,18 +1,11 @@
 """Data sets of Hugging Face in parquet files: a column of pictures, one of labels."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from threading import Event
-from typing import NamedTuple
 
-import numpy as np
-
-from src.data.examples import Examples, Origin, PassedOver, Source
-from src.data.lazy_images import Images, ImageWriter
-from src.data.picture_facts import read_upright_size
-from src.data.pictures import KINDS, PictureError, PicturePolicy
+from src.data.examples import Examples, PassedOver, Source
+from src.data.pictures import PicturePolicy
 from src.errors import DataError
 from src.sources.labels import from_list, number_classes
 from src.sources.parquet_files import (
@@ -22,31 +15,17 @@ from src.sources.parquet_files import (
     read_rows,
     read_schema,
 )
-from src.sources.read_pictures import (
-    Broken,
-    Decoded,
-    PictureOptions,
-    decode_content,
-    in_order,
-    median_side,
-    quiet_pillow,
-    to_grey,
-    with_progress,
+from src.sources.picture_splits import (
+    Listed,
+    PictureList,
+    ReadSplit,
+    broken_pictures,
+    read_splits,
 )
+from src.sources.read_pictures import Broken, PictureOptions
 
-NAMED_PICTURES = 10  # broken pictures in a message
 HIDDEN = (None, -1)  # Hugging Face's label of a test set without labels
 Table = tuple[Path, Columns]
-
-
-class ParquetSplit(NamedTuple):
-    """The pictures of a split, read. Labels are not numbered yet."""
-
-    images: Images
-    labels: list[int | str]
-    where: str  # the first file
-    origins: list[Origin]
-    broken: list[PassedOver]
 
 
 def load_parquet(folder: Path, options: PictureOptions) -> Source:
@@ -56,7 +35,8 @@ def load_parquet(folder: Path, options: PictureOptions) -> Source:
     distinct labels.
 
     Args:
-        folder: `data_path`; the files may be in its folder `data`.
+        folder: `data_path`; the files may be in its folder `data`. A file is read as
+            the only one.
         options: the size, the channels and so on.
 
     Raises:
@@ -65,44 +45,48 @@ def load_parquet(folder: Path, options: PictureOptions) -> Source:
         StorageError: the disk is full.
     """
     files, passed_over = find_parquet_files(folder)
+    home = folder.parent if folder.is_file() else folder
     tables = {
-        split: [(path, read_schema(path, folder)) for path in paths]
+        split: [(path, read_schema(path, home)) for path in paths]
         for split, paths in files.items()
     }
     for split in [name for name in tables if name != "train"]:
         if not has_labels(tables[split]):
             reason = "no labels, so it cannot be scored"
-            names = [str(path.relative_to(folder)) for path, _ in tables.pop(split)]
+            names = [str(path.relative_to(home)) for path, _ in tables.pop(split)]
             passed_over += [PassedOver(name, reason) for name in names]
     class_names = common_names(tables)
-    with quiet_pillow():
-        policy, colour = policy_of_tables(folder, tables, options), Event()
-        read = {
-            name: read_tables(each, policy, colour) for name, each in tables.items()
-        }
-    if options.channels == "auto" and not colour.is_set():
-        policy = policy._replace(channels=1)
-        read = {
-            name: split._replace(images=to_grey(split.images))
-            for name, split in read.items()
-        }
-    broken = [each for split in read.values() for each in split.broken]
-    check_readable(folder, broken, read, options)
-    source = number_splits(read, class_names, policy)
-    return source._replace(passed_over=[*broken, *passed_over])
+    splits = {
+        split: PictureList(
+            sum(columns.rows for _, columns in each), partial(listed, home, each)
+        )
+        for split, each in tables.items()
+    }
+    policy, read = read_splits(home, splits, options)
+    where = {split: str(each[0][0]) for split, each in tables.items()}
+    source = number_splits(read, where, class_names, policy)
+    notes = {  # one for all files
+        f"{split}: {note}": None
+        for split, each in tables.items()
+        for _, columns in each
+        for note in columns.notes
+    }
+    passed_over = [*broken_pictures(read), *passed_over]
+    return source._replace(passed_over=passed_over, notes=list(notes))
 
 
 def number_splits(
-    read: Mapping[str, ParquetSplit],
+    read: Mapping[str, ReadSplit],
+    where: Mapping[str, str],
     names: list[str] | None,
     policy: PicturePolicy,
 ) -> Source:
-    """Numbers the classes.
+    """Numbers the classes; `where` has the first file of each split.
 
     Raises:
         DataError: a label is not among the classes.
     """
-    raw = {name: from_list(split.labels, split.where) for name, split in read.items()}
+    raw = {name: from_list(split.labels, where[name]) for name, split in read.items()}
     class_names, labels = number_classes(raw, names)
     examples = {
         name: Examples(split.images, labels[name]) for name, split in read.items()
@@ -142,114 +126,25 @@ def common_names(tables: Mapping[str, Sequence[Table]]) -> list[str] | None:
     return columns.class_names
 
 
-def policy_of_tables(
-    folder: Path, tables: Mapping[str, Sequence[Table]], options: PictureOptions
-) -> PicturePolicy:
-    """How the pictures are read; without a given size, they must all have one.
+def listed(home: Path, tables: Sequence[Table]) -> Iterator[Listed]:
+    """Lists the pictures of a split; their names are the file and the row.
 
     Raises:
-        DataError: the sizes differ, or no picture can be read.
+        DataError: a file is damaged, or a label is missing.
     """
-    if isinstance(options.size, int):
-        return options.policy(options.size, options.size)
-    if options.size is not None:
-        return options.policy(*options.size)
-    rows = (
-        row for each in tables.values() for table in each for row in read_rows(*table)
-    )
-    found = [
-        (place, size) for place, size in in_order(survey_row, rows) if size is not None
-    ]
-    if not found:
-        return options.policy(1, 1)  # reading the pictures will say what is wrong
-    sizes = [size for _, size in found]
-    (width, height), _ = Counter(sizes).most_common(1)[0]
-    for place, size in found:
-        if size != (width, height):
-            raise DataError(
-                f"{folder}: expected pictures of one size, {width} x {height} as most "
-                f"are, found {size[0]} x {size[1]} in {place}, and {len(set(sizes))} "
-                f"sizes in all. Set image_size: {median_side(sizes)} in params.yaml."
-            )
-    return options.policy(height, width)
+    for path, columns in tables:
+        for row in read_rows(path, columns):
+            place = f"{path.relative_to(home)} row {row.number}"
+            if row.label is None:
+                raise DataError(
+                    f"{home}: expected a label in {place}, found none. Write the file "
+                    "without this row."
+                )
+            name = f"{place} {row.file}".strip()
+            yield Listed(name, content_of(row), row.label, row.file or place)
 
 
-def survey_row(row: Row) -> tuple[str, tuple[int, int] | None]:
-    """The place of a picture, and its width and height if they can be read."""
-    try:
-        return row.place, read_upright_size(row.content)
-    except PictureError:
-        return row.place, None
-
-
-def read_tables(
-    tables: Sequence[Table], policy: PicturePolicy, colour: Event
-) -> ParquetSplit:
-    """Reads the pictures of a split; leaves out unreadable ones.
-
-    Sets `colour` if any of them has colours.
-
-    Raises:
-        DataError: a file is damaged.
-        StorageError: the disk is full.
-    """
-    count = sum(columns.rows for _, columns in tables)
-    writer = ImageWriter((count, *policy.size, policy.channels))
-    labels: list[int | str] = []
-    origins: list[Origin] = []
-    broken: list[PassedOver] = []
-    rows = (row for table in tables for row in read_rows(*table))
-    results = in_order(partial(decode_row, policy=policy, colour=colour), rows)
-    for row, result in with_progress(results, count, "pictures"):
-        if isinstance(result, Broken):
-            name = f"{row.place} {row.file}".strip()
-            broken.append(PassedOver(name, f"broken: {result.reason}"))
-            continue
-        if row.label is None:
-            raise DataError(
-                f"{tables[0][0].parent}: expected a label in {row.place}, found none. "
-                "Write the file without this row."
-            )
-        writer.add(result.pixels[np.newaxis])
-        labels.append(row.label)
-        origins.append(Origin(row.file, "", result.digest, result.width, result.height))
-    images, where = writer.images(), str(tables[0][0])
-    return ParquetSplit(images, labels, where, origins, broken)
-
-
-def decode_row(
-    row: Row, policy: PicturePolicy, colour: Event
-) -> tuple[Row, Decoded | Broken]:
-    """The row without the content of the picture's file, and the picture."""
-    if not row.content:
-        only_path = f"only a path, {row.file}" if row.file else "an empty field"
-        return row, Broken(only_path)
-    return row._replace(content=b""), decode_content(row.content, policy, colour)
-
-
-def check_readable(
-    folder: Path,
-    broken: Sequence[PassedOver],
-    read: Mapping[str, ParquetSplit],
-    options: PictureOptions,
-) -> None:
-    """Raises DataError if a picture must not be left out, or a split would be empty."""
-    empty = [name for name, split in read.items() if not split.origins]
-    if not empty and (not broken or options.on_broken == "skip"):
-        return
-    if not broken:
-        raise DataError(
-            f"{folder}: expected pictures in {empty[0]}, found none. Remove its files."
-        )
-    count = len(broken) + sum(len(split.origins) for split in read.values())
-    shown = "; ".join(
-        f"{each.file}: {each.reason.removeprefix('broken: ')}"
-        for each in broken[:NAMED_PICTURES]
-    )
-    advice = "A split would be empty: write the files again."
-    if not empty:
-        advice = "Write the files without them, or set on_broken: skip."
-    raise DataError(
-        f"{folder}: expected {KINDS}, found {len(broken)} of {count} that cannot be "
-        f"read: {shown}. {advice}"
-    )
+def content_of(row: Row) -> bytes | Broken:
+    """The file of a picture, or why there is none."""
+    only_path = f"only a path, {row.file}" if row.file else "an empty field"
+    return row.content or Broken(only_path)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +34,7 @@ class Columns(NamedTuple):
     label: str | None
     class_names: list[str] | None
     rows: int
+    notes: list[str]  # the columns that were not chosen, a sentence each
 
 
 class Row(NamedTuple):
@@ -42,15 +43,15 @@ class Row(NamedTuple):
     content: bytes  # of the picture's file; empty if there is none
     file: str  # its name, perhaps empty
     label: int | str | None
-    place: str  # the parquet file and the row, for messages
+    number: int  # counts the rows of the file, from 0
 
 
 def find_parquet_files(folder: Path) -> tuple[dict[str, list[Path]], list[PassedOver]]:
     """The files of each split in `folder` or `folder/data`, and those of none.
 
     A file belongs to the split that its name begins with, up to `-`, `_` or `.`; if
-    there is none, to the split that its folder is named after. A `folder` that is a
-    file is train.
+    there is none, to the split that its folder is named after. A single file of another
+    name is train, and so is a `folder` that is a file.
 
     Raises:
         DataError: there is no file of train, or one of several is missing.
@@ -69,6 +70,8 @@ def find_parquet_files(folder: Path) -> tuple[dict[str, list[Path]], list[Passed
                 unused.append(PassedOver(name, "not named like a split"))
             else:
                 found.setdefault(split, []).append(path)
+    if not found and len(unused) == 1:
+        found["train"] = [folder / unused.pop().file]
     if "train" not in found:
         shown = ", ".join(file for file, _ in unused[:9]) or "no parquet file"
         raise DataError(
@@ -114,17 +117,46 @@ def read_schema(path: Path, folder: Path) -> Columns:
         pictures = [field.name for field in schema if is_picture(field.type)]
         labels = [field.name for field in schema if is_label(field, features)]
         rows = max(metadata.num_rows, 0)
-    named = [name for name in pictures if name in IMAGE_NAMES]
-    pictures = named if len(pictures) > 1 and named else pictures
-    named = [name for name in labels if name == "label"]
-    labels = named if len(labels) > 1 and named else labels
+    notes: list[str] = []
+    pictures = prefer(pictures, IMAGE_NAMES, "pictures", notes)
+    labels = prefer(labels, ("label",), "labels", notes)
     if len(pictures) != 1:
         raise wrong_schema(path, schema, "one column of pictures, named image")
     if len(labels) > 1 or pictures == labels:
         raise wrong_schema(path, schema, "one column of labels, named label")
     label = labels[0] if labels else None
+    if label is not None:
+        check_label_type(path, label, schema.field(label).type)
     names = features.get(label, {}).get("names") if label else None
-    return Columns(pictures[0], label, names if is_names(names) else None, rows)
+    return Columns(pictures[0], label, names if is_names(names) else None, rows, notes)
+
+
+def prefer(
+    columns: list[str], names: Sequence[str], what: str, notes: list[str]
+) -> list[str]:
+    """Of several columns, those with a usual name; a choice is added to `notes`."""
+    named = [column for column in columns if column in names]
+    if len(columns) < 2 or not named:
+        return columns
+    others = ", ".join(column for column in columns if column not in named)
+    notes.append(f"{', '.join(named)} is read as {what}, not {others}.")
+    return named
+
+
+def check_label_type(path: Path, name: str, kind: Any) -> None:  # noqa: ANN401
+    """Raises DataError if a column of labels has neither integers nor text."""
+    types = pyarrow.types
+    found = kind.value_type if types.is_dictionary(kind) else kind
+    tests = (types.is_integer, types.is_boolean, types.is_null, types.is_string)
+    if any(test(found) for test in (*tests, types.is_large_string)):
+        return
+    repair = "Write one integer or text for each picture, its class."
+    if types.is_floating(found):
+        repair = f"Write integers: table['{name}'] = table['{name}'].astype(int)"
+    raise DataError(
+        f"{path}: expected integers or text in the column {name}, found {found}. "
+        f"{repair}"
+    )
 
 
 def wrong_schema(path: Path, schema: Any, expected: str) -> DataError:  # noqa: ANN401
@@ -192,7 +224,7 @@ def read_rows(path: Path, columns: Columns) -> Iterator[Row]:
     """Yields the rows of a file, a few at a time.
 
     Raises:
-        DataError: the file is damaged, or a label is no integer or text.
+        DataError: the file is damaged.
     """
     wanted = [columns.image, *([columns.label] if columns.label else [])]
     most = FREE_BYTES + MAX_RATIO * path.stat().st_size
@@ -204,26 +236,20 @@ def read_rows(path: Path, columns: Columns) -> Iterator[Row]:
             if columns.label:
                 labels = batch.column(columns.label).to_pylist()
             for picture, label in zip(pictures, labels, strict=True):
-                row = to_row(picture, label, f"{path.name} row {number}")
+                row = to_row(picture, label, number)
                 number, size = number + 1, size + len(row.content)
                 if size > most:
                     raise ValueError(f"more than {most} bytes unpacked")
                 yield row
 
 
-def to_row(picture: object, label: object, place: str) -> Row:
-    """A row from the values in its two columns.
-
-    Raises:
-        ValueError: the label is of another type.
-    """
-    if not isinstance(label, int | str | None):
-        raise ValueError(f"{place} with label {shortened(label)}")
+def to_row(picture: object, label: int | str | None, number: int) -> Row:
+    """A row from the values in its two columns."""
     parts = picture if isinstance(picture, dict) else {"bytes": picture}
     content, file = parts.get("bytes"), parts.get("path")
     return Row(
         content if isinstance(content, bytes) else b"",
         file if isinstance(file, str) else "",
         label,
-        place,
+        number,
     )

@@ -5,19 +5,16 @@ few pictures are in memory at a time.
 """
 
 import hashlib
-import logging
 import os
 import stat
 import sys
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from threading import Event
-from typing import NamedTuple, Self, TypeVar
+from typing import NamedTuple, Self, TypeAlias, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -85,37 +82,37 @@ class Broken(NamedTuple):
     reason: str
 
 
-def decode_file(path: Path, policy: PicturePolicy, colour: Event) -> Decoded | Broken:
-    """Reads a picture file; see `decode_content`."""
-    try:
-        return decode_content(read_content(path), policy, colour)
-    except PictureError as error:
-        return Broken(str(error))
+Content: TypeAlias = Path | bytes | Broken  # of a picture: a file, its bytes, or none
 
 
 def decode_content(
-    content: bytes, policy: PicturePolicy, colour: Event
+    content: Content, policy: PicturePolicy, colour: Event
 ) -> Decoded | Broken:
-    """Reads a picture from the content of its file; sets `colour` if it has colours.
+    """Reads a picture; sets `colour` if it has colours.
 
     Once it is set, no other picture is asked.
     """
+    if isinstance(content, Broken):
+        return content
     try:
-        with open_picture(content) as picture:
+        packed = read_content(content) if isinstance(content, Path) else content
+        with open_picture(packed) as picture:
             width, height = upright_size(picture)
             pixels = pixels_of(picture, policy)
     except PictureError as error:
         return Broken(str(error))
-    digest = hashlib.sha256(content).hexdigest()
+    digest = hashlib.sha256(packed).hexdigest()
     if not colour.is_set() and policy.channels == 3 and is_colour(pixels):
         colour.set()
     return Decoded(pixels, digest, width, height)
 
 
-def survey(path: Path) -> tuple[int, int] | Broken:
-    """The width and height of a picture file, without decoding its pixels."""
+def read_size(content: Content) -> tuple[int, int] | Broken:
+    """The width and height of a picture, without decoding its pixels."""
+    if isinstance(content, Broken):
+        return content
     try:
-        return read_upright_size(path)
+        return read_upright_size(content)
     except PictureError as error:
         return Broken(str(error))
 
@@ -174,23 +171,6 @@ def with_progress(results: Iterable[Result], count: int, what: str) -> Iterator[
         delay=BAR_DELAY,
         disable=not sys.stderr.isatty(),
     )
-
-
-@contextmanager
-def quiet_pillow() -> Iterator[None]:
-    """Silences Pillow's warnings and log messages in all threads.
-
-    Its warnings are about files that are read nevertheless. The filter belongs to the
-    process, so it is set before the threads start, and restored after they end.
-    """
-    logger, handler = logging.getLogger("PIL"), logging.NullHandler()
-    logger.addHandler(handler)  # without one, Python prints errors to stderr
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.removeHandler(handler)
 
 
 def to_grey(images: Images) -> Images:

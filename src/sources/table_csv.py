@@ -1,26 +1,42 @@
 """Tables of pixels: a row an image, one column of labels, a column for each pixel."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow
-from pyarrow import csv as arrow_csv
+from pyarrow import compute
 
-from src.data.examples import Examples, PassedOver, Source
+from src.data.examples import Examples, PassedOver, Source, select
 from src.data.lazy_images import Images, ImageWriter
-from src.errors import DataError, one_line
+from src.errors import DataError, one_line, shortened
 from src.sources.arrays import SPLIT_OF
 from src.sources.csv_columns import WANTED, TableLayout, read_layout, wrong_columns
+from src.sources.csv_rows import read_batches
 from src.sources.labels import Labels, from_list, number_classes
-from src.storage.reading import check_inside, open_regular
+from src.storage.reading import check_inside
 
-BLOCK_BYTES = 16 << 20  # parsed at a time
+SPLIT_WORDS = SPLIT_OF | {  # the latter are FER2013's
+    "training": "train",
+    "publictest": "validation",
+    "privatetest": "test",
+}
+
+
+class Table(NamedTuple):
+    """The content of a table."""
+
+    images: Images
+    labels: Labels
+    splits: list[str]  # of each row; empty if no column tells
 
 
 def load_csv(folder: Path) -> Source:
     """Reads `train.csv`, and `val.csv` and `test.csv` if they have labels.
+
+    A single table may have a column that tells the split of each row.
 
     Args:
         folder: `data_path`; a file is read as the only table.
@@ -38,17 +54,17 @@ def load_csv(folder: Path) -> Source:
         for name in others
         if name not in used
     ]
+    layouts = read_layouts(home, files)
     splits: dict[str, tuple[Images, Labels]] = {}
-    for split, name in files.items():
-        check_inside(home / name, home)
-        layout = read_layout(home / name)
-        if layout.label is not None:
-            splits[split] = read_table(home / name, layout, layout.label)
-        elif split == "train":
-            raise wrong_columns(home / name, layout.columns)
-        else:
+    for split, layout in layouts.items():
+        path = home / files[split]
+        if layout.label is None:
             reason = "no column of labels, so it cannot be scored"
-            passed_over.append(PassedOver(name, reason))
+            passed_over.append(PassedOver(path.name, reason))
+            continue
+        table = read_table(path, layout, layout.label)
+        one = {split: (table.images, table.labels)}
+        splits |= divide(table, path) if layout.split else one
     raw = {split: labels for split, (_, labels) in splits.items()}
     class_names, numbered = number_classes(same_kind(raw), None)
     examples = {
@@ -56,7 +72,35 @@ def load_csv(folder: Path) -> Source:
         for split, (images, _) in splits.items()
     }
     source = Source.of_splits("csv", class_names, examples)
-    return source._replace(passed_over=passed_over)
+    notes = [
+        f"{files[split]}: {note}"
+        for split, layout in layouts.items()
+        for note in layout.notes
+    ]
+    return source._replace(passed_over=passed_over, notes=notes)
+
+
+def read_layouts(home: Path, files: Mapping[str, str]) -> dict[str, TableLayout]:
+    """The layout of each table, first that of train.
+
+    Raises:
+        DataError: a table is malformed; that of train has no labels; or there are
+            several, and one has a column of splits.
+    """
+    layouts: dict[str, TableLayout] = {}
+    for split in sorted(files, key=lambda split: split != "train"):
+        path = home / files[split]
+        check_inside(path, home)
+        layout = read_layout(path, layouts.get("train"))
+        if split == "train" and layout.label is None:
+            raise wrong_columns(path, layout.header.names)
+        if layout.split and len(files) > 1:
+            raise DataError(
+                f"{path}: expected splits in files or in the column {layout.split}, "
+                f"found both. Remove the column, or put this file alone in a folder."
+            )
+        layouts[split] = layout
+    return layouts
 
 
 def find_tables(folder: Path) -> dict[str, str]:
@@ -90,7 +134,7 @@ def find_tables(folder: Path) -> dict[str, str]:
     return found
 
 
-def read_table(path: Path, layout: TableLayout, label: str) -> tuple[Images, Labels]:
+def read_table(path: Path, layout: TableLayout, label: str) -> Table:
     """Reads the images and labels of a table, block by block.
 
     Raises:
@@ -98,58 +142,77 @@ def read_table(path: Path, layout: TableLayout, label: str) -> tuple[Images, Lab
             no rows.
         StorageError: the disk is full.
     """
-    least = 2 * len(layout.columns)  # bytes of a row: a digit and a separator each
-    most = path.stat().st_size // least + 1
-    writer = ImageWriter((most, *layout.shape))
+    texts = [label, *([layout.split] if layout.split else [])]
+    kind = pyarrow.uint8() if layout.shape else pyarrow.string()
+    types = dict.fromkeys(texts, pyarrow.string()) | dict.fromkeys(layout.pixels, kind)
+    writer: ImageWriter | None = None
     labels: list[str] = []
+    splits: list[str] = []
     try:
-        for batch in read_csv_batches(path, layout, label):
-            fields = batch.column(label)
-            pixels = [batch.column(name) for name in layout.pixels]
-            if any(column.null_count for column in (fields, *pixels)):
-                raise ValueError(f"an empty field after row {writer.count}")
-            columns = [column.to_numpy(zero_copy_only=False) for column in pixels]
-            writer.add(np.stack(columns, 1).reshape(-1, *layout.shape))
-            labels += fields.to_pylist()
+        for batch in read_batches(path, layout.header, types):
+            if any(column.null_count for column in batch.columns):
+                raise ValueError(f"an empty field after row {len(labels)}")
+            if not len(batch):
+                continue
+            images = to_pixels(batch, layout)
+            if writer is None:
+                least = 2 * images[0].size  # bytes of a row: a digit and a separator
+                most = path.stat().st_size // least + 1
+                writer = ImageWriter((most, *images.shape[1:]))
+            writer.add(images)
+            labels += batch.column(label).to_pylist()
+            splits += batch.column(layout.split).to_pylist() if layout.split else []
     except (pyarrow.ArrowException, ValueError, OSError) as error:
         raise DataError(
-            f"{path}: expected rows of {len(layout.columns)} fields, with pixels as "
-            f"integers in [0, 255], found {one_line(error)}. Save pixels as integers."
+            f"{path}: expected rows of {len(layout.header.names)} fields, with pixels "
+            f"as integers in [0, 255], found {one_line(error)}. Save pixels as "
+            "integers; multiply those in [0, 1] by 255 and round them."
         ) from None
-    if not labels:
+    if writer is None:
         raise DataError(f"{path}: expected a row for each image, found none. Add some.")
-    return writer.images(), from_list(labels, str(path))
+    return Table(writer.images(), from_list(labels, str(path)), splits)
 
 
-def read_csv_batches(
-    path: Path, layout: TableLayout, label: str
-) -> Iterator[pyarrow.RecordBatch]:
-    """Yields blocks of rows: labels as text, pixels as uint8.
+def to_pixels(batch: pyarrow.RecordBatch, layout: TableLayout) -> np.ndarray:
+    """The images of a block of rows, uint8 `[n, height, width, channels]`.
 
     Raises:
-        ArrowException: a row is malformed.
+        ValueError: pixels in text are no integers in [0, 255], or no square.
     """
-    types = {name: pyarrow.uint8() for name in layout.pixels}
-    with open_regular(path, "Put the table there.") as file:
-        if layout.has_header:
-            file.readline()
-        if not file.peek(1):
-            return
-        reader = arrow_csv.open_csv(
-            file,
-            read_options=arrow_csv.ReadOptions(
-                block_size=BLOCK_BYTES,
-                column_names=layout.columns,
-                use_threads=False,  # so that errors name rows
-            ),
-            convert_options=arrow_csv.ConvertOptions(
-                column_types={**types, label: pyarrow.string()},
-                include_columns=[label, *layout.pixels],
-                null_values=[""],
-                strings_can_be_null=True,
-            ),
+    if layout.shape is not None:
+        pixels = [batch.column(name) for name in layout.pixels]
+        columns = [column.to_numpy(zero_copy_only=False) for column in pixels]
+        return np.stack(columns, 1).reshape(-1, *layout.shape)
+    texts = compute.utf8_trim_whitespace(batch.column(layout.pixels[0]))
+    fields = compute.utf8_split_whitespace(texts)
+    counts = set(compute.list_value_length(fields).to_pylist())
+    side = round(max(counts) ** 0.5)
+    if counts != {side * side}:
+        raise ValueError(f"images of {min(counts)} to {max(counts)} pixels, no square")
+    flat = fields.flatten().cast(pyarrow.uint8())
+    return flat.to_numpy(zero_copy_only=False).reshape(-1, side, side, 1)
+
+
+def divide(table: Table, path: Path) -> dict[str, tuple[Images, Labels]]:
+    """Divides a table by its column of splits.
+
+    Raises:
+        DataError: the column names no split, or none of train.
+    """
+    names = np.array([SPLIT_WORDS.get(word.lower(), "") for word in table.splits])
+    if "" in names or "train" not in names:
+        found = ", ".join(shortened(word) for word in sorted(set(table.splits))[:5])
+        raise DataError(
+            f"{path}: expected train, val or test (or Training, PublicTest, "
+            f"PrivateTest) as splits, some of them train, found {found}. Correct them."
         )
-        yield from reader
+    divided = {}
+    for split in sorted(set(names.tolist())):
+        rows = names == split
+        images, _ = select(Examples(table.images, table.labels.values), rows)
+        values = table.labels.values[rows]
+        divided[split] = images, table.labels._replace(values=values)
+    return divided
 
 
 def same_kind(splits: dict[str, Labels]) -> dict[str, Labels]:

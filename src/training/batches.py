@@ -15,6 +15,7 @@ from jax.sharding import get_mesh
 
 from src.config.params import Params
 from src.data.examples import Examples
+from src.data.lazy_images import Images
 from src.runtime import processes
 from src.sharding import device_put, local_slice, on_mesh, put_batches
 
@@ -35,13 +36,19 @@ class BatchBlock(NamedTuple):
     batch_indices: jax.Array  # int32 `[batches of the order, batch]`, or `[batches]`
     start: int  # the first batch
     stop: int  # the batch after the last one
+    class_weights: jax.Array | None = None  # float32 [classes]; None: all are 1
 
 
 class BatchSource(Protocol):
     """A split whose examples can be read in any order."""
 
+    labels: np.ndarray  # int32 [examples], on the host
+
     def __len__(self) -> int:
         """The number of examples."""
+
+    def host_images(self) -> Images:
+        """The images outside the device: uint8 `[n, height, width, channels]`."""
 
     def blocks(self, order: np.ndarray, first: int = 0) -> Iterator[BatchBlock]:
         """Yields the batches of an order.
@@ -57,9 +64,14 @@ class DeviceBatches:
 
     def __init__(self, split: Examples) -> None:
         self.examples = Examples(*map(device_put, split))
+        self.labels = split.labels
 
     def __len__(self) -> int:
-        return len(self.examples.labels)
+        return len(self.labels)
+
+    def host_images(self) -> Images:
+        """The images; on CPU they are not copied."""
+        return np.asarray(self.examples.images)
 
     def blocks(self, order: np.ndarray, first: int = 0) -> Iterator[BatchBlock]:
         """Yields all batches as one block."""
@@ -74,6 +86,11 @@ class StreamedBatches:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def host_images(self) -> Images:
+        """The images, still on disk."""
+        images: Images = self.images
+        return images
 
     def blocks(self, order: np.ndarray, first: int = 0) -> Iterator[BatchBlock]:
         """Yields blocks of about `PREFETCH_BYTES`; a thread reads the next block."""

@@ -99,7 +99,7 @@ def run_chunk(
         step = span.steps_before + carry.step_in_epoch  # steps taken so far
         step_key = jax.random.fold_in(key, step)
         indices = block.batch_indices[carry.step_in_epoch]
-        batch = step_batch(block.examples, indices, step_key, params)
+        batch = step_batch(block, indices, step_key, params)
         loss, grads = train_step(train_state, batch, step_key, params)
         if train_state.ema is not None:
             update_ema(train_state.ema, train_state.model, params.ema_decay, step + 1)

@@ -87,7 +87,7 @@ class Replay:
         """The batch of a step of the epoch, and the step's key."""
         key = jax.random.fold_in(self.key, self.span.steps_before + step)
         indices = self.block.batch_indices[step]
-        return step_batch(self.block.examples, indices, key, self.params), key
+        return step_batch(self.block, indices, key, self.params), key
 
     def explain(self, state: nnx.State) -> None:
         """Raises DivergedError for the operation that gave the first NaN.
@@ -161,6 +161,7 @@ def check_operations(
 
 def layer_table(model: Model, split: Examples) -> str:
     """A table of every layer's input, output and weight shapes."""
+    model = in_eval_mode(model)
     plain = {"width": 100, "color_system": None}
     table: str = nnx.tabulate(model, split.images[:1], console_kwargs=plain)
     return table.rstrip()
@@ -171,6 +172,7 @@ def health_table(model: Model, batch: Batch) -> str:
 
     A unit is dead on a batch when its bias has a zero gradient for every example.
     """
+    model = in_eval_mode(model)
     grads = eval_grads(model, batch)
     weights = dict(nnx.to_flat_state(nnx.state(model, nnx.Param)))
     lines = [f"{'weights':<18}{'shape':<18}{'norm':>10}{'gradient':>12}{'dead':>12}"]
@@ -186,9 +188,16 @@ def health_table(model: Model, batch: Batch) -> str:
     return "\n".join(lines)
 
 
+def in_eval_mode(model: Model) -> Model:
+    """A copy without dropout, and with the statistics of training."""
+    copy = nnx.clone(model)
+    copy.eval()  # type: ignore[no-untyped-call]
+    return copy
+
+
 @nnx.jit
 def eval_grads(model: Model, batch: Batch) -> nnx.State:
-    """Gradients of the mean loss without dropout, label smoothing and mixup."""
+    """Gradients of the mean loss in eval mode, without label smoothing and mixup."""
 
     def loss_fn(model: Model) -> jax.Array:
         return cross_entropy(model(batch.images), batch.labels, smoothing=0.0).mean()

@@ -1,4 +1,6 @@
-"""Exponential moving average (EMA) of the weights.
+"""Exponential moving average (EMA) of the weights and of batch statistics.
+
+As `nnx.EMA`, but with a warm-up.
 
 Source: Polyak and Juditsky 1992; exponential form and warm-up as in
 `tf.train.ExponentialMovingAverage` with `num_updates`.
@@ -10,9 +12,14 @@ from flax import nnx
 
 from src.models.build import Model
 
+AVERAGED = nnx.Any(nnx.Param, nnx.BatchStat)
+
 
 def update_ema(ema: Model, model: Model, decay: float, step: jax.Array) -> None:
-    """Updates the average: ema <- d ema + (1 - d) weights.
+    """Updates the average: ema <- d ema + (1 - d) value.
+
+    Weights and statistics are averaged, as by `nnx.EMA`. Other state, such as counters,
+    is copied.
 
     Warm-up: d = min(decay, (1 + step) / (10 + step)). Without it the initial weights
     would dominate the average for 1 / (1 - decay) steps.
@@ -24,9 +31,9 @@ def update_ema(ema: Model, model: Model, decay: float, step: jax.Array) -> None:
         step: steps taken, from 1.
     """
     warm_decay = jnp.minimum(decay, (1 + step) / (10 + step)).astype(jnp.float32)
+    means, _ = nnx.split_state(nnx.state(ema), AVERAGED, ...)
+    values, others = nnx.split_state(nnx.state(model), AVERAGED, ...)
     averaged = jax.tree.map(
-        lambda mean, weight: warm_decay * mean + (1 - warm_decay) * weight,
-        nnx.state(ema, nnx.Param),
-        nnx.state(model, nnx.Param),
+        lambda mean, value: warm_decay * mean + (1 - warm_decay) * value, means, values
     )
-    nnx.update(ema, averaged)
+    nnx.update(ema, averaged, others)

@@ -12,12 +12,16 @@ from src.config.params import Params
 from src.models.build import Model
 from src.training.chunk import ChunkResult, MetricSums, SkippedSteps
 from src.training.early_stopping import ReduceLROnPlateau, build_plateau
-from src.training.validation import ValidationMetrics
+from src.training.validation import ValidationMetrics, ValidationResult
 
 
 @dataclass(frozen=True)
 class TrainMetrics:
-    """Mean loss in nats and accuracy in [0, 1] over training examples."""
+    """Mean loss in nats and accuracy in [0, 1] over training examples as drawn.
+
+    The loss is the one that training minimizes: augmented, smoothed, and weighted by
+    class.
+    """
 
     loss: float
     accuracy: float
@@ -90,12 +94,13 @@ class EpochResult:
     validation: ValidationMetrics
     lr: float  # of the last step
     skipped: int  # steps since training began
+    predicted: tuple[int, ...]  # validation examples predicted as each class
 
     @classmethod
     def of(
         cls,
         chunk: ChunkResult,
-        validation: ValidationMetrics,
+        validation: ValidationResult,
         position: LoopPosition,
         step: int,
     ) -> Self:
@@ -104,7 +109,8 @@ class EpochResult:
             epoch=position.epoch,
             step=step,
             train=mean_since(chunk.sums),
-            validation=validation,
+            validation=validation.metrics,
+            predicted=validation.predicted,
             lr=float(chunk.lr),
             skipped=position.skipped,
         )

@@ -1,6 +1,8 @@
 """Gradients in microbatches, to save memory, and gradients and logits on all devices.
 
-`microbatched` and `data_parallel` wrap a gradient function and keep its signature.
+`microbatched` and `data_parallel` wrap a gradient function and keep its signature. Like
+`nnx.value_and_grad`, all three update the model's state beside its parameters, such as
+the statistics of `nnx.BatchNorm`, in place.
 """
 
 from collections.abc import Callable
@@ -14,7 +16,10 @@ from jax.flatten_util import ravel_pytree
 
 from src.data.examples import Batch
 from src.models.build import Model
+from src.models.dropout import Dropout
 from src.sharding import BATCH_AXIS, BY_BATCH, REPLICATED, device_count, shard_batch
+
+OTHERS = nnx.Not(nnx.Any(nnx.Param, nnx.BatchStat))
 
 # ((mean loss, arrays with a row per example), gradients)
 LossAndGrads = tuple[tuple[jax.Array, Any], nnx.State]
@@ -26,6 +31,8 @@ def microbatched(grad_fn: GradFn, count: int) -> GradFn:
 
     The mean over slices equals the mean over the batch up to rounding. Each slice has
     its own dropout key, so dropout masks differ from those of the whole batch.
+    `nnx.BatchNorm` normalizes each slice by that slice's statistics, and its running
+    statistics are updated once per slice.
 
     Args:
         grad_fn: gives the mean loss, auxiliary arrays per example, and gradients.
@@ -35,14 +42,16 @@ def microbatched(grad_fn: GradFn, count: int) -> GradFn:
         return grad_fn
 
     def run(model: Model, batch: Batch, key: jax.Array) -> LossAndGrads:
-        graphdef, state = nnx.split(model)
+        graphdef, both = nnx.split(model)
+        weights, state = nnx.split_state(both, nnx.Param, ...)
 
-        def add_slice(total: Any, numbered: Any) -> tuple[Any, Any]:  # noqa: ANN401
-            index, microbatch = numbered
+        def add_slice(carry: Any, numbered: Any) -> tuple[Any, Any]:  # noqa: ANN401
+            (total, state), (index, microbatch) = carry, numbered
             slice_key = jax.random.fold_in(key, index)
-            slice_model = nnx.merge(graphdef, state, copy=True)
+            slice_model = nnx.merge(graphdef, weights, state, copy=True)
             (loss, per_example), grads = grad_fn(slice_model, microbatch, slice_key)
-            return jax.tree.map(jnp.add, total, (loss, grads)), per_example
+            total = jax.tree.map(jnp.add, total, (loss, grads))
+            return (total, nnx.state(slice_model, nnx.Not(nnx.Param))), per_example
 
         def stack(array: jax.Array) -> jax.Array:
             return array.reshape(count, -1, *array.shape[1:])
@@ -50,9 +59,10 @@ def microbatched(grad_fn: GradFn, count: int) -> GradFn:
         def unstack(array: jax.Array) -> jax.Array:
             return array.reshape(-1, *array.shape[2:])
 
-        zeros = jax.tree.map(jnp.zeros_like, nnx.state(model, nnx.Param))
+        zeros = jnp.float32(0), jax.tree.map(jnp.zeros_like, weights)
         slices = jnp.arange(count), jax.tree.map(stack, batch)
-        sums, per_example = jax.lax.scan(add_slice, (jnp.float32(0), zeros), slices)
+        (sums, state), per_example = jax.lax.scan(add_slice, (zeros, state), slices)
+        nnx.update(model, state)
         loss, grads = jax.tree.map(lambda total: total / count, sums)
         return (loss, jax.tree.map(unstack, per_example)), grads
 
@@ -62,8 +72,9 @@ def microbatched(grad_fn: GradFn, count: int) -> GradFn:
 def data_parallel(grad_fn: GradFn) -> GradFn:
     """`grad_fn` with each device computing its part of the batch.
 
-    One all-reduce per step: loss, gradients and the arrays per example travel as one
-    vector, in which each device has filled its own rows.
+    One all-reduce per step: loss, gradients, statistics and the arrays per example
+    travel as one vector, in which each device has filled its own rows. `nnx.BatchNorm`
+    adds one per layer, because it normalizes by the statistics of the whole batch.
     """
     if device_count() == 1:
         return grad_fn
@@ -73,26 +84,46 @@ def data_parallel(grad_fn: GradFn) -> GradFn:
 
         def on_device(
             state: nnx.State, images: jax.Array, labels: Batch, key: jax.Array
-        ) -> LossAndGrads:
+        ) -> tuple[LossAndGrads, nnx.State]:
             local = jax.tree.map(local_rows, labels)._replace(images=images)
-            (loss, per_example), grads = grad_fn(nnx.merge(graphdef, state), local, key)
-            sums = loss, grads, jax.tree.map(scatter_rows, per_example)
-            flat, restore = ravel_pytree(sums)
-            loss, grads, per_example = restore(lax.psum(flat, BATCH_AXIS))
+            local_model = nnx.merge(graphdef, state)
+            synchronize(local_model)
+            (loss, per_example), grads = grad_fn(local_model, local, key)
+            statistics, others = nnx.state(local_model, nnx.BatchStat, OTHERS)
+            means = loss, grads, statistics
+            flat, restore = ravel_pytree(
+                (means, jax.tree.map(scatter_rows, per_example))
+            )
+            means, per_example = restore(lax.psum(flat, BATCH_AXIS))
             count = lax.axis_size(BATCH_AXIS)
-            loss, grads = jax.tree.map(lambda sum: sum / count, (loss, grads))
-            return (loss, per_example), grads
+            loss, grads, statistics = jax.tree.map(lambda sum: sum / count, means)
+            state = nnx.merge_state(statistics, others)
+            return ((loss, per_example), grads), state
 
         # Only the images are sharded: labels are small, and every device scores all.
-        result: LossAndGrads = jax.shard_map(
+        result: LossAndGrads
+        result, state = jax.shard_map(
             on_device,
             in_specs=(REPLICATED, BY_BATCH, REPLICATED, REPLICATED),
             out_specs=REPLICATED,
             check_vma=False,
         )(state, shard_batch(batch.images), batch._replace(images=None), key)
+        nnx.update(model, state)
         return result
 
     return run
+
+
+def synchronize(model: Model) -> None:
+    """Makes the layers of one device's part act on the whole batch, in place.
+
+    `nnx.BatchNorm` takes its statistics over all devices, and dropout its own rows of
+    the whole batch's mask.
+    """
+    model.set_attributes(nnx.BatchNorm, raise_if_not_found=False, axis_name=BATCH_AXIS)
+    for _, module in nnx.iter_modules(model):
+        if type(module) is nnx.Dropout:
+            module.__class__ = Dropout
 
 
 def data_parallel_forward(model: Model, images: jax.Array) -> jax.Array:

@@ -33,7 +33,7 @@ STEPS_COLUMNS = (
 )
 
 # Validation metrics that `dvc metrics diff` does not show: metrics/details/train.json.
-VALIDATION_DETAILS = ("precision", "recall", "top_k")
+VALIDATION_DETAILS = ("balanced_accuracy", "precision", "recall", "top_k")
 
 
 @dataclass

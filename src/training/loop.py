@@ -16,7 +16,7 @@ from src.config.params import Params
 from src.errors import DivergedError
 from src.sharding import shard_state
 from src.training.chunk import ChunkResult, ChunkSpan, run_chunk
-from src.training.data import TrainData, count_steps, epoch_order
+from src.training.data import TrainData, count_steps, epoch_order, weighted_blocks
 from src.training.debug import run_chunk_watched
 from src.training.events import EpochEnd, EpochResult, LogRow, LoopPosition, SavePoint
 from src.training.pacing import Budget, ChunkSizer, next_multiple
@@ -63,7 +63,7 @@ def fit(
         )
         step = steps_before(epoch, data, params) + position.step_in_epoch
         validation = validate(state, graphdef, data, params.top_k)
-        check_validation(validation.loss, epoch, float(chunk.lr))
+        check_validation(validation.metrics.loss, epoch, float(chunk.lr))
         result = EpochResult.of(chunk, validation, position, step)
         stopped = "epochs" if epoch == params.epochs else budget.exhausted
         yield EpochEnd(result, eval_model(graphdef, state), stopped)
@@ -90,13 +90,14 @@ def train_epoch(
 
     Arguments as in `fit`. Returns the last state and position, and the last chunk.
     """
-    epoch, examples, batch_size = position.epoch, len(data.train), params.batch_size
-    steps_per_epoch = count_steps(examples, batch_size)
+    epoch, labels, batch_size = position.epoch, data.train.labels, params.batch_size
+    steps_per_epoch = count_steps(len(labels), batch_size)
     earlier = steps_before(epoch, data, params)
-    order = epoch_order(examples, batch_size, params.seed, epoch)
+    order = epoch_order(labels, batch_size, params.seed, epoch, params.sampling_power)
     key = seed_key(params.seed, STEP_STREAM)
     run = run_chunk_watched if params.debug else run_chunk
-    for block in data.train.blocks(order, position.step_in_epoch):
+    first = position.step_in_epoch
+    for block in weighted_blocks(data.train, order, data.classes, params, first):
         while position.step_in_epoch < block.stop and not budget.exhausted:
             start = position.step_in_epoch
             row_end = min(

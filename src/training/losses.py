@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from src.data.examples import Batch
@@ -29,10 +30,10 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float) -> jax
 
 
 def batch_losses(logits: jax.Array, batch: Batch, smoothing: float) -> jax.Array:
-    """The cross-entropy of each example; with mixup, of both labels.
+    """The loss of each example: its cross-entropy times the weight of its class.
 
-    Cross-entropy is linear in the target, so the loss of a mixed target is the weighted
-    mean of two cross-entropies.
+    With mixup and cutmix that of both labels. Cross-entropy is linear in the target, so
+    the loss of a mixed target is the weighted mean of two cross-entropies.
 
     Source: Zhang et al. 2018, arXiv:1710.09412, eq. 2.
 
@@ -45,7 +46,43 @@ def batch_losses(logits: jax.Array, batch: Batch, smoothing: float) -> jax.Array
         float32 `[batch]`, in nats.
     """
     losses = cross_entropy(logits, batch.labels, smoothing)
+    if batch.weights is not None:
+        losses *= batch.weights
     if batch.partners is None:
         return losses
     others = cross_entropy(logits, batch.partners, smoothing)
+    if batch.partner_weights is not None:
+        others *= batch.partner_weights
     return batch.shares * losses + (1 - batch.shares) * others
+
+
+def class_weights(labels: np.ndarray, classes: int, power: float) -> np.ndarray | None:
+    """The weight of each class: its number of examples to the power of `-power`.
+
+    Scaled so that the mean over the examples is 1. The loss of a batch is divided by
+    its size, not by the sum of its weights: so the mean over slices or devices equals
+    the mean over the batch.
+
+    Args:
+        labels: int `[examples]`, of the training examples.
+        classes: the number of classes; one without examples gets weight 0.
+        power: `class_weight_power`, in [0, 1].
+
+    Returns:
+        float32 `[classes]`; None where all weights are 1.
+    """
+    if power == 0:
+        return None
+    counts = np.bincount(labels, minlength=classes)
+    weights = np.where(counts > 0, np.maximum(counts, 1.0) ** -power, 0.0)
+    return (weights * len(labels) / (counts @ weights)).astype(np.float32)
+
+
+def with_class_weights(batch: Batch, weights: jax.Array | None) -> Batch:
+    """The batch with the weight of each label's class: float32 `[classes]`, or None."""
+    if weights is None:
+        return batch
+    batch = batch._replace(weights=weights[batch.labels])
+    if batch.partners is None:
+        return batch
+    return batch._replace(partner_weights=weights[batch.partners])

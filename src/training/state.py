@@ -4,6 +4,7 @@ As with `nnx.split`, `graphdef` is the static structure of the objects and `stat
 arrays. A compiled function takes and returns the state and merges the objects inside.
 """
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -12,12 +13,17 @@ from flax import nnx
 
 from src.config.names import PrecisionName
 from src.config.params import Params
+from src.data.pixel_statistics import pixel_statistics
 from src.data.prepared import Manifest
 from src.errors import ParameterError
 from src.evaluation.accumulators import TrainAccumulators
 from src.models.architecture import Architecture
 from src.models.build import MODELS, Model, build_model
+from src.models.frozen import freeze
+from src.models.random_streams import build_rngs, unwrap_keys
 from src.sharding import shard_state
+from src.training.batches import BatchSource
+from src.training.initial_weights import InitialWeights, with_initial_weights
 from src.training.loss_scale import LossScaler, build_loss_scaler
 from src.training.optimizer import build_optimizer, learning_rate
 
@@ -44,17 +50,52 @@ class TrainState(NamedTuple):
 def choose_architecture(params: Params, manifest: Manifest) -> Architecture:
     """The architecture that the parameters name, sized from the data.
 
+    Its pixels are not normalized: see `normalize_pixels`.
+
     Raises:
         ParameterError: see `check_sizes`.
     """
     check_sizes(params, manifest)
+    model = MODELS[params.model]
     return Architecture(
         model=params.model,
-        hidden=params.hidden or MODELS[params.model].default_hidden,
+        hidden=model.default_hidden and (params.hidden or model.default_hidden),
         dropout=params.dropout,
         image_shape=manifest.image_shape,
         classes=len(manifest.class_names),
+        filters=model.default_filters and (params.filters or model.default_filters),
+        blocks=model.default_blocks and (params.blocks or model.default_blocks),
     )
+
+
+def normalize_pixels(
+    architecture: Architecture,
+    params: Params,
+    train: BatchSource,
+    initial: InitialWeights | None = None,
+) -> Architecture:
+    """The architecture with the statistics of its pixels, if it normalizes them.
+
+    Args:
+        architecture: of the run.
+        params: `normalize` decides. If it is empty, the network of the initial weights
+            does, or else the model.
+        train: the examples that training will see. Their statistics are taken where
+            the initial weights have none, or have them for other channels.
+        initial: the initial weights, if there are any.
+    """
+    model = MODELS[architecture.model]
+    default = model.default_normalize
+    if initial and initial.normalizes is not None:
+        default = initial.normalizes
+    if not (default if params.normalize is None else params.normalize):
+        return architecture
+    channels = architecture.image_shape[2]
+    inputs = model.grey_channels if channels == 1 else channels
+    found = initial.pixels if initial else None
+    if found is None or len(found.mean) not in (channels, inputs):
+        found = pixel_statistics(train.host_images())
+    return replace(architecture, pixel_mean=found.mean, pixel_deviation=found.deviation)
 
 
 def check_sizes(params: Params, manifest: Manifest) -> None:
@@ -89,13 +130,25 @@ def check_sizes(params: Params, manifest: Manifest) -> None:
 
 
 def build_state(
-    params: Params, architecture: Architecture, steps_per_epoch: int
+    params: Params,
+    architecture: Architecture,
+    steps_per_epoch: int,
+    initial: InitialWeights | None = None,
 ) -> tuple[TrainGraph, nnx.State]:
-    """The initial model, optimizer and metrics, split into graphdef and state."""
+    """The initial model, optimizer and metrics, split into graphdef and state.
+
+    Weights that `initial` lacks are drawn from the seed.
+
+    Raises:
+        ParameterError: `freeze` names an unknown layer.
+    """
 
     def build() -> TrainState:
-        rngs = nnx.Rngs(params=seed_key(params.seed, INIT_STREAM))
+        rngs = build_rngs(seed_key(params.seed, INIT_STREAM))
         model = build_model(architecture, rngs)
+        unwrap_keys(model)
+        model.train()  # type: ignore[no-untyped-call]
+        freeze(model, params.freeze)
         set_precision(model, params.precision)
         transformation = build_optimizer(params, steps_per_epoch)
         return TrainState(
@@ -110,14 +163,20 @@ def build_state(
     # runs once, so compiling it without optimization saves another second.
     unoptimized = {"xla_backend_optimization_level": 0}
     state = jax.jit(lambda: nnx.state(build()), compiler_options=unoptimized)()
+    if initial:
+        state = with_initial_weights(state, initial.weights)
     return nnx.graphdef(nnx.eval_shape(build)), state
 
 
 def eval_model(graphdef: TrainGraph, state: nnx.State) -> Model:
-    """The model to validate, save and export: the EMA if there is one, in float32."""
+    """The model to validate, save and export: the EMA if there is one.
+
+    In float32 and in eval mode: without dropout, and with the statistics of training.
+    """
     train_state: TrainState = nnx.merge(graphdef, state)
     model = train_state.model if train_state.ema is None else train_state.ema
     set_precision(model, "float32")
+    model.eval()  # type: ignore[no-untyped-call]
     return model
 
 

@@ -6,10 +6,12 @@ from flax import nnx
 from src.config.params import Params
 from src.data.examples import Batch, Examples
 from src.models.build import Model
+from src.models.random_streams import reseed
 from src.sharding import replicate, shard_batch
 from src.training.augment import augment
+from src.training.batches import BatchBlock
 from src.training.gradients import data_parallel, microbatched
-from src.training.losses import batch_losses
+from src.training.losses import batch_losses, with_class_weights
 from src.training.state import TrainState
 
 AUGMENT_STREAM = 1 << 31  # nnx.Rngs folds small numbers into the same key
@@ -35,6 +37,7 @@ def train_step(
     def loss_fn(
         model: Model, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        reseed(model, key)
         logits = model(batch.images, rngs=nnx.Rngs(dropout=key))  # forward
         losses = batch_losses(logits, batch, params.label_smoothing)  # loss
         return losses.mean() * loss_scale, (logits, losses)
@@ -50,19 +53,20 @@ def train_step(
 
 
 def step_batch(
-    examples: Examples, indices: jax.Array, key: jax.Array, params: Params
+    block: BatchBlock, indices: jax.Array, key: jax.Array, params: Params
 ) -> Batch:
-    """Gathers and augments the batch of one step.
+    """Gathers, augments and weights the batch of one step.
 
     Args:
-        examples: of a `BatchBlock`.
+        block: the examples on the device, and the class weights.
         indices: the row of its `batch_indices` for this step: int32 `[batch]`, or
-            int32 () where `examples` holds whole batches.
+            int32 () where the block holds whole batches.
         key: the key of the step.
         params: the parameters of the run.
     """
     # Replicated: otherwise every device would ask the others for its labels.
     indices = replicate(indices)
-    images, labels = examples.images[indices], examples.labels[indices]
-    batch = Examples(shard_batch(images), labels)
-    return augment(batch, jax.random.fold_in(key, AUGMENT_STREAM), params)
+    images = block.examples.images[indices]
+    examples = Examples(shard_batch(images), block.examples.labels[indices])
+    batch = augment(examples, jax.random.fold_in(key, AUGMENT_STREAM), params)
+    return with_class_weights(batch, block.class_weights)

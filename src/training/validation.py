@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 
 from src.evaluation.accumulators import ValidationAccumulators
-from src.evaluation.metrics import macro_averages
+from src.evaluation.metrics import balanced_accuracy, macro_averages
 from src.evaluation.predict import FORWARD_BATCH
 from src.sharding import device_count, shard_state
 from src.training.batches import BatchBlock, BatchSource
@@ -26,17 +26,27 @@ class ValidationMetrics:
 
     loss: float  # mean, nats
     accuracy: float
+    balanced_accuracy: float  # mean recall of the classes that have examples
     precision: float
     recall: float
     f1: float
     top_k: float
 
 
+class ValidationResult(NamedTuple):
+    """The scores of a split, and what was predicted."""
+
+    metrics: ValidationMetrics
+    predicted: tuple[int, ...]  # examples predicted as each class
+
+
 def validate(
     state: nnx.State, graphdef: TrainGraph, data: TrainData, top_k: int
-) -> ValidationMetrics:
+) -> ValidationResult:
     """Scores the validation split: sums on the device, divided once."""
-    return divide(score(state, graphdef, data.validation, data.classes, top_k))
+    sums = score(state, graphdef, data.validation, data.classes, top_k)
+    predicted = np.asarray(sums.confusion.counts[...]).sum(0)
+    return ValidationResult(divide(sums), tuple(predicted.tolist()))
 
 
 def score(
@@ -116,6 +126,7 @@ def divide(accumulators: ValidationAccumulators) -> ValidationMetrics:
     return ValidationMetrics(
         loss=float(accumulators.loss.total[...]) / examples,
         accuracy=int(np.trace(confusion)) / examples,
+        balanced_accuracy=balanced_accuracy(confusion),
         **macro_averages(confusion),
         top_k=int(accumulators.top_k.total[...]) / examples,
     )

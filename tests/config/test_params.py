@@ -101,6 +101,11 @@ WRONG = [  # key, value in the file, message after the key
         "expected each name once, got ['flip', 'flip']. Remove duplicates.",
     ),
     (
+        "augment",
+        "[cutmix, flip, mixup]",
+        "expected mixup or cutmix, got both. Remove one of them.",
+    ),
+    (
         "optimizer",
         "adan",
         f"expected one of {OPTIMIZERS}, got 'adan'. Did you mean 'adam'?",
@@ -109,7 +114,8 @@ WRONG = [  # key, value in the file, message after the key
     (
         "model",
         "cnnmax",
-        "expected one of mlp, cnn, cnn_max, got 'cnnmax'. Did you mean 'cnn_max'?",
+        "expected one of mlp, cnn, cnn_max, resnet, resnet18, got 'cnnmax'. Did you "
+        "mean 'cnn_max'?",
     ),
     (
         "schedule",

@@ -1,5 +1,7 @@
 """Equal and nearly equal pictures, and warnings that name files."""
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -139,12 +141,30 @@ def test_picture_in_two_classes_and_splits_is_named():
     two_classes, two_splits = picture_warnings(*given(scenes(0, 1, 2), scenes(9, 2)))
     assert two_classes == (
         "one picture in two classes: train/2.png (cat) and test/1.png (dog) "
-        "(1 in all). Remove the wrong one."
+        "(2 files in all). Remove the wrong one."
     )
     assert two_splits == (
-        "one picture in two splits: train/2.png and test/1.png (1 in all). Remove it "
-        "from one."
+        "one picture in two splits: train/2.png and test/1.png (2 files in all). Keep "
+        "only one of them."
     )
+
+
+def test_all_files_of_equal_pictures_are_counted():
+    train, test = scenes(*[0] * 6), scenes(*[0] * 6, 1)
+    two_classes, two_splits = picture_warnings(*given(train, test))
+    assert "(12 files in all)" in two_classes
+    assert "(12 files in all)" in two_splits
+
+
+def test_nearly_equal_pictures_are_counted_as_a_lower_bound():
+    """Only some of many pairs are compared."""
+    train, test = (np.repeat(scenes(0, side=9), 200, axis=0) for _ in range(2))
+    train[:, 0, 0, 0] = np.arange(200)
+    test[:, 0, 0, 1] ^= 1
+    test[:, 0, 0, 0] = np.arange(200)
+    (warning,) = picture_warnings(*given(train, test))
+    assert warning.startswith("nearly equal pictures in two splits: ")
+    assert 200 < int(re.search(r"\(at least (\d+) files\)", warning)[1]) <= 400
 
 
 def test_nearly_equal_pictures_in_two_splits_are_named():
@@ -152,7 +172,8 @@ def test_nearly_equal_pictures_in_two_splits_are_named():
     changed[1, :3, :3] ^= 1
     (warning,) = picture_warnings(*given(scenes(0, 1, 2), changed))
     assert warning.startswith(
-        "nearly equal pictures in two splits: train/1.png and test/1.png (1 in all)."
+        "nearly equal pictures in two splits: train/1.png and test/1.png (at least 2 "
+        "files)."
     )
 
 
@@ -160,7 +181,7 @@ def test_only_the_first_pairs_are_named():
     train = scenes(*range(10))
     _, warning = picture_warnings(*given(train, train[[1, 0, 3, 2, 5, 4]]))
     assert warning.count(" and ") == 3
-    assert "(6 in all)" in warning
+    assert "(12 files in all)" in warning
 
 
 def test_hashes_of_pixels_are_one_a_row():

@@ -261,7 +261,9 @@ def test_heic_is_read_if_its_package_is_there():
 def test_heic_without_its_package_names_the_conversion(monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     content = struct.pack(">I", 24) + b"ftypheic" + bytes(64)
-    with pytest.raises(PictureError, match=r"^HEIC, .* or convert the file to JPEG$"):
+    with pytest.raises(
+        PictureError, match=r"^HEIC: install .*, or convert it to JPEG$"
+    ):
         read_pixels(content, policy((8, 8)))
 
 
@@ -481,3 +483,35 @@ def test_module_imports_nothing_of_the_project():
     )
     found = subprocess.check_output([sys.executable, "-c", source], cwd=ROOT, text=True)
     assert set(found.split()) <= {"src", "src.data", "src.data.pictures"}
+
+
+def test_progressive_jpeg_of_too_many_scans_is_refused():
+    """Each scan decodes the whole picture again: a small file could take minutes."""
+    content = saved(Image.fromarray(scene()), "JPEG", progressive=True)
+    start, end = content.rindex(b"\xff\xda"), content.rindex(b"\xff\xd9")
+    last = content[start:end]
+    for count in (1, 200):
+        repeated = content[:end] + last * count + content[end:]
+        if count == 1:
+            assert read_pixels(repeated, policy((9, 14))).shape == (9, 14, 3)
+        else:
+            with pytest.raises(PictureError, match=r"a JPEG of 2\d\d scans, above"):
+                read_pixels(repeated, policy((9, 14)))
+
+
+def test_messages_of_pillow_do_not_reach_the_terminal():
+    """Of a TIFF with too many samples. In a process: pytest shows no messages."""
+    content = saved(Image.fromarray(scene()), "TIFF")
+    samples = struct.pack("<HHIHH", 277, 3, 1, 3, 0)  # the tag SamplesPerPixel
+    assert samples in content
+    wrong = content.replace(samples, struct.pack("<HHIHH", 277, 3, 1, 9, 0))
+    program = f"""
+from src.data.pictures import PictureError, PicturePolicy, read_pixels
+try:
+    read_pixels({wrong!r}, PicturePolicy((9, 14), "pad", 3, "white"))
+except PictureError:
+    print("refused")
+"""
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (ended.stdout, ended.stderr) == ("refused\n", "")

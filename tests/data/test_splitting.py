@@ -98,6 +98,34 @@ def test_no_class_loses_its_last_example_to_the_second_part():
     assert {0, 1} <= set(labels[first])
 
 
+def test_class_of_few_large_groups_gives_its_smallest():
+    """A group of 4 is above twice the share of 2: nearer would be none."""
+    labels = np.repeat(np.arange(2, dtype=np.int32), [21, 20])
+    groups = [str(row // 5) for row in range(15)] + ["s", "s"] + ["3"] * 4
+    groups += [f"b{row // 4}" for row in range(20)]
+    first, second = grouped_split(labels, groups, 0.05, (0,))
+    assert {groups[row] for row in second if labels[row] == 0} == {"s"}
+    assert np.bincount(labels[second]).tolist() == [2, 4]
+    assert not {groups[row] for row in first} & {groups[row] for row in second}
+
+
+def test_ten_groups_of_four_give_all_splits_examples_of_both_classes():
+    given = source([f"group {row // 4}" for row in range(40)])
+    labels = np.arange(40, dtype=np.int32) // 4 % 2
+    given = given._replace(train=given.train._replace(labels=labels))
+    for split in split_source(given, 0.1, 0).values():
+        assert set(split.labels.tolist()) == {0, 1}
+
+
+def test_choice_among_equal_smallest_groups_depends_on_the_seed():
+    labels = np.repeat(np.arange(2, dtype=np.int32), 40)
+    groups = [str(row // 4) for row in range(80)]
+    chosen = {
+        tuple(grouped_split(labels, groups, 0.02, (seed,))[1]) for seed in range(8)
+    }
+    assert len(chosen) > 4
+
+
 def source(groups, **others):
     train = patterned(len(groups), seed=0)
     origins = {
@@ -141,8 +169,13 @@ def test_given_splits_keep_their_origins():
 
 
 def test_one_group_for_all_is_refused():
-    with pytest.raises(DataError, match="Add more images or groups"):
-        split_source(source(["one"] * 30), 0.2, 0)
+    given = source(["one"] * 30)
+    with pytest.raises(DataError, match="groups, or validation and test data of your"):
+        split_source(given, 0.2, 0)
+    with pytest.raises(DataError, match="more images or groups, or validation data"):
+        split_source(given._replace(test=patterned(4, seed=1)), 0.2, 0)
+    own = {"test": patterned(4, seed=1), "validation": patterned(4, seed=2)}
+    assert len(split_source(given._replace(**own), 0.2, 0)["train"].labels) == 30
 
 
 def test_group_in_two_splits_is_refused():

@@ -5,9 +5,11 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from src.evaluation.metrics import (
+    balanced_accuracy,
     class_scores,
     confusion_matrix,
     expected_calibration_error,
+    prediction_warning,
     test_metrics,
     top_k_accuracy,
     wilson_interval,
@@ -37,6 +39,9 @@ def test_scores_match_scikit_learn(seed):
     assert found["precision"] == pytest.approx(precision, abs=1e-12)
     assert found["recall"] == pytest.approx(recall, abs=1e-12)
     assert found["f1"] == pytest.approx(f1, abs=1e-12)
+    assert found["balanced_accuracy"] == pytest.approx(
+        sklearn_metrics.balanced_accuracy_score(labels, predicted), abs=1e-12
+    )
     assert found["accuracy"] == sklearn_metrics.accuracy_score(labels, predicted)
     probabilities = np.exp(log_probabilities.astype(np.float64))
     probabilities /= probabilities.sum(1, keepdims=True)  # float32 rows miss 1 by 1e-7
@@ -125,3 +130,44 @@ def test_top_k_matches_scikit_learn(k):
 
 def test_first_class_ranks_higher_among_equal_scores():
     assert top_k_accuracy(np.zeros((4, 4)), np.arange(4), k=1) == 0.25
+
+
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
+def test_balanced_accuracy_leaves_out_classes_without_examples_as_scikit_learn():
+    labels, predicted = np.array([0, 0, 0, 2]), np.array([0, 1, 0, 0])
+    expected = sklearn_metrics.balanced_accuracy_score(labels, predicted)
+    found = balanced_accuracy(confusion_matrix(labels, predicted, 4))
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("actual", "predicted", "message"),
+    [
+        ([5, 5, 0], [9, 1, 0], ""),
+        ([5, 5, 0], [3, 3, 4], ""),
+        ([10, 0, 0], [10, 0, 0], ""),
+        (
+            [5, 4, 1],
+            [0, 10, 0],
+            "the model predicts b for all 10 test images. Lower lr, or train longer.",
+        ),
+        (
+            [5, 4, 1],
+            [6, 4, 0],
+            "the model never predicts c (1 of 10 test images). For rare classes set "
+            "sampling_power: 1; otherwise lower lr, or train longer.",
+        ),
+    ],
+)
+def test_classes_that_are_never_predicted_are_named(actual, predicted, message):
+    counts = np.array(actual), np.array(predicted)
+    assert prediction_warning(*counts, list("abc"), "test") == message
+
+
+def test_a_warning_names_at_most_ten_classes():
+    predicted = np.zeros(14, int)
+    predicted[:2] = 7
+    names = [f"c{number}" for number in range(14)]
+    warning = prediction_warning(np.ones(14, int), predicted, names, "test")
+    listed = ", ".join(names[2:12])
+    assert f"never predicts {listed} and 2 more (12 of 14 test images)" in warning

@@ -64,7 +64,7 @@ def test_classes_that_no_font_can_write_are_one_warning_of_evaluate(
     monkeypatch.setattr("src.reporting.fonts.findSystemFonts", list)
     monkeypatch.chdir(tmp_path)
     write_prepared(tmp_path, ["\u4f4e", "\u4e2d", "\u9ad8"])
-    write_params(model="mlp", hidden=8, max_steps=1, epochs=1)
+    write_params(model="mlp", hidden=32, batch_size=8, epochs=3, dropout=0.0)
     assert exit_code("train", monkeypatch) == 0
     capfd.readouterr()
     assert exit_code("evaluate", monkeypatch) == 0
@@ -90,3 +90,16 @@ def test_list_of_files_of_other_data_is_refused(
     assert found in error
     assert error.endswith("Prepare it again: dvc repro prepare\n")
     assert not paths.PREDICTIONS.exists()
+
+
+def test_train_and_evaluate_warn_once_of_a_model_that_predicts_one_class(
+    prepared, write_params, monkeypatch, capsys
+):
+    # So high a rate that no hidden unit is active afterwards.
+    write_params(model="mlp", hidden=8, optimizer="sgd", lr=100, epochs=1)
+    for stage, split in (("train", "30 validation"), ("evaluate", "37 test")):
+        assert exit_code(stage, monkeypatch) == 0
+        error = capsys.readouterr().err
+        assert error.startswith(f"{stage}: warning: the model predicts ")
+        assert error.endswith(f" for all {split} images. Lower lr, or train longer.\n")
+        assert error.count("\n") == 1

@@ -15,14 +15,14 @@ from src import paths
 from src.data.pictures import PictureError, PicturePolicy, read_pixels
 from src.errors import DataError, ParameterError
 from src.export.classify import (
+    classify_pictures,
     find_pictures,
     parse_arguments,
-    read_inputs,
     read_picture,
 )
 from src.export.fit_picture import resized, to_input
 from src.export.formats import convert_all, write_files
-from src.export.load import ExportManifest, InputEntry, fastest_file, load_exported
+from src.export.load import InputEntry, fastest_file, load_exported
 from stages.predict import main
 from tests.helpers.examples import patterned
 from tests.helpers.files import committed, write_record
@@ -574,6 +574,7 @@ def test_hidden_and_system_files_are_passed_over_and_counted(
     for name in ("a.png", "b.JFIF", *others):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(image)
+    (tmp_path / "linked").symlink_to(project[0] / "pictures")
     answers, notes, error = run_here(monkeypatch, capsys, project[0], tmp_path)
     assert [each["picture"] for each in answers] == [
         f"{tmp_path}/a.png",
@@ -581,12 +582,26 @@ def test_hidden_and_system_files_are_passed_over_and_counted(
     ]
     assert error is None
     assert notes == [
-        "predict: files passed over, because hidden or no pictures by name: 8"
+        "predict: files passed over, because hidden, links or no pictures by name: 9"
     ]
     listed = sorted(path for path in tmp_path.iterdir() if path.is_file())
     answers, notes, _ = run_here(monkeypatch, capsys, project[0], *listed)
     assert len(answers) == 2
     assert notes[0].endswith(": 5")
+
+
+def test_many_pictures_are_answered_in_order(project, tmp_path, monkeypatch, capsys):
+    """In parts: the answers are those of each picture alone."""
+    names = [f"{tmp_path}/{number:03}.png" for number in range(150)]
+    for number, name in enumerate(names):
+        (tmp_path / name).write_bytes(
+            (project[0] / f"pictures/{number % 4}.png").read_bytes()
+        )
+    (tmp_path / "broken.png").write_bytes(b"")
+    answers, _, error = run_here(monkeypatch, capsys, project[0], tmp_path)
+    assert [each["picture"] for each in answers] == names
+    assert answers[4]["classes"] == answers[148]["classes"]
+    assert "broken.png" in error
 
 
 def test_single_file_is_recognised_by_its_content(
@@ -638,10 +653,10 @@ def test_broken_picture_is_named_when_it_is_decoded(project, tmp_path):
     path = tmp_path / "cut.jpg"
     ImageOps.expand(grey(patterned(1, 1).images[0, :, :, 0]), 50).save(path)
     path.write_bytes(path.read_bytes()[:-40])
-    content = json.loads((project[0] / "models/export/manifest.json").read_text())
-    manifest = ExportManifest.model_validate(content)
-    inputs = read_inputs(find_pictures([str(path)]), manifest)
-    assert inputs.taken == []
-    (line,) = inputs.wrong
+    exported = load_exported(project[0] / "models/export/model.onnx")
+    pictures = find_pictures([str(path)]).pictures
+    (part,) = classify_pictures(exported, pictures)
+    assert part.answers == []
+    (line,) = part.wrong
     assert f"{path}: expected a PNG, JPEG" in line
     assert "found a damaged one" in line

@@ -65,6 +65,8 @@ NETWORKS = {
     "mlp": lambda shape: untrained("mlp", shape),
     "cnn": lambda shape: untrained("cnn", shape),
     "cnn_max": lambda shape: untrained("cnn_max", shape),
+    "resnet": lambda shape: untrained("resnet", shape),
+    "resnet18": lambda shape: untrained("resnet18", shape),
     "user": lambda shape: as_trained(user_model(shape[2], 3), shape),
     "norms": lambda shape: as_trained(Norms(), shape),
 }
@@ -74,6 +76,7 @@ NETWORKS = {
     ("name", "shape"),
     [
         *(("mlp", (28, 28, 1)), ("cnn", (28, 28, 1)), ("cnn_max", (13, 10, 3))),
+        *(("resnet", (28, 28, 1)), ("resnet", (64, 64, 3)), ("resnet18", (64, 48, 3))),
         *(("user", (32, 32, 1)), ("user", (37, 45, 3)), ("norms", (9, 8, 3))),
     ],
 )

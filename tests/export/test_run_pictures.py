@@ -105,6 +105,20 @@ def test_pictures_of_every_kind_are_fitted_by_the_policy(shipped, tmp_path):
     np.testing.assert_allclose(found["probabilities"], expected, atol=1e-6)
 
 
+def test_many_pictures_are_answered_in_order(shipped, tmp_path):
+    """They are read in parts of 64; each prints the line of its picture."""
+    for index in range(70):
+        Image.fromarray(scene(40, 30 + index % 3)).save(tmp_path / f"{index:02}.png")
+    (tmp_path / "broken.png").write_bytes(b"")
+    ended = run(shipped[0], tmp_path)
+    lines = [line.split("\t") for line in ended.stdout.splitlines()]
+    names = [f"{tmp_path}/{index:02}.png" for index in range(70)]
+    assert [line[0] for line in lines] == names
+    assert lines[66][1:] == lines[0][1:]
+    assert ended.returncode == 3
+    assert "broken.png" in ended.stderr
+
+
 def test_line_of_a_picture_has_name_class_and_probability(shipped, tmp_path):
     folder, trained = shipped
     path = tmp_path / "photo.jpg"

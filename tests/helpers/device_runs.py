@@ -16,6 +16,7 @@ from src.config.load import load_params
 from src.config.params import Params
 from src.data.examples import select
 from src.models.architecture import Architecture
+from src.models.build import MODELS
 from src.models.checkpoint import weights_of
 from src.sharding import on_all_devices, shard_state
 from src.training.batches import DeviceBatches
@@ -26,6 +27,7 @@ from src.training.state import build_state
 from src.training.validation import score
 from tests.helpers.examples import patterned
 from tests.helpers.imports import ROOT
+from tests.helpers.stateful import StatefulNet
 
 COMMON = {
     "model": "mlp",
@@ -44,9 +46,16 @@ RUNS = {
         "ema_decay": 0.9,
         "augment": ("shift", "mixup"),
         "on_nan": "skip",
+        "class_weight_power": 1.0,
+        "sampling_power": 0.5,
+        "epochs": 4,
+    },
+    "augmentation": {
+        "augment": ("crop", "colour", "trivial", "erase", "cutmix"),
         "epochs": 4,
     },
     "bfloat16": {"precision": "bfloat16", "epochs": 2},
+    "stateful": {"model": "stateful", "ema_decay": 0.9, "accumulate": 2, "epochs": 4},
     "overfit_batches": {"overfit_batches": 2, "epochs": 10},
 }
 
@@ -96,6 +105,7 @@ def run(changes: dict[str, object]) -> dict[str, object]:
 
 def main(names: list[str]) -> None:
     """Prints the results of the named runs."""
+    MODELS["stateful"] = StatefulNet
     anything: Params = load_params(ROOT / "params.yaml").model_copy(update=COMMON)
     with on_all_devices(anything):
         found = {name: run(RUNS[name]) for name in names}

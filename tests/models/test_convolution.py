@@ -113,3 +113,18 @@ def test_pooling_equals_flax_in_value_and_gradient(size):
         np.testing.assert_allclose(
             our_backward(slope)[0], backward(slope)[0], rtol=1e-6
         )
+
+
+def test_equal_pixels_of_a_window_share_the_gradient_of_max_pooling():
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.integers(0, 3, (2, 7, 8, 3)), jnp.float32)
+    windows = images[:, :6].reshape(2, 3, 2, 4, 2, 3)
+    pooled, backward = jax.vjp(max_pool, images)
+    slope = rng.normal(size=pooled.shape).astype(np.float32)
+    largest = np.asarray(windows).max((2, 4), keepdims=True)
+    chosen = np.asarray(windows) == largest
+    shares = chosen / chosen.sum((2, 4), keepdims=True) * slope[:, :, None, :, None]
+    (found,) = backward(slope)
+    np.testing.assert_array_equal(pooled, largest[:, :, 0, :, 0])
+    np.testing.assert_allclose(found[:, :6], shares.reshape(2, 6, 8, 3), rtol=1e-6)
+    assert not found[:, 6].any()

@@ -1,5 +1,6 @@
 """The networks, compared with the same layers written with Flax and numpy alone."""
 
+from dataclasses import replace
 from typing import get_args
 
 import jax
@@ -10,13 +11,15 @@ from flax import nnx
 from jax import lax
 
 from src.config.names import ModelName
+from src.data.examples import Examples
 from src.data.prepared import Manifest
 from src.errors import ParameterError
 from src.evaluation.predict import predict
 from src.models.architecture import Architecture
 from src.models.build import MODELS, build_model
 from src.models.checkpoint import weights_of
-from src.training.state import choose_architecture
+from src.training.batches import DeviceBatches, StreamedBatches
+from src.training.state import choose_architecture, normalize_pixels
 
 SHAPES = [(8, 8, 1), (13, 10, 3), (28, 28, 1)]
 
@@ -122,3 +125,47 @@ def test_augmentation_as_large_as_the_image_is_refused(params, name):
                 ParameterError, match=r"than the image size, 8 x 10 .*Use 2"
             ):
                 choose_architecture(changed, manifest)
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", "cnn_max"])
+def test_normalized_network_sees_pixels_minus_mean_over_deviation(name):
+    mean, deviation = (0.5, 0.25, 0.75), (0.5, 2.0, 0.25)
+    architecture = Architecture(name, 12, 0.0, (8, 8, 3), 5)
+    model = build_model(architecture, nnx.Rngs(params=3))
+    normalized = replace(architecture, pixel_mean=mean, pixel_deviation=deviation)
+    weights = weights_of(model)
+    found = build_model(normalized, nnx.Rngs(params=3))(pictures(3, (8, 8, 3)))
+    pixels = pictures(3, (8, 8, 3)) / np.float32(255)
+    pixels = (pixels - np.float32(mean)) / np.float32(deviation)
+    expected = by_hand(name, weights, pixels * np.float32(255))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "normalize", "expected"),
+    [
+        ("mlp", None, False),
+        ("cnn_max", True, True),
+        ("resnet", None, True),
+        ("resnet", False, False),
+    ],
+)
+def test_normalization_is_of_the_training_images_where_it_is_asked_for(
+    params, name, normalize, expected
+):
+    params = params.model_copy(update={"model": name, "normalize": normalize})
+    manifest = Manifest.model_construct(image_shape=(8, 8, 3), class_names=["a", "b"])
+    images = pictures(20, (8, 8, 3))
+    labels = np.zeros(20, np.int32)
+    for source in (DeviceBatches, StreamedBatches):
+        architecture = normalize_pixels(
+            choose_architecture(params, manifest),
+            params,
+            source(Examples(images, labels)),
+        )
+        if not expected:
+            assert architecture.pixel_mean is architecture.pixel_deviation is None
+            continue
+        pixels = images / 255
+        np.testing.assert_allclose(architecture.pixel_mean, pixels.mean((0, 1, 2)))
+        np.testing.assert_allclose(architecture.pixel_deviation, pixels.std((0, 1, 2)))

@@ -11,7 +11,13 @@ from src.export.rounding import inner_programs
 from src.models.architecture import Architecture
 from src.models.build import build_model
 from src.models.convolution import average_pool, fast_convolution, max_pool
-from src.models.plain import plain_average_pool, plain_max_pool, plain_model
+from src.models.plain import (
+    plain_average_pool,
+    plain_max_pool,
+    plain_model,
+    plain_overlapping_max_pool,
+)
+from src.models.resnet18 import overlapping_max_pool
 
 
 def network(name, shape=(9, 8, 1)):
@@ -24,11 +30,19 @@ def pictures(shape, count=3):
     return jnp.asarray(rng.integers(0, 256, (count, *shape), dtype=np.uint8))
 
 
-@pytest.mark.parametrize("shape", [(9, 8, 1), (13, 10, 3)])
-@pytest.mark.parametrize("name", ["mlp", "cnn", "cnn_max"])
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        *((name, (9, 8, 1)) for name in ("mlp", "cnn", "cnn_max", "resnet")),
+        *((name, (13, 10, 3)) for name in ("mlp", "cnn", "cnn_max", "resnet")),
+        pytest.param("resnet18", (33, 40, 3), marks=pytest.mark.slow),
+        pytest.param("resnet18", (32, 32, 1), marks=pytest.mark.slow),
+    ],
+)
 def test_plain_network_gives_the_logits_of_the_network(name, shape):
     model, images = network(name, shape), pictures(shape)
-    np.testing.assert_allclose(plain_model(model)(images), model(images), atol=1e-6)
+    model.eval()
+    np.testing.assert_allclose(plain_model(model)(images), model(images), atol=2e-5)
 
 
 def primitives(function, images):
@@ -94,7 +108,11 @@ def test_plain_network_is_in_eval_mode():
 
 @pytest.mark.parametrize(
     ("fast", "plain"),
-    [(average_pool, plain_average_pool), (max_pool, plain_max_pool)],
+    [
+        (average_pool, plain_average_pool),
+        (max_pool, plain_max_pool),
+        (overlapping_max_pool, plain_overlapping_max_pool),
+    ],
 )
 def test_plain_pooling_equals_the_fast_form(fast, plain):
     images = jnp.asarray(np.random.default_rng(1).normal(size=(2, 7, 5, 3)), "float32")

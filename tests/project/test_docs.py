@@ -28,8 +28,9 @@ from tests.helpers.pages import (
 
 README = (ROOT / "README.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
-EXTENDED = {"validation_kappa", "linear", "[brightness]"}  # of docs/how-to/extend.md
+EXTENDED = {"validation_kappa", "linear", "[noise]"}  # of docs/how-to/extend.md
 WRITTEN_BY_THE_USER = (
+    "data/weights/",
     "my-images",
     "my-arrays",
     "my-tables",

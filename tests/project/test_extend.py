@@ -82,7 +82,7 @@ def test_diffs_of_the_page_train_and_evaluate(changed, prepared, write_params, m
         model=model,
         epochs=2,
         batch_size=16,
-        augment="[brightness]",
+        augment="[noise]",
         monitor="validation_kappa",
     )
     result = run_stage("train", prepared, PYTHONPATH=str(changed))

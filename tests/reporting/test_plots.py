@@ -1,6 +1,8 @@
 """The plots, checked through matplotlib's figure objects."""
 
 import io
+import warnings
+from itertools import pairwise
 
 import matplotlib.image
 import numpy as np
@@ -8,8 +10,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from src.errors import DataError
+from src.reporting.fonts import fonts_for
 from src.reporting.plots import (
     calibration_figure,
+    confusion_figure,
     draw_confusion,
     draw_curves,
     draw_learning_curves,
@@ -103,6 +107,42 @@ def test_mistakes_of_every_shape_can_be_drawn(shape):
 def test_names_that_look_like_formulas_are_drawn_verbatim():
     picture = draw_confusion(np.array([[3, 1], [0, 2]]), ["$^$", "a$b$"])
     assert matplotlib.image.imread(io.BytesIO(picture)).size
+
+
+@pytest.mark.parametrize("classes", [2, 5, 30])
+@pytest.mark.parametrize("letter", ["a", "W", "猫", "i"])
+def test_long_class_names_stay_inside_of_the_confusion_matrix(classes, letter):
+    names = [f"{letter * 95}{number}" for number in range(classes)]
+    with fonts_for(names), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", r"Glyph \d+")
+        figure = confusion_figure(np.eye(classes, dtype=int), names)
+        figure.savefig(io.BytesIO(), format="png")
+        whole = figure.bbox.padded(1)
+        (axes,) = figure.axes
+        labels = [*axes.get_xticklabels(), *axes.get_yticklabels()]
+        shown = [label.get_text() for label in labels]
+        boxes = [label.get_window_extent() for label in labels]
+    assert all(whole.containsx(box.x0) and whole.containsy(box.y0) for box in boxes)
+    assert all(whole.containsx(box.x1) and whole.containsy(box.y1) for box in boxes)
+    assert len(set(shown)) == classes
+    assert axes.get_window_extent().width > figure.bbox.width / 4
+
+
+@pytest.mark.parametrize("letter", ["a", "猫"])
+def test_long_class_names_keep_clear_of_the_neighbouring_mistakes(letter):
+    labels, images = np.zeros(10, int), np.zeros((10, 8, 8, 1), np.uint8)
+    probabilities = answers(labels, labels + 1, np.linspace(0.5, 0.9, 10))
+    names = [f"{letter * 95}{number}" for number in range(3)]
+    with fonts_for(names), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+")
+        figure = mistakes_figure(images, labels, probabilities, names, [""] * 10)
+        figure.savefig(io.BytesIO(), format="png")
+        boxes = [axes.title.get_window_extent() for axes in figure.axes]
+    for left, right in pairwise(boxes[:5]):
+        assert left.x1 <= right.x0
+    assert boxes[0].x0 >= 0
+    assert boxes[4].x1 <= figure.bbox.x1
 
 
 @pytest.mark.parametrize("classes", [2, 31, 130])

@@ -126,8 +126,10 @@ def point(params, tiny_state):
 
 
 def progress_of(params: Params) -> TrainingProgress:
-    scores = ValidationMetrics(0.3, 0.9, precision=0.7, recall=0.6, f1=0.65, top_k=0.95)
-    best = EpochResult(2, 8, TrainMetrics(0.4, 0.8), scores, lr=0.001, skipped=1)
+    scores = ValidationMetrics(
+        0.3, 0.9, 0.85, precision=0.7, recall=0.6, f1=0.65, top_k=0.95
+    )
+    best = EpochResult(2, 8, TrainMetrics(0.4, 0.8), scores, 0.001, 1, predicted=(4, 6))
     progress = TrainingProgress(build_early_stopping(params), best=best)
     progress.history.steps.append([1, 1, 0.1, 0.2, "0.001", "", 0, "1"])
     progress.monitor.best.update(2, 0.1 + 0.2)

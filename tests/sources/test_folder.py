@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import logging
 import re
 import shutil
 import sys
@@ -230,7 +229,7 @@ def test_one_broken_file_is_named(images):
         load_folder(images, OPTIONS)
     assert re.fullmatch(
         f"{images}/train/cat/2.png: expected PNG, JPEG, .* or HEIC, found .+. Replace "
-        "or remove them, or set on_broken: skip, which lists them in .*/files.csv.",
+        "or remove it, or set on_broken: skip, which lists it in .*/files.csv.",
         str(error.value),
     )
     assert error.value.lines == ()
@@ -266,7 +265,11 @@ def test_broken_files_are_skipped_on_request(images):
 def test_a_split_without_a_picture_that_can_be_read_is_refused(images):
     for path in images.glob("test/*/*"):
         path.write_bytes(b"x")
-    with pytest.raises(DataError, match="A split would be empty"):
+    with pytest.raises(DataError, match=r"A split would be empty: replace them\."):
+        load_folder(images, OPTIONS._replace(on_broken="skip"))
+    for path in list(images.glob("test/*/*"))[1:]:
+        path.unlink()
+    with pytest.raises(DataError, match=r"A split would be empty: replace it\."):
         load_folder(images, OPTIONS._replace(on_broken="skip"))
 
 
@@ -303,13 +306,11 @@ def test_warnings_and_messages_of_pillow_do_not_reach_the_terminal(images, capfd
     Image.new("L", (7, 6)).save(images / "train/cat/8.tif")
     broken = images / "train/cat/8.tif"
     broken.write_bytes(broken.read_bytes()[:-3])
-    before = list(warnings.filters)
-    with warnings.catch_warnings():
-        warnings.simplefilter("default")
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.resetwarnings()
         load_folder(images, OPTIONS._replace(on_broken="skip"))
+    assert seen == []
     assert capfd.readouterr() == ("", "")
-    assert list(warnings.filters) == before
-    assert not logging.getLogger("PIL").handlers
 
 
 class Terminal:
@@ -425,6 +426,13 @@ def test_missing_test_split_is_cut_from_class_folders(prepare, images):
     assert "folder: 4 train, 4 validation, 2 test images" in out
 
 
+def test_class_that_is_missing_from_test_is_named(prepare, images):
+    shutil.rmtree(images / "test/dog")
+    code, out, _ = prepare()
+    assert code == 0
+    assert "prepare: warning: no test example of dog: " in out
+
+
 def test_groups_of_a_table_stay_together(prepare, images):
     files = sorted(path.relative_to(images) for path in images.rglob("*.png"))
     rows = [
@@ -462,7 +470,7 @@ def test_duplicates_and_extreme_sizes_are_named(prepare, images):
     warned = [line for line in out.splitlines() if "warning" in line]
     assert (
         "prepare: warning: one picture in two classes: train/cat/0.png (cat) and "
-        "test/dog/copy.png (dog) (1 in all). Remove the wrong one."
+        "test/dog/copy.png (dog) (2 files in all). Remove the wrong one."
     ) in warned
     assert any("one picture in two splits: " in line for line in warned)
     assert any("over 10 times the median size: train/dog/" in line for line in warned)

@@ -7,6 +7,7 @@ import unicodedata
 import numpy as np
 import pytest
 
+from src.data.prepared import check_source
 from src.errors import DataError
 from src.sources.folder import load_folder
 from src.sources.layout import find_layout
@@ -77,12 +78,18 @@ def test_folders_below_a_class_belong_to_it(tmp_path):
     "names",
     [
         ("train/cat/2023/a.png", "train/dog/2024/b.png"),  # years
+        ("train/cat/2023/a.png", "train/cat/2024/b.png", "train/dog/2023/c.png"),
+        ("cat/2023-05-01/a.png", "cat/2023-05-02/b.png", "dog/c.png"),  # days
+        ("cat/Images/2024/b.png", "cat/images/2023/a.png", "dog/images/c.png"),
+        ("cat/a.png", "cat/cropped/b.png", "dog/c.png"),
         ("train/n01/images/a.png", "train/n02/images/b.png"),  # Tiny ImageNet
     ],
 )
 def test_pictures_that_are_all_in_sorting_folders_are_read(tmp_path, names):
     splits, _ = found(write_pictures(tmp_path, *names))
-    assert splits["train"] == [(name, name.split("/")[1]) for name in names]
+    level = 1 if names[0].startswith("train/") else 0
+    assert splits["train"] == [(name, name.split("/")[level]) for name in names]
+    assert find_layout(tmp_path).warnings == []
 
 
 def test_pictures_are_sorted_by_path(tmp_path):
@@ -104,6 +111,11 @@ def test_pictures_are_sorted_by_path(tmp_path):
         "train/cat/.DS_Store",
         "train/cat/Thumbs.db",
         "train/desktop.ini",
+        "$RECYCLE.BIN/S-1-5-21/$R1.png",
+        "train/$Recycle.Bin/0.png",
+        "lost+found/0.png",
+        "train/lost+found/0.png",
+        "System Volume Information/0.png",
     ],
 )
 def test_files_of_systems_and_tools_are_passed_over(tmp_path, name):
@@ -132,7 +144,7 @@ def test_files_of_other_kinds_are_passed_over(tmp_path):
 def test_nothing_but_files_of_other_kinds_is_refused(tmp_path):
     (tmp_path / "train/cat").mkdir(parents=True)
     (tmp_path / "train/cat/a.pdf").write_bytes(b"x")
-    assert "found 1 other files, such as train/cat/a.pdf" in refused(tmp_path)
+    assert "found 1 other file, such as train/cat/a.pdf" in refused(tmp_path)
 
 
 def test_empty_class_folder_is_named_in_a_warning(tmp_path):
@@ -155,7 +167,7 @@ def test_unknown_class_of_the_test_split_is_refused(tmp_path):
     write_pictures(tmp_path, *TRAIN, "test/Cat/0.png")
     message = refused(tmp_path)
     assert "test/Cat/0.png: expected one of the classes in train (cat, dog)" in message
-    assert "Did you mean 'cat'?" in message
+    assert "Did you mean 'cat'? Rename the folder" in message
 
 
 @pytest.mark.parametrize("name", ["test/1.png", "test/2.jpg"])
@@ -167,6 +179,29 @@ def test_flat_test_folder_can_be_moved_away_and_classified(tmp_path, name):
     (tmp_path / "test").rename(tmp_path.parent / f"{tmp_path.name}-test")
     splits, _ = found(tmp_path)
     assert list(splits) == ["train"]
+
+
+@pytest.mark.parametrize("top", ["val", "Test"])
+def test_pictures_in_a_folder_of_no_class_are_moved_away_or_sorted(tmp_path, top):
+    """As in Tiny ImageNet."""
+    message = refused(write_pictures(tmp_path, *TRAIN, f"{top}/images/9.png"))
+    assert "expected one of the classes in train (cat, dog), found 'images'" in message
+    assert f"move {tmp_path / top} away" in message
+    assert f"`python -m stages.predict {top}/`" in message
+    assert "folders of these classes" in message
+    (tmp_path / top / "images").rename(tmp_path / top / "dog")
+    assert len(found(tmp_path)[0]) == 2
+    (tmp_path / top).rename(tmp_path.parent / f"{tmp_path.name}-away")
+    assert list(found(tmp_path)[0]) == ["train"]
+
+
+def test_odd_class_among_known_ones_is_renamed(tmp_path):
+    write_pictures(tmp_path, *TRAIN, "test/cat/8.png", "test/hound/9.png")
+    message = refused(tmp_path)
+    assert "found 'hound'. Rename the folder, or add training pictures" in message
+    assert "predict" not in message
+    (tmp_path / "test/hound").rename(tmp_path / "test/dog")
+    assert found(tmp_path)[0]["test"][1] == ("test/dog/9.png", "dog")
 
 
 def test_flat_train_folder_is_refused(tmp_path):
@@ -205,13 +240,94 @@ def test_data_set_in_a_folder_of_its_own_is_refused_with_its_path(tmp_path):
     assert found(tmp_path / "unpacked")[0]
 
 
-def test_splits_below_classes_are_refused(tmp_path):
-    message = refused(
-        write_pictures(tmp_path, "cat/train/0.png", "cat/test/1.png", "dog/train/2.png")
+@pytest.mark.parametrize("more", [[], ["cat/loose.png"], ["cow/loose.png"]])
+def test_splits_below_classes_are_refused_until_the_levels_are_swapped(tmp_path, more):
+    names = ["cat/train/0.png", "cat/test/1.png", "dog/train/2.png", "dog/test/3.png"]
+    message = refused(write_pictures(tmp_path, *names, *more))
+    assert "expected test/<class>, found <class>/test, such as cat/test." in message
+    assert f"so that its pictures are in {tmp_path}/test/cat" in message
+    for name in names:
+        class_name, split, file = name.split("/")
+        (tmp_path / split / class_name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).rename(tmp_path / split / class_name / file)
+    assert found(tmp_path)[0] == {
+        "train": [("train/cat/0.png", "cat"), ("train/dog/2.png", "dog")],
+        "test": [("test/cat/1.png", "cat"), ("test/dog/3.png", "dog")],
+    }
+
+
+def test_split_anywhere_inside_a_class_of_train_is_refused(tmp_path):
+    message = refused(write_pictures(tmp_path, *TRAIN, "train/cat/2024/val/9.png"))
+    assert "such as cat/2024/val." in message
+    assert f"so that its pictures are in {tmp_path}/val/cat" in message
+    (tmp_path / "val/cat").mkdir(parents=True)
+    (tmp_path / "train/cat/2024/val/9.png").rename(tmp_path / "val/cat/9.png")
+    (tmp_path / "train/cat/2024/val").rmdir()
+    assert found(tmp_path)[0]["validation"] == [("val/cat/9.png", "cat")]
+
+
+DOMAINS = {  # which layouts of public data sets have above their classes
+    "PACS": [f"{top}/{name}" for top in ("photo", "sketch") for name in ("cat", "dog")],
+    "in train": [f"train/{top}/{name}" for top in "ps" for name in ("cat", "dog")],
+    "Office-31": [f"{top}/images/{name}" for top in "ad" for name in ("cat", "dog")],
+    "folds": [f"fold{number}/{name}" for number in "123" for name in ("cat", "dog")],
+    "years": [f"{year}/{name}" for year in (2023, 2024) for name in ("cat", "dog")],
+    "loose": ["pet/cat", "pet/dog", "farm/cow", "farm"],
+    "masks": [f"{name}/{kind}" for name in ("cat", "dog") for kind in "im"],
+}
+
+
+@pytest.mark.parametrize("name", DOMAINS)
+def test_levels_above_the_classes_are_refused_until_a_table_tells(tmp_path, name):
+    folders = DOMAINS[name]
+    names = [f"{folder}/{number}.png" for number, folder in enumerate(folders)]
+    message = refused(write_pictures(tmp_path, *names))
+    assert "expected one level of class folders, found two, such as" in message
+    first = tmp_path / ("train" if name == "in train" else "")
+    outer = sorted({folder.removeprefix("train/").split("/")[0] for folder in folders})
+    assert f"the outer ones ({', '.join(outer)}) would be the classes" in message
+    assert f"{first}: " in message
+    assert f"{tmp_path / 'labels.csv'}" in message
+    rows = [f"{name},{name.split('/')[-2]}" for name in names]
+    write_table(tmp_path / "labels.csv", "file,label", *rows)
+    splits, _ = found(tmp_path)
+    assert {label for _, label in splits["train"]} == {
+        folder.split("/")[-1] for folder in folders
+    }
+
+
+def test_classes_below_domains_can_be_moved_up(tmp_path):
+    folders = DOMAINS["PACS"]
+    names = [f"{folder}/{number}.png" for number, folder in enumerate(folders)]
+    message = refused(write_pictures(tmp_path, *names))
+    assert f"move them up into {tmp_path}" in message
+    for name in names:
+        _, class_name, file = name.split("/")
+        (tmp_path / class_name).mkdir(exist_ok=True)
+        (tmp_path / name).rename(tmp_path / class_name / file)
+    splits, _ = found(tmp_path)
+    assert [label for _, label in splits["train"]] == ["cat", "cat", "dog", "dog"]
+
+
+@pytest.mark.parametrize("deep", ["", "/images"])
+def test_short_numbers_inside_of_classes_are_named_in_a_warning(tmp_path, deep):
+    """They may be the classes, as in `mnist/0`, `usps/0`."""
+    names = [
+        f"{domain}{deep}/{digit}/a.png"
+        for domain in ("mnist", "usps")
+        for digit in "01"
+    ]
+    (warning,) = find_layout(write_pictures(tmp_path, *names)).warnings
+    assert warning == (
+        f"{tmp_path}: the classes are mnist, usps; folders inside of them (0, 1) only "
+        "sort their pictures. If those are the classes, move them up."
     )
-    assert "expected test/<class>, found <class>/test" in message or (
-        "expected train/<class>, found <class>/train" in message
-    )
+
+
+def test_only_class_of_validation_may_have_years_in_it(tmp_path):
+    names = ["val/cat/2023/0.png", "val/cat/2024/1.png"]
+    splits, _ = found(write_pictures(tmp_path, *TRAIN, *names))
+    assert splits["validation"] == [(name, "cat") for name in names]
 
 
 def test_missing_train_is_refused_with_the_nearest_name(tmp_path):
@@ -322,6 +438,95 @@ def test_labels_csv_with_splits_and_groups(tmp_path):
         "test": ["dora"],
     }
     assert source.validation.labels.tolist() == [0]
+
+
+@pytest.mark.parametrize("above", ["", "pictures/"])
+def test_split_of_a_row_is_its_folder_if_the_table_has_no_splits(tmp_path, above):
+    names = [f"{above}{top}/{n}.png" for top in ("test", "Train", "val") for n in "01"]
+    write_pictures(tmp_path, *names)
+    rows = [f"{name},{'cat' if '0' in name else 'dog'}" for name in names]
+    write_table(tmp_path / "labels.csv", "file,label", *rows)
+    splits, _ = found(tmp_path)
+    assert splits == {
+        split: [(f"{above}{top}/0.png", "cat"), (f"{above}{top}/1.png", "dog")]
+        for split, top in (
+            ("train", "Train"), ("test", "test"), ("validation", "val")
+        )
+    }  # fmt: skip
+
+
+def test_column_split_is_preferred_to_the_folder(tmp_path):
+    write_pictures(tmp_path, "test/0.png", "test/1.png", "train/2.png")
+    write_table(
+        tmp_path / "labels.csv", "file,label,split", "test/0.png,cat,train",
+        "test/1.png,dog,train", "train/2.png,dog,test",
+    )  # fmt: skip
+    assert {name: len(rows) for name, rows in found(tmp_path)[0].items()} == {
+        "train": 2,
+        "test": 1,
+    }
+
+
+def test_rows_in_and_outside_of_folders_of_splits_need_a_column_split(tmp_path):
+    names = ("test/0.png", "train/1.png", "other/2.png", "train/3.png")
+    write_pictures(tmp_path, *names)
+    rows = [f"{name},{number % 2}" for number, name in enumerate(names)]
+    write_table(tmp_path / "labels.csv", "file,label", *rows)
+    message = refused(tmp_path)
+    assert "labels.csv: line 4: expected other/2.png in a folder train" in message
+    assert "as test/0.png is" in message
+    assert "Move it there, or add a column split" in message
+    rows = [f"{row},{'test' if 'test' in row else 'train'}" for row in rows]
+    write_table(tmp_path / "labels.csv", "file,label,split", *rows)
+    assert len(found(tmp_path)[0]["train"]) == 3
+
+
+def test_pictures_in_a_folder_test_alone_can_be_of_train_by_a_column(tmp_path):
+    write_pictures(tmp_path, "test/0.png", "test/1.png")
+    rows = ("test/0.png,cat", "test/1.png,dog")
+    write_table(tmp_path / "labels.csv", "file,label", *rows)
+    message = refused(tmp_path)
+    assert "expected rows of the split train, found only test" in message
+    assert "or name them train in a column split" in message
+    rows = [f"{row},train" for row in rows]
+    write_table(tmp_path / "labels.csv", "file,label,split", *rows)
+    assert list(found(tmp_path)[0]) == ["train"]
+
+
+def test_groups_are_compared_after_normalisation(tmp_path):
+    write_pictures(tmp_path, "0.png", "1.png", "2.png")
+    composed, apart = (unicodedata.normalize(form, "café1") for form in ("NFC", "NFD"))
+    write_table(
+        tmp_path / "labels.csv", "file,label,split,group",
+        f"0.png,cat,train,{composed}", "1.png,dog,train,b", f"2.png,cat,test,{apart}",
+    )  # fmt: skip
+    with pytest.raises(DataError, match="all its pictures in one split"):
+        check_source(load_folder(tmp_path, OPTIONS))
+
+
+@pytest.mark.parametrize("name", ["é.jpe", "scan", ".hidden/2.png"])
+def test_listed_file_of_any_name_is_used_and_not_passed_over(tmp_path, name):
+    written = unicodedata.normalize("NFD", name)
+    write_pictures(tmp_path, "0.png", "1.png", "2.png")
+    (tmp_path / written).parent.mkdir(exist_ok=True)
+    (tmp_path / "2.png").rename(tmp_path / written)
+    write_table(
+        tmp_path / "labels.csv", *GOOD, f"{unicodedata.normalize('NFC', name)},a"
+    )
+    source = load_folder(tmp_path, OPTIONS)
+    assert len(source.train.labels) == 3
+    assert source.passed_over == []
+
+
+def test_label_that_train_lacks_is_corrected_in_the_table(tmp_path):
+    write_pictures(tmp_path, "0.png", "1.png", "2.png")
+    rows = ("0.png,cat,train", "1.png,dog,train")
+    write_table(tmp_path / "labels.csv", "file,label,split", *rows, "2.png,dgo,test")
+    message = refused(tmp_path)
+    assert "found 'dgo'. Did you mean 'dog'? Correct the label" in message
+    assert "predict" not in message
+    write_table(tmp_path / "labels.csv", "file,label,split", *rows, "2.png,dog,test")
+    assert found(tmp_path)[0]["test"] == [("2.png", "dog")]
 
 
 def test_metadata_csv_of_hugging_face(tmp_path):

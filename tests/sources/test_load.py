@@ -74,3 +74,45 @@ def test_source_goes_through_the_stage(
     test = load_split("test", manifest)
     np.testing.assert_array_equal(test.images, TEST.images)
     np.testing.assert_array_equal(test.labels, TEST.labels)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "write", "file"),
+    [
+        ("npz", write_keras, "mnist.npz"),
+        ("csv", write_csv, "train.csv"),
+        ("parquet", write_parquet, "train-00000-of-00001.parquet"),
+    ],
+)
+def test_data_path_may_be_a_single_file(
+    tmp_path, write_params, monkeypatch, capsys, dataset, write, file
+):
+    (tmp_path / "mine").mkdir()
+    write(tmp_path / "mine")
+    write_params(dataset=dataset, data_path=f"mine/{file}")
+    monkeypatch.chdir(tmp_path)
+    assert exit_code("check", monkeypatch) == 0, capsys.readouterr().err
+    assert exit_code("prepare", monkeypatch) == 0
+    assert load_manifest().class_names == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("dataset", ["folder", "idx", "digits"])
+def test_single_file_for_other_sources_is_refused_in_one_line(
+    tmp_path, write_params, monkeypatch, capsys, dataset
+):
+    (tmp_path / "mine.zip").write_bytes(b"x")
+    write_params(dataset=dataset, data_path="mine.zip")
+    monkeypatch.chdir(tmp_path)
+    assert exit_code("prepare", monkeypatch) == 3
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith("prepare: mine.zip")
+
+
+def test_data_path_that_is_missing_is_refused(
+    tmp_path, write_params, monkeypatch, capsys
+):
+    write_params(dataset="npz", data_path="mine.npz")
+    monkeypatch.chdir(tmp_path)
+    assert exit_code("check", monkeypatch) == 2
+    error = capsys.readouterr().err
+    assert "expected a folder or a file, found none at 'mine.npz'" in error

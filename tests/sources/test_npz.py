@@ -1,6 +1,8 @@
 """The user's own arrays: files, names, shapes, types and labels."""
 
+import json
 import re
+import unicodedata
 
 import numpy as np
 import pytest
@@ -199,6 +201,45 @@ def test_images_of_other_forms_are_converted_without_loss(
     same(load_npz(tmp_path).train, Examples(expected, TRAIN.labels))
 
 
+FIRST = COLOUR.images.transpose(0, 3, 1, 2)
+FLOATS = "images are floats in [0, 1], and are multiplied by 255."
+RULES = {
+    "channels first": (
+        FIRST,
+        ["images [n, 3, 8, 9] are read as [n, channels, height, width]."],
+    ),
+    "floats": (COLOUR.images / 255, [FLOATS]),
+    "both": (
+        FIRST / 255,
+        ["images [n, 3, 8, 9] are read as [n, channels, height, width].", FLOATS],
+    ),
+    "channels at both ends": (
+        COLOUR.images[:, :3],
+        [
+            "images [n, 3, 9, 3] are read as [n, height, width, channels], because the "
+            "last dimension is 3."
+        ],
+    ),
+    "nothing": (COLOUR.images, []),
+    "whole floats": (COLOUR.images.astype(float), []),
+    "no channels": (TRAIN.images[..., 0], []),
+    "one pixel": (TRAIN.images[:, :1, :1], []),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_rules_of_conversion_are_said_for_each_split(tmp_path, name):
+    images, expected = RULES[name]
+    save(tmp_path, COLOUR.images if name == "floats" else images)
+    (tmp_path / "shards/test").mkdir(parents=True)
+    for file in ("test.npz", "shards/test/00001.npz"):
+        save(tmp_path, images, name=file)
+    splits = ("test",) if name == "floats" else ("train", "test")
+    assert list(load_npz(tmp_path).notes) == [
+        f"{split}: {note}" for split in splits for note in expected
+    ]
+
+
 def test_converted_images_may_be_larger_than_memory(tmp_path, monkeypatch):
     monkeypatch.setattr("src.data.lazy_images.MAX_IN_MEMORY", 100)
     monkeypatch.chdir(tmp_path)
@@ -217,6 +258,7 @@ REFUSED = {
     "12 bits": (SHADES.images.astype("i4") * 16, "Reduce 12 bits to 8"),
     "booleans": (COLOUR.images > 99, "found bool"),
     "a row an image": (TRAIN.images.reshape(12, 64), r"found shape \[12, 64\]"),
+    "rows of colours": (COLOUR.images[:, :4, :4].reshape(12, 48), "to -1, 3, 4, 4 if"),
     "four channels": (np.ones((12, 5, 6, 4), np.uint8), "To drop transparency"),
     "four channels first": (np.ones((12, 4, 5, 6), np.uint8), "To drop transparency"),
 }
@@ -346,6 +388,16 @@ def test_class_names_may_be_an_array_in_the_file(tmp_path, key, kind):
     assert load_npz(tmp_path).class_names == names
 
 
+def test_class_names_and_labels_are_compared_after_normalisation(tmp_path):
+    composed, apart = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    save(tmp_path, TRAIN.images, np.array([composed, "tea"] * 6))
+    names = json.dumps({"class_names": [apart, "tea"]})
+    (tmp_path / "manifest.json").write_text(names)
+    found = load_npz(tmp_path)
+    assert found.class_names == [composed, "tea"]
+    assert found.train.labels.tolist() == [0, 1] * 6
+
+
 @pytest.mark.parametrize(
     "names", [["a", "a", "b"], [b"\xff", b"a", b"b"], [[1, 2]], [1, 2, 3]]
 )
@@ -381,11 +433,29 @@ def test_text_with_impossible_letters_is_refused(tmp_path):
         load_npz(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["data.pkl", "data.pickle", "train.pt"])
-def test_pickle_is_refused_with_what_to_do_instead(tmp_path, name):
-    (tmp_path / name).write_bytes(b"never read")
-    with pytest.raises(DataError, match=f"but {name}, a pickle") as refused:
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        *((name, b"never read") for name in ("data.pkl", "data.pickle", "train.pt")),
+        ("mnist.pkl.gz", b"\x1f\x8b"),
+        ("data_batch_1", b"\x80\x02}q\x01"),
+        ("train.npz", b"\x80\x04\x95"),
+    ],
+)
+def test_pickle_is_refused_with_what_to_do_instead(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=f"{name}: .* found a pickle") as refused:
         load_npz(tmp_path)
+    advice = re.search(r"arrays: numpy\.(.*)$", str(refused.value))[1]
+    eval(f"numpy.{advice}", {"numpy": np, **TRAIN._asdict()})
+    same(load_npz(tmp_path).train, TRAIN)
+
+
+def test_pickle_that_is_named_itself_is_refused_with_what_to_do_instead(tmp_path):
+    path = tmp_path / "data_batch_1"
+    path.write_bytes(b"\x80\x02}q\x01")
+    with pytest.raises(DataError, match="found a pickle") as refused:
+        load_npz(path)
     advice = re.search(r"arrays: numpy\.(.*)$", str(refused.value))[1]
     eval(f"numpy.{advice}", {"numpy": np, **TRAIN._asdict()})
     same(load_npz(tmp_path).train, TRAIN)

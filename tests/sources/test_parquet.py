@@ -13,7 +13,7 @@ from pyarrow import parquet
 from src.data.lazy_images import LazyImages
 from src.data.pictures import PicturePolicy, read_pixels
 from src.data.prepared import check_source
-from src.errors import DataError
+from src.errors import BrokenFilesError, DataError
 from src.sources.parquet import load_parquet
 from src.sources.read_pictures import PictureOptions
 from tests.helpers.examples import patterned
@@ -119,8 +119,9 @@ def test_rows_of_several_files_are_in_order(tmp_path):
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_missing_file_of_several_is_refused(tmp_path, number):
-    save_split(tmp_path / f"train-{number:05}-of-00002.parquet", TRAIN)
+@pytest.mark.parametrize("word", ["train", "flowers"])
+def test_missing_file_of_several_is_refused(tmp_path, word, number):
+    save_split(tmp_path / f"{word}-{number:05}-of-00002.parquet", TRAIN)
     with pytest.raises(DataError, match="expected all of 00000 to 00001 of a split"):
         load_parquet(tmp_path, OPTIONS)
 
@@ -145,13 +146,21 @@ def test_pictures_may_be_plain_bytes_and_labels_text(tmp_path):
     found = load_parquet(tmp_path, OPTIONS)
     same(found.train, TRAIN)
     assert found.class_names == names.tolist()
-    assert {each.file for each in found.origins["train"]} == {""}
+    assert [each.file for each in found.origins["train"]] == [
+        f"{ONE} row {number}" for number in range(12)
+    ]
 
 
-def test_other_columns_are_not_read(tmp_path):
-    thumbnails = pyarrow.array([b"no picture"] * 12)
-    save_split(tmp_path / ONE, TRAIN, thumbnail=thumbnails, id=pyarrow.array(range(12)))
-    same(load_parquet(tmp_path, OPTIONS).train, TRAIN)
+def test_columns_with_the_usual_names_are_read_and_the_choice_is_said(tmp_path):
+    others = {"thumbnail": pyarrow.array([b"no picture"] * 12)}
+    others |= {"class": pyarrow.array(range(12)), "id": pyarrow.array(range(12))}
+    save_split(tmp_path / ONE, TRAIN, **others)
+    found = load_parquet(tmp_path, OPTIONS)
+    same(found.train, TRAIN)
+    assert found.notes == [
+        "train: image is read as pictures, not thumbnail.",
+        "train: label is read as labels, not class.",
+    ]
 
 
 def test_only_class_label_is_the_label_whatever_its_name(tmp_path):
@@ -209,7 +218,7 @@ def test_sizes_that_differ_are_accepted_after_the_advice(tmp_path):
     save(tmp_path / ONE, contents, [0, 1, 0])
     with pytest.raises(
         DataError,
-        match=r"one size, 7 x 5 .*found 9 x 5 in train.* row 2, .*image_size: 6 in",
+        match=r"row 2 2\.png: .* one size, 7 x 5 .* row 0 .*found 9 x 5, .*: 6 in",
     ):
         load_parquet(tmp_path, OPTIONS)
     found = load_parquet(tmp_path, OPTIONS._replace(size=6))
@@ -226,8 +235,20 @@ def broken(tmp_path):
 
 
 def test_broken_pictures_are_all_counted_and_named(broken):
-    with pytest.raises(DataError, match=r"found 2 of 12 .* row 3 3\.png: .* row 8 8"):
+    with pytest.raises(BrokenFilesError, match=r"12 pictures .* 2 broken") as refused:
         load_parquet(broken, OPTIONS)
+    assert [line.split(": broken: ")[0] for line in refused.value.lines] == [
+        f"{ONE} row 3 3.png",
+        f"{ONE} row 8 8.png",
+    ]
+
+
+def test_one_broken_picture_is_named_by_file_and_row(tmp_path):
+    contents = [packed(TRAIN.images[0]), b"no picture"]
+    save(tmp_path / "data" / ONE, pyarrow.array(contents), [0, 1])
+    place = tmp_path / "data" / ONE
+    with pytest.raises(BrokenFilesError, match=f"^{place} row 1: expected PNG, .* it,"):
+        load_parquet(tmp_path, OPTIONS)
 
 
 def test_broken_pictures_are_left_out_after_the_advice(broken):
@@ -244,8 +265,17 @@ def test_broken_pictures_are_left_out_after_the_advice(broken):
 
 def test_pictures_of_which_only_the_path_is_stored_are_refused(tmp_path):
     save(tmp_path / ONE, column([None, None]), [0, 1])
-    with pytest.raises(DataError, match=r"row 0 0\.png: only a path, 0\.png"):
+    with pytest.raises(BrokenFilesError, match="A split would be empty") as refused:
         load_parquet(tmp_path, OPTIONS._replace(on_broken="skip"))
+    assert refused.value.lines[0] == f"{ONE} row 0 0.png: broken: only a path, 0.png"
+
+
+def test_huge_pictures_of_one_size_are_refused(tmp_path):
+    buffer = io.BytesIO()
+    Image.new("1", (4097, 4096)).save(buffer, "PNG")
+    save(tmp_path / ONE, [buffer.getvalue()] * 2, [0, 1])
+    with pytest.raises(DataError, match=r"found 4097 x 4096\. Set image_size: 224"):
+        load_parquet(tmp_path, OPTIONS)
 
 
 def test_images_may_be_larger_than_memory(tmp_path, monkeypatch):
@@ -297,9 +327,9 @@ WRONG = {
         lambda path: save(path, [packed(TRAIN.images[0])], None),
         "one column of labels, named label, found none",
     ),
-    "labels in floats": (
-        lambda path: save(path, [packed(TRAIN.images[0])], [0.5]),
-        "found .* row 0 with label 0.5",
+    "several labels": (
+        lambda path: save(path, [packed(TRAIN.images[0])], [[0, 1]]),
+        "in the column label, found list.* Write one integer or text for each picture",
     ),
     "a label is missing": (
         lambda path: save(path, [packed(TRAIN.images[0])] * 2, [0, None]),
@@ -348,6 +378,27 @@ def test_description_that_is_damaged_is_ignored(tmp_path, info):
 def test_folder_without_files_of_train_is_refused(tmp_path):
     with pytest.raises(DataError, match="found no parquet file"):
         load_parquet(tmp_path, OPTIONS)
-    save_split(tmp_path / "0000.parquet", TRAIN)
-    with pytest.raises(DataError, match=r"found 0000\.parquet\. Put train-00000"):
+    for name in ("0000", "0001"):
+        save_split(tmp_path / f"{name}.parquet", TRAIN)
+    shown = r"found 0000\.parquet, 0001\.parquet\. Put train-00000"
+    with pytest.raises(DataError, match=shown):
         load_parquet(tmp_path, OPTIONS)
+
+
+@pytest.mark.parametrize("home", ["", "data"])
+def test_only_file_of_another_name_is_train(tmp_path, home):
+    save_split(tmp_path / home / "flowers.parquet", TRAIN)
+    found = load_parquet(tmp_path, OPTIONS)
+    same(found.train, TRAIN)
+    assert found.passed_over == []
+
+
+def test_labels_in_floats_are_accepted_after_the_advice(tmp_path):
+    contents = list(map(packed, TRAIN.images))
+    table = {"label": TRAIN.labels.astype(float)}
+    save(tmp_path / ONE, contents, table["label"])
+    with pytest.raises(DataError, match="column label, found double") as refused:
+        load_parquet(tmp_path, OPTIONS)
+    exec(str(refused.value).split("integers: ")[1], {"table": table})
+    save(tmp_path / ONE, contents, table["label"])
+    same(load_parquet(tmp_path, OPTIONS).train, TRAIN)

@@ -20,6 +20,7 @@ from src.data.prepared import (
     save_prepared,
     split_source,
 )
+from src.data.summary import summary_lines
 from src.errors import DataError
 from src.sources.digits import load_digits
 from src.storage.json_files import SEAL
@@ -36,6 +37,12 @@ def source(train=None, **others):
     names = ["a", "b", "c"]
     given = {"validation": None, "test": None} | others
     return Source("mine", "1", names, train, given["validation"], given["test"])
+
+
+def test_rules_of_conversion_are_notes_of_prepare():
+    given = source()._replace(notes=["train: a rule."])
+    found = summary_lines(given, split_source(given, 0.2, seed=0), {})
+    assert found[1] == "note: train: a rule."
 
 
 def test_digits_match_scikit_learn():
@@ -129,8 +136,8 @@ def test_probable_mistakes_in_the_data_give_warnings(prepared):
     )
     others = int((test.labels > 0).sum())
     assert missing == (
-        f"no training example of b, c: never predicted, though {others} test examples "
-        "are of these classes."
+        "no training example of b, c: never predicted, though these classes have "
+        f"{others} test examples."
     )
     assert constant == "3 training images in which all pixels are equal."
     (dark,) = data_warnings(

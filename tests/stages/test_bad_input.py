@@ -321,7 +321,7 @@ WRONG_IMAGES = {
     "none": (lambda folder: None, "expected pictures in class folders, found nothing"),
     "other files alone": (
         lambda f: [(f / "a").mkdir(), (f / "a/x.txt").write_bytes(b"x")],
-        "found 1 other files, such as a/x.txt",
+        "found 1 other file, such as a/x.txt",
     ),
     "no picture": (beside_pictures("train/cat/a.png", b"x" * 99), "expected PNG, JPEG"),
     "cut short": (

@@ -112,7 +112,7 @@ def test_history_has_a_row_for_each_epoch(clone):
     rows = clone.bytes("metrics/plots/history.csv").decode().splitlines()
     assert rows[0] == (
         "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,"
-        "validation_precision,validation_recall,validation_f1,validation_top_k,lr"
+        "validation_balanced_accuracy,validation_precision,validation_recall,validation_f1,validation_top_k,lr"
     )
     assert [row.split(",")[0] for row in rows[1:]] == ["1", "2"]
 

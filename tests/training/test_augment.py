@@ -8,7 +8,9 @@ from scipy import ndimage
 
 from src.config.load import load_params
 from src.data.examples import Batch, Examples
-from src.training.augment import augment, mix_up, rotate
+from src.training.augment import augment
+from src.training.augment_geometry import rotate
+from src.training.augment_mixing import mix_up
 from tests.helpers.imports import ROOT
 
 KEY = jax.random.key(7)
@@ -74,7 +76,13 @@ def test_shift_moves_each_image_by_up_to_two_pixels_and_fills_with_black():
     "name",
     [
         *("flip", "shift", "cutout"),
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("rotation", "mixup")),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in (
+                *("rotation", "crop", "colour", "trivial"),
+                *("erase", "mixup", "cutmix"),
+            )
+        ),
     ],
 )
 def test_same_key_gives_the_same_images_and_a_different_key_different_ones(name):

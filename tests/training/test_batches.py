@@ -21,6 +21,7 @@ from tests.helpers.training import SMALL, run
 
 SPLIT = patterned(60, seed=0)
 IMAGE = 8 * 8  # bytes
+ORDER = epoch_order(SPLIT.labels, 8, seed=0, epoch=1, sampling_power=0.0)
 
 
 @pytest.fixture
@@ -70,10 +71,9 @@ def assert_same(found, expected):
 )
 def test_streamed_batches_equal_resident_batches(stored, monkeypatch, ahead, first):
     monkeypatch.setattr(feeding, "PREFETCH_BYTES", ahead)
-    order = epoch_order(60, 8, seed=0, epoch=1)
-    expected = [(SPLIT.images[rows], SPLIT.labels[rows]) for rows in order[first:]]
-    assert_same(batches(StreamedBatches(stored), order, first), expected)
-    assert_same(batches(DeviceBatches(SPLIT), order, first), expected)
+    expected = [(SPLIT.images[rows], SPLIT.labels[rows]) for rows in ORDER[first:]]
+    assert_same(batches(StreamedBatches(stored), ORDER, first), expected)
+    assert_same(batches(DeviceBatches(SPLIT), ORDER, first), expected)
 
 
 def test_order_may_repeat_an_example(stored, monkeypatch):
@@ -85,7 +85,7 @@ def test_order_may_repeat_an_example(stored, monkeypatch):
 
 def test_all_blocks_have_one_size_and_compile_once(stored, monkeypatch):
     monkeypatch.setattr(feeding, "PREFETCH_BYTES", 3 * 8 * IMAGE)
-    blocks = list(StreamedBatches(stored).blocks(epoch_order(60, 8, seed=0, epoch=1)))
+    blocks = list(StreamedBatches(stored).blocks(ORDER))
     assert [(block.start, block.stop) for block in blocks] == [(0, 3), (3, 6), (6, 7)]
     assert {block.examples.images.shape for block in blocks} == {(3, 8, 8, 8, 1)}
 
@@ -158,7 +158,10 @@ def test_streamed_training_equals_resident_training(params, monkeypatch):
             np.testing.assert_array_equal(others[name], array)
 
 
-SHORT = {"model": "mlp", "hidden": 16, "batch_size": 8, "epochs": 3, "log_every": 5}
+SHORT = {
+    **{"model": "mlp", "hidden": 16, "batch_size": 8, "epochs": 3, "log_every": 5},
+    **{"class_weight_power": 0.5, "sampling_power": 1.0},
+}
 # The train stage with blocks of three batches.
 STREAMED = """
 import runpy

@@ -59,3 +59,16 @@ def test_microbatches_of_mixup_keep_partners_and_shares(params):
     assert sliced_loss == pytest.approx(loss, abs=1e-6)
     for name, array in weights.items():
         np.testing.assert_allclose(sliced[name], array, atol=1e-6, rtol=0)
+
+
+def test_microbatches_keep_class_weights(params):
+    images, labels = patterned(16, seed=0)
+    partners, shares = np.roll(labels, 1), np.linspace(0.5, 1, 16, dtype=np.float32)
+    weights = np.array([0.2, 1.0, 3.0], np.float32)
+    arrays = images, labels, partners, shares, weights[labels], weights[partners]
+    batch = Batch(*map(jnp.asarray, arrays))
+    loss, weights, _ = stepped(params, "mlp", 1, batch)
+    sliced_loss, sliced, _ = stepped(params, "mlp", 4, batch)
+    assert sliced_loss == pytest.approx(loss, abs=1e-6)
+    for name, array in weights.items():
+        np.testing.assert_allclose(sliced[name], array, atol=1e-6, rtol=0)

@@ -20,8 +20,10 @@ from src.training.validation import ValidationMetrics
 STEPS = LogRow(
     1, 5, TrainMetrics(0.5, 0.75), 1.5e-7, 2.0, 0, skipped_steps=(), loss_scale=1.0
 )
-SCORES = ValidationMetrics(0.3, 0.9, precision=0.7, recall=0.6, f1=0.65, top_k=0.95)
-RESULT = EpochResult(1, 10, TrainMetrics(0.4, 0.8), SCORES, 0.001, skipped=2)
+SCORES = ValidationMetrics(
+    0.3, 0.9, 0.85, precision=0.7, recall=0.6, f1=0.65, top_k=0.95
+)
+RESULT = EpochResult(1, 10, TrainMetrics(0.4, 0.8), SCORES, 0.001, 2, predicted=(1, 2))
 EPOCH = EpochEnd(RESULT, model=None, stopped=None)
 LINE = (
     "epoch  1/12  loss 0.4000  accuracy 0.8000  validation loss 0.3000  accuracy 0.9000"
@@ -51,7 +53,7 @@ def test_tiny_learning_rate_is_not_rounded_away():
     history.add(EPOCH)
     files = history.files(RESULT, RESULT)
     assert files[paths.STEPS].splitlines()[1] == b"5,1,0.5,0.75,1.5e-07,2.0,0,1"
-    row = b"1,0.4,0.8,0.3,0.9,0.7,0.6,0.65,0.95,0.001"
+    row = b"1,0.4,0.8,0.3,0.9,0.85,0.7,0.6,0.65,0.95,0.001"
     assert files[paths.HISTORY].splitlines()[1] == row
     assert json.loads(files[paths.METRICS / "train.json"]) == {
         "best_epoch": 1,
@@ -62,7 +64,12 @@ def test_tiny_learning_rate_is_not_rounded_away():
         "epochs": 1,
         "skipped": 2,
         "steps": 10,
-        "validation": {"precision": 0.7, "recall": 0.6, "top_k": 0.95},
+        "validation": {
+            "balanced_accuracy": 0.85,
+            "precision": 0.7,
+            "recall": 0.6,
+            "top_k": 0.95,
+        },
     }
 
 

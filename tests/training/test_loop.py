@@ -8,30 +8,35 @@ from src.training.data import count_steps, epoch_order
 from tests.helpers.training import run
 
 
+def order_of(examples, batch_size, seed, epoch):
+    """The order without resampling."""
+    return epoch_order(np.zeros(examples, np.int32), batch_size, seed, epoch, 0.0)
+
+
 def test_order_visits_no_example_twice():
-    order = epoch_order(examples=103, batch_size=10, seed=0, epoch=1)
+    order = order_of(103, 10, seed=0, epoch=1)
     assert order.shape == (10, 10)
     assert len(np.unique(order)) == 100
     assert set(order.flat) <= set(range(103))
 
 
 def test_two_epochs_have_different_orders():
-    first, second = (epoch_order(100, 10, seed=0, epoch=epoch) for epoch in (1, 2))
+    first, second = (order_of(100, 10, seed=0, epoch=epoch) for epoch in (1, 2))
     assert np.any(first != second)
 
 
 def test_two_runs_have_the_same_order():
-    first, second = (epoch_order(100, 10, seed=3, epoch=7) for _ in range(2))
+    first, second = (order_of(100, 10, seed=3, epoch=7) for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 
 def test_another_seed_gives_another_order():
-    assert np.any(epoch_order(100, 10, 0, 1) != epoch_order(100, 10, 1, 1))
+    assert np.any(order_of(100, 10, 0, 1) != order_of(100, 10, 1, 1))
 
 
 def test_left_out_examples_differ_from_epoch_to_epoch():
     left_out = [
-        frozenset(range(15)) - set(epoch_order(15, 10, 0, epoch).flat)
+        frozenset(range(15)) - set(order_of(15, 10, 0, epoch).flat)
         for epoch in range(1, 9)
     ]
     assert len(set(left_out)) > 1

@@ -6,13 +6,14 @@ prepare, evaluate and export have their tests in those stages' files.
 
 from dataclasses import replace
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import pytest
 from flax import nnx
 
 from src.config.load import load_params
+from src.config.names import AugmentName
 from src.config.params import TRAINING
 from src.data.prepared import Manifest
 from src.models.checkpoint import weights_of
@@ -135,6 +136,10 @@ ALONE_WITHOUT_EFFECT = {
     "rotation_degrees": 45.0,
     "cutout_pixels": 1,
     "mixup_alpha": 0.9,
+    "cutmix_alpha": 0.2,
+    "crop_area": 0.1,
+    "colour_strength": 1.0,
+    "erase_area": 0.1,
     "momentum": 0.1,
     "lr_milestones": (1.0,),
     "lr_factor": 0.1,
@@ -160,11 +165,10 @@ CHANGES_THE_WEIGHTS = [
     {"precision": "float16"},
     {"dropout": 0.0},
     {"label_smoothing": 0.1},
+    {"class_weight_power": 1.0},
+    {"sampling_power": 1.0},
     {"ema_decay": 0.9},
-    *(
-        {"augment": (name,)}
-        for name in ("shift", "flip", "rotation", "cutout", "mixup")
-    ),
+    *({"augment": (name,)} for name in get_args(AugmentName)),
     *(
         {"optimizer": name}
         for name in ("sgd", "nesterov", "adam", "rmsprop", "lion", "lamb", "muon")
@@ -190,6 +194,10 @@ WITH_ITS_FEATURE = [
     ({"augment": ("rotation",)}, {"rotation_degrees": 45.0}),
     ({"augment": ("cutout",)}, {"cutout_pixels": 5}),
     ({"augment": ("mixup",)}, {"mixup_alpha": 0.9}),
+    ({"augment": ("cutmix",)}, {"cutmix_alpha": 0.2}),
+    ({"augment": ("crop",)}, {"crop_area": 0.1}),
+    ({"augment": ("colour",)}, {"colour_strength": 1.0}),
+    ({"augment": ("erase",)}, {"erase_area": 0.1}),
     ({"optimizer": "momentum"}, {"momentum": 0.5}),
     ({"optimizer": "muon"}, {"momentum": 0.5}),
     (
@@ -416,7 +424,7 @@ TOGETHER = [
         "model": "cnn",
         "precision": "bfloat16",
         "accumulate": 2,
-        "augment": ("rotation",),
+        "augment": ("rotation", "trivial", "erase", "cutmix"),
     },
     {"model": "cnn_max", "optimizer": "muon", "schedule": "plateau", "clip_norm": 0.1},
 ]

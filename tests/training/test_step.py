@@ -14,8 +14,8 @@ from src.data.examples import Batch, Examples
 from src.models.architecture import Architecture
 from src.models.checkpoint import weights_of
 from src.training.augment import augment
-from src.training.batches import DeviceBatches
-from src.training.chunk import run_chunk
+from src.training.batches import BatchBlock, DeviceBatches
+from src.training.chunk import ChunkSpan, run_chunk
 from src.training.state import build_state, with_empty_metrics
 from src.training.step import AUGMENT_STREAM, train_step
 from src.training.validation import score
@@ -267,3 +267,22 @@ def test_label_smoothing_applies_to_training_only(params):
     )
     assert float(chunk.loss) == pytest.approx(smoothed, rel=1e-5)
     assert float(scored.loss.total[...]) / 16 == pytest.approx(plain, rel=1e-5)
+
+
+def test_class_weights_apply_to_training_only(params):
+    split = on_device(patterned(16, seed=0))
+    indices = jnp.arange(16, dtype=jnp.int32).reshape(1, 16)
+    graphdef, state = start(params, TINY)
+    logits = np.asarray(network(graphdef, state)(split.images), np.float64)
+    log_probabilities = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    labels = np.asarray(split.labels)
+    losses = -log_probabilities[np.arange(16), labels]
+    weights = np.array([0.5, 1.0, 3.0])
+    scored = score(state, graphdef, DeviceBatches(split), classes=3, top_k=2)
+    block = BatchBlock(split, indices, 0, 1, jnp.asarray(weights, jnp.float32))
+    span = ChunkSpan(0, 1, 1, 0)
+    _, chunk = run_chunk(state, block, span, KEY, graphdef=graphdef, params=params)
+    assert float(chunk.loss) == pytest.approx(
+        (weights[labels] * losses).mean(), rel=1e-5
+    )
+    assert float(scored.loss.total[...]) == pytest.approx(losses.sum(), rel=1e-5)

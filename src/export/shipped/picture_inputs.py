@@ -4,16 +4,18 @@ The functions get the module `pictures`, which is `src.data.pictures` in the pro
 a file next to run.py elsewhere.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
+READ_AT_ONCE = 64  # pictures in memory
+
 
 class Taken(NamedTuple):
-    """What was read of the files."""
+    """What was read of some of the files."""
 
     images: list[np.ndarray]  # uint8 [height, width, channels]
     names: list[str]  # of the pictures, in order
@@ -21,8 +23,13 @@ class Taken(NamedTuple):
 
 
 def list_pictures(pictures: ModuleType, folder: Path) -> tuple[list[Path], int]:
-    """The pictures of a folder by name, at any depth; and the number of other files."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    """The pictures of a folder by name, at any depth; and the number of other files.
+
+    A link to a folder counts as one of these.
+    """
+    files = sorted(
+        path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()
+    )
     found = [
         path for path in files if is_picture_name(pictures, path.relative_to(folder))
     ]
@@ -42,8 +49,8 @@ def is_picture_name(pictures: ModuleType, path: Path) -> bool:
 
 def read_all(
     pictures: ModuleType, files: Sequence[Path], expected: dict[str, Any]
-) -> Taken:
-    """Reads pictures and folders of them.
+) -> Iterator[Taken]:
+    """Reads pictures and folders of them, at most `READ_AT_ONCE` at a time.
 
     Args:
         pictures: the module.
@@ -62,7 +69,10 @@ def read_all(
             except pictures.PictureError as error:
                 kinds = f".npy, .npz, {pictures.KINDS} file"
                 taken.wrong.append(f"{path}: expected a {kinds}, found {error}")
-    return taken
+            if len(taken.images) == READ_AT_ONCE:
+                yield taken
+                taken = Taken([], [], [])
+    yield taken
 
 
 def read_input(

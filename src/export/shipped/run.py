@@ -18,7 +18,8 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -27,7 +28,6 @@ import numpy as np
 from src.export.shipped.latency import measure_latency
 from src.export.shipped.picture_inputs import read_all
 from src.export.shipped.runtimes import (
-    Classify,
     UnusableError,
     classify_all,
     load,
@@ -39,7 +39,7 @@ MAX_LINES = 10  # of pictures that cannot be read
 
 
 class Inputs(NamedTuple):
-    """What the command classifies."""
+    """What the command classifies, or a part of it."""
 
     images: np.ndarray  # uint8 [n, height, width, channels]
     names: Sequence[str] = ()  # of pictures, in order; an array has none
@@ -75,8 +75,8 @@ def load_images(path: Path, expected: list[int]) -> np.ndarray:
     return images
 
 
-def load_inputs(files: list[Path], expected: dict[str, Any]) -> Inputs:
-    """Loads one file of images, or pictures and folders of them.
+def load_inputs(files: list[Path], expected: dict[str, Any]) -> Iterator[Inputs]:
+    """Loads one file of images, or pictures and folders of them part by part.
 
     Args:
         files: as the command got them.
@@ -85,21 +85,16 @@ def load_inputs(files: list[Path], expected: dict[str, Any]) -> Inputs:
     Raises:
         UnusableError: there are no images, or not for this network.
     """
-    if not any(path.suffix in ARRAYS for path in files):
-        return load_pictures(files, expected)
-    if len(files) > 1:
-        raise UnusableError(f"expected one .npy or .npz, found {len(files)} files")
-    return Inputs(load_images(files[0], expected["shape"][1:]))
-
-
-def load_pictures(files: list[Path], expected: dict[str, Any]) -> Inputs:
-    """Reads pictures and folders of them; arguments and errors as `load_inputs`."""
+    if any(path.suffix in ARRAYS for path in files):
+        if len(files) > 1:
+            raise UnusableError(f"expected one .npy or .npz, found {len(files)} files")
+        yield Inputs(load_images(files[0], expected["shape"][1:]))
+        return
     path = Path(__file__).with_name("pictures.py")
     check_file(path, "this file", ": copy it here")
-    taken = read_all(load_module(path), files, expected)
-    if not taken.images:
-        refuse(taken.wrong)
-    return Inputs(np.stack(taken.images), taken.names, taken.wrong)
+    for taken in read_all(load_module(path), files, expected):
+        images = np.array(taken.images, np.uint8)  # none: all files were wrong
+        yield Inputs(images, taken.names, taken.wrong)
 
 
 def refuse(wrong: Sequence[str]) -> None:
@@ -123,29 +118,43 @@ def execute(options: argparse.Namespace) -> None:
     check_file(options.file)
     check_file(path, "the manifest of the network", ": copy it here")
     manifest = json.loads(path.read_text("utf-8"))
-    inputs = load_inputs(options.images, manifest["input"])
+    parts = load_inputs(options.images, manifest["input"])
+    first = next(parts)
     classify = load(options.file)
-    if options.latency:
-        print(json.dumps(measure_latency(classify, inputs.images)))
-    if options.output or not options.latency:
-        answer(classify, inputs, manifest["class_names"], options.output)
-    refuse(inputs.wrong)
+    if options.latency and len(first.images):
+        print(json.dumps(measure_latency(classify, first.images)))
+    rows: list[np.ndarray] = []
+    names: list[str] = []
+    wrong: list[str] = []
+    for part in chain([first], parts):
+        wrong += part.wrong
+        if len(part.images) and (options.output or not options.latency):
+            found = classify_all(classify, part.images)
+            if options.output:
+                rows, names = [*rows, found], [*names, *part.names]
+            else:
+                print_best(found, part.names, manifest["class_names"])
+    if rows:
+        save_rows(options.output, np.concatenate(rows), names)
+    refuse(wrong)
 
 
-def answer(
-    classify: Classify, inputs: Inputs, class_names: list[str], output: Path | None
+def print_best(
+    rows: np.ndarray, pictures: Sequence[str], class_names: list[str]
 ) -> None:
-    """Prints the best class of each image, or writes all probabilities to `output`."""
-    rows = classify_all(classify, inputs.images)
-    if output and not inputs.names:
-        np.savez(output, probabilities=rows)
-    elif output:
-        np.savez(output, probabilities=rows, pictures=np.array(inputs.names))
+    """Prints the best class of each image."""
+    names = [name if name.isprintable() else repr(name) for name in pictures]
+    begins = [f"{name}\t" for name in names] or [""] * len(rows)
+    for begin, row in zip(begins, rows, strict=True):
+        print(f"{begin}{class_names[row.argmax()]}\t{row.max():.4f}")
+
+
+def save_rows(output: Path, rows: np.ndarray, pictures: Sequence[str]) -> None:
+    """Writes all probabilities, and the names of pictures."""
+    if pictures:
+        np.savez(output, probabilities=rows, pictures=np.array(pictures))
     else:
-        names = [name if name.isprintable() else repr(name) for name in inputs.names]
-        begins = [f"{name}\t" for name in names] or [""] * len(rows)
-        for begin, row in zip(begins, rows, strict=True):
-            print(f"{begin}{class_names[row.argmax()]}\t{row.max():.4f}")
+        np.savez(output, probabilities=rows)
 
 
 def main() -> None:
