@@ -1,6 +1,6 @@
 """The network as a graph of ONNX operators: a small set with one form for each.
 
-The graph is traced from the network's own `__call__`. It becomes `model.onnx`, and
+jax2onnx converts the network's own `__call__`. The graph becomes `model.onnx`, and
 manifest.json stores it for the numpy predictor and the demo page, which play it.
 Every operator has the meaning of ONNX opset 17. The forms are narrower than ONNX's:
 explicit padding, no negative axis, no shape that is computed, one output.

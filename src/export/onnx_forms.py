@@ -188,8 +188,9 @@ def expand(call: Call) -> None:
     elif call.shape == call.result:
         identity(call)
     else:
-        batch = [size for size in (call.shape[0], *call.result) if size == BATCH]
-        call.require(len(batch) == 2 == 1 + (call.result[0] == BATCH), "of the batch")
+        one_batch = call.shape[0] == call.result[0] and BATCH not in call.result[1:]
+        same_rank = len(call.shape) == len(call.result)
+        call.require(one_batch and same_rank, "of the batch")
         call.emit("Add", call.inputs[0], np.zeros(sizes))
 
 

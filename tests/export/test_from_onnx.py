@@ -95,11 +95,11 @@ FUNCTIONS = {
     "gelu": nnx.gelu,
     "exact gelu": lambda x: nnx.gelu(x, approximate=False),
     **{
-        name: getattr(nnx, name)
+        name: lambda x, name=name: getattr(nnx, name)(x)  # as jax2onnx replaces it
         for name in (
             *("relu", "relu6", "leaky_relu", "elu", "selu", "celu", "silu"),
             *("hard_swish", "hard_tanh", "softplus", "log_sigmoid", "soft_sign"),
-            *("tanh", "sigmoid", "softmax", "log_softmax"),
+            *("tanh", "sigmoid", "softmax"),
         )
     },
 }
