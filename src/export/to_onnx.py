@@ -34,14 +34,18 @@ def convert_by_jax2onnx(network: Network) -> Any:  # noqa: ANN401 - onnx has no 
 
     shape = network.trained.record.architecture.image_shape
     images = jax.ShapeDtypeStruct(("batch", *shape), jnp.uint8)
-    model = to_onnx(
-        network.probabilities,
-        [images],
-        model_name="classifier",
-        opset=OPSET,
-        input_names=[INPUT],
-        output_names=[OUTPUT],
-    )
+    own = dict(vars(jnp))
+    try:
+        model = to_onnx(
+            network.probabilities,
+            [images],
+            model_name="classifier",
+            opset=OPSET,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+        )
+    finally:
+        vars(jnp).update(own)  # jax2onnx 0.17 leaves its own `cumsum` there
     model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import)
     # jax2onnx moves transpositions and keeps the shapes from before.
     del model.graph.value_info[:]

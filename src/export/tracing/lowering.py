@@ -14,10 +14,8 @@ from src.export.tracing.equation import Equation, is_scalar
 
 Lowering = Callable[[Builder, Equation, Sequence[Operand]], Operand]
 UNCHANGED = {"copy", "copy_p", "name", "optimization_barrier", "stop_gradient"}
-STRUCTURAL = {
-    *("convert_element_type", "reshape", "squeeze", "transpose", "gather"),
-    *("broadcast_in_dim", "slice", "concatenate"),
-}
+STRUCTURAL = {"convert_element_type", "reshape", "squeeze", "transpose", "gather"}
+OF_BYTES = STRUCTURAL | {"broadcast_in_dim", "slice", "concatenate"}
 LOWERINGS: dict[str, Lowering] = {
     "max": elementwise.maximum,
     "convert_element_type": elementwise.cast,
@@ -62,7 +60,7 @@ def lower(
     result = equation.outvars[0].aval.dtype
     numbers = {variable.aval.dtype for variable in equation.invars} | {result}
     whole = numbers - {np.dtype(np.float32), np.dtype(bool)}
-    if (whole and name not in STRUCTURAL) or result not in (np.float32, bool, np.uint8):
+    if (whole and name not in OF_BYTES) or result not in (np.float32, bool, np.uint8):
         raise UnsupportedError(f"{name} of {', '.join(map(str, whole or {result}))}")
     if name in UNCHANGED or (name in STRUCTURAL and is_scalar(operands[0])):
         return [operands[0]]
