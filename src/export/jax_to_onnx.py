@@ -1,8 +1,7 @@
 """Converts a network to ONNX with jax2onnx."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -34,16 +33,22 @@ def convert_by_jax2onnx(
     from jax2onnx import to_onnx
 
     def network(images: jax.Array) -> jax.Array:
-        with flax_as_documented():
-            return probabilities(images)
+        accept_documented_calls()
+        return probabilities(images)
 
     images = jax.ShapeDtypeStruct(("batch", *image_shape), jnp.uint8)
     names = {"input_names": [INPUT], "output_names": [OUTPUT]}
+    own = {module: dict(vars(module)) for module in (jnp, nnx)}
     # jax2onnx's own code broadcasts and warns.
     with jax.numpy_rank_promotion("allow"), warnings.catch_warnings(action="ignore"):
-        model = to_onnx(
-            network, [images], model_name="classifier", opset=OPSET, **names
-        )
+        try:
+            model = to_onnx(
+                network, [images], model_name="classifier", opset=OPSET, **names
+            )
+        finally:  # jax2onnx 0.17 leaves its own `cumsum` in `jax.numpy`
+            for module, functions in own.items():
+                vars(module).update(functions)
+            nnx.Dropout.__call__ = DROPOUT  # type: ignore[method-assign]
     # Runtimes refuse a newer IR version than they know, so take the oldest possible.
     model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import)
     # jax2onnx moves transpositions and keeps the shapes from before.
@@ -52,22 +57,15 @@ def convert_by_jax2onnx(
     return model
 
 
-@contextmanager
-def flax_as_documented() -> Iterator[None]:
+def accept_documented_calls() -> None:
     """Lets a network call Flax as its documentation says while jax2onnx traces it.
 
     jax2onnx replaces functions of Flax for that time. Its poolings misread padding in
     pixels and missing strides; its dropout knows no `rngs`. (Dropout is off anyway.)
     """
-    average, maximum, dropout = nnx.avg_pool, nnx.max_pool, nnx.Dropout.__call__
-    nnx.avg_pool = documented_pool(average, 0)
-    nnx.max_pool = documented_pool(maximum, float(np.finfo(np.float32).min))
+    nnx.avg_pool = documented_pool(nnx.avg_pool, 0)
+    nnx.max_pool = documented_pool(nnx.max_pool, float(np.finfo(np.float32).min))
     nnx.Dropout.__call__ = DROPOUT  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        nnx.avg_pool, nnx.max_pool = average, maximum
-        nnx.Dropout.__call__ = dropout  # type: ignore[method-assign]
 
 
 def documented_pool(pool: Callable[..., jax.Array], filling: float) -> Any:  # noqa: ANN401

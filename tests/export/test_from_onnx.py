@@ -225,6 +225,14 @@ def test_arithmetic_on_bytes_is_refused():
         graph_for(lambda images: (images * 2).astype(jnp.float32).sum((1, 2)), SHAPE)
 
 
+def test_conversion_leaves_flax_and_jax_as_they_were():
+    modules = nnx, jnp, nnx.Dropout, nnx.Conv
+    before = [dict(vars(module)) for module in modules]
+    graph_for(user_model(1, 5), (16, 16, 1))
+    for module, names in zip(modules, before, strict=True):
+        assert {name: vars(module)[name] for name in names} == names
+
+
 def test_same_network_gives_the_same_graph():
     first, second = (graph_for(user_model(1, 5), (16, 16, 1)) for _ in range(2))
     assert first.record() == second.record()
