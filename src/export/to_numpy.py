@@ -11,7 +11,7 @@ from src.storage.npz import pack_arrays
 
 FILE = "numpy_predictor.py"
 RUNTIME: str | None = None
-PACKAGES: tuple[str, ...] = ()
+PACKAGES: tuple[str, ...] = ("onnx", "jax2onnx")
 EXACT = True
 
 

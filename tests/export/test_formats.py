@@ -465,7 +465,7 @@ def test_missing_package_is_named_before_anything_is_converted(monkeypatch):
     expected = r"export_formats: .* found onnx without jax2onnx\. Install it"
     with pytest.raises(ParameterError, match=expected):
         check_packages(["stablehlo", "onnx"])
-    check_packages(["stablehlo", "numpy"])
+    check_packages(["stablehlo", "tflite"])
 
 
 def test_verification_uses_every_test_image(prepared):

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -61,6 +62,29 @@ def test_network_with_another_operator_keeps_a_correct_onnx_file(tmp_path):
     assert jnp.cumsum(jnp.ones((2, 3)), 1).shape == (2, 3)  # jax2onnx is gone again
     found = run.load(tmp_path / "model.onnx")(images)
     np.testing.assert_allclose(found, probabilities(trained, images), atol=1e-6)
+
+
+class Resized(nnx.Module):
+    """A network that jax2onnx refuses."""
+
+    def __init__(self):
+        self.head = nnx.Linear(16, 3, rngs=nnx.Rngs(0))
+
+    def __call__(self, images, rngs=None):
+        pixels = images.astype(jnp.float32) / 255
+        small = jax.image.resize(pixels, (images.shape[0], 4, 4, 1), "bilinear")
+        return self.head(small.reshape(images.shape[0], -1))
+
+
+def test_network_that_jax2onnx_refuses_keeps_the_other_formats(tmp_path, capfd):
+    trained = as_trained(Resized(), SHAPE)
+    export = exported(tmp_path, ["numpy", "onnx", "stablehlo"], trained)
+    assert export.manifest["formats"].keys() == {"stablehlo"}
+    left_out = export.manifest["left_out"]
+    assert left_out.keys() == {"demo", "numpy", "onnx"}
+    assert "graph.py, found InconclusiveDimensionOperation" in left_out["numpy"]
+    assert "in jax2onnx: Symbolic dimension 'batch'" in left_out["demo"]
+    assert capfd.readouterr().err == ""
 
 
 def test_network_with_another_operator_has_no_page_but_the_export_goes_on(prepared):
