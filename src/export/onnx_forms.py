@@ -57,6 +57,8 @@ def call_of(values: Values, node: Proto, inputs: list[str]) -> Call:
 
 def plain(call: Call) -> None:
     """The same."""
+    several = call.node.op_type in ("Max", "Min") and len(call.inputs) != 2
+    call.require(not several, "of another number than two")
     call.emit(call.node.op_type, *call.inputs)
 
 

@@ -355,6 +355,7 @@ def test_form_of_onnx_computes_what_onnxruntime_does(name):
         ("y = MaxPool<kernel_shape = [2, 2], ceil_mode = 1>(c)", "ceil_mode"),
         ("y = MaxPool<kernel_shape = [2, 2], dilations = [2, 2]>(c)", "dilations"),
         ("y = AveragePool<kernel_shape = [2, 2], pads = [1, 1, 0, 0]>(c)", "padding"),
+        ("y = Max(x, x, x)", "Max of another number"),
         ("y = ReduceMax(x, zero)", "ReduceMax of the batch"),
         ("y = Slice(x, low, high, zero)", "Slice of another form"),
         ("z = Shape(x)\ne = Expand(row, z)\ny = Concat<axis = 1>(x, e)", "Concat"),
