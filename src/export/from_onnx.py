@@ -11,8 +11,8 @@ import numpy as np
 from src.export.folding import fold
 from src.export.graph import INPUT, OUTPUT, Graph, UnsupportedError
 from src.export.jax_to_onnx import Proto
-from src.export.onnx_forms import BROADCASTING, FORMS, MOVING, RESHAPING, call_of
-from src.export.onnx_values import Values
+from src.export.onnx_forms import BROADCASTING, FORMS, MOVING, RESHAPING
+from src.export.onnx_values import Values, call_of
 
 
 def graph_of(model: Proto) -> Graph:

@@ -1,58 +1,11 @@
 """The form in `graph` of each operator of ONNX that a network may have."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import numpy as np
 from jax import lax
 
-from src.export.graph import UnsupportedError
-from src.export.jax_to_onnx import OPSET, Proto
-from src.export.onnx_values import BATCH, Values
-
-
-class Call(NamedTuple):
-    """A node of ONNX, for the function that emits its form."""
-
-    values: Values
-    node: Proto
-    inputs: list[str]  # as the graph names them; "": none
-    given: dict[str, Any]  # attributes, with ONNX's defaults
-    shape: list[int]  # of the first input
-    result: list[int]  # the shape of the output
-
-    def emit(self, op: str, *inputs: Any, **attributes: Any) -> None:  # noqa: ANN401
-        """Appends the node that gives this call's output."""
-        self.values.emit(op, *inputs, output=self.node.output[0], **attributes)
-
-    def same(self, name: str) -> None:
-        """Makes the output another name of a value."""
-        self.values.alias[self.node.output[0]] = name
-
-    def require(self, condition: bool, what: str) -> None:
-        """Raises UnsupportedError, unless the condition is true."""
-        if not condition:
-            raise UnsupportedError(f"{self.node.op_type} {what}")
-
-    def fixed(self, index: int, default: Any = None) -> Any:  # noqa: ANN401
-        """An input that must be a constant."""
-        if index >= len(self.inputs) or not self.inputs[index]:
-            return default
-        name = self.inputs[index]
-        self.require(name in self.values.constants, "with a computed parameter")
-        return self.values.constants[name]
-
-
-def call_of(values: Values, node: Proto, inputs: list[str]) -> Call:
-    """The call of a node, with the defaults of ONNX for missing attributes."""
-    from onnx import defs, helper
-
-    schema = defs.get_schema(node.op_type, OPSET, "")
-    defaults = [each.default_value for each in schema.attributes.values()]
-    attributes = [*(each for each in defaults if each.name), *node.attribute]
-    given = {each.name: helper.get_attribute_value(each) for each in attributes}
-    shapes = values.shape(node.input[0]), values.shape(node.output[0])
-    return Call(values, node, inputs, given, *shapes)
+from src.export.onnx_values import BATCH, Call
 
 
 def plain(call: Call) -> None:
