@@ -24,8 +24,7 @@ from src.runtime.stage import StageContext, print_warning, run_stage
 
 if TYPE_CHECKING:
     from src.data.prepared import Manifest
-    from src.models.architecture import Architecture
-    from src.models.layer_list import Weights
+    from src.models.architecture import Architecture, Weights
     from src.resume.snapshots import TrainingProgress
     from src.training.data import TrainData
     from src.training.events import EpochResult

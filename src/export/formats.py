@@ -3,7 +3,7 @@
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Protocol, cast
 
 import jax
 import numpy as np
@@ -13,20 +13,21 @@ from src.config.names import FormatName
 from src.data import pictures as picture_module
 from src.data.lazy_images import Images, pieces
 from src.data.prepared import PictureRecord
-from src.errors import ParameterError
+from src.errors import ParameterError, one_line
+from src.export.graph import UnsupportedError
 from src.export.load import digest_of_files
+from src.export.manifest import Export, Files, build_manifest, leave_out
+from src.export.network import Network, prepare_network
 from src.export.program import make_program
 from src.export.quiet import quiet
+from src.export.tflite_facts import tflite_facts
 from src.models.checkpoint import TrainedModel
 from src.signals import raise_if_stopped
 from src.storage.atomic import AtomicCommit
-from src.storage.json_files import record_bytes
 from src.storage.npz import pack_arrays
 from src.storage.reading import digest
 
 CALIBRATION_IMAGES = 500  # training images that calibrate the int8 format
-
-Files = dict[str, bytes]  # by path in models/export
 
 
 class Format(Protocol):
@@ -37,11 +38,11 @@ class Format(Protocol):
     PACKAGES: tuple[str, ...]  # modules that the conversion and the proof import
     EXACT: bool  # whether it equals the trained network except for rounding
 
-    def convert(self, trained: TrainedModel, calibration: np.ndarray) -> Files:
+    def convert(self, network: Network, calibration: np.ndarray) -> Files:
         """Returns the files. They include preprocessing and softmax.
 
         Args:
-            trained: the network.
+            network: the network.
             calibration: training images, uint8 `[n, height, width, channels]`.
         """
 
@@ -79,93 +80,96 @@ def border_brightness(images: Images) -> float:
     return float(np.mean(sums / sizes))
 
 
-class Export(NamedTuple):
-    """The content of `models/export`, except what the proofs add."""
-
-    files: Files
-    manifest: dict[str, Any]  # also in `files`, as manifest.json
-
-
 def convert_all(
     names: Sequence[FormatName],
     trained: TrainedModel,
     train_images: Images,
     *,
-    layers_agree: bool,
     pictures: PictureRecord | None = None,
 ) -> Export:
     """Makes the files of each format, the weights, the programs and the manifest.
+
+    A format that the network cannot be converted to is left out, with a reason.
 
     Args:
         names: of the formats.
         trained: the network.
         train_images: uint8 `[n, height, width, channels]`.
-        layers_agree: whether `trained.model.layers` is correct, so that the manifest
-            may list it.
         pictures: how prepare made the images of picture files; None: of other data.
+
+    Raises:
+        DataError: no format is left.
     """
     calibration = calibration_images(train_images)
+    network = prepare_network(trained, calibration)
     files = {
         "weights.npz": bytes(pack_arrays(trained.weights)),
         "run.py": make_program(),
         "pictures.py": Path(picture_module.__file__).read_bytes(),
     }
-    formats: dict[str, Any] = {}
+    background, weights = border_brightness(train_images), digest(files["weights.npz"])
+    manifest = build_manifest(network, background, weights, pictures)
+    reasons: dict[str, str] = {}
+    if network.graph is None:
+        reasons["demo"] = f"demo.html: {without_operator(network.unsupported)}."
     # Otherwise JAX writes source paths of this machine into the files.
     jax.config.update("jax_traceback_in_locations_limit", 0)
     # Sorted, because TensorFlow numbers functions in order of creation.
     for name in sorted(names):
         raise_if_stopped()
-        module = format_module(name)
-        with quiet():
-            converted = module.convert(trained, calibration)
-        formats[name] = {
-            "bytes": sum(map(len, converted.values())),
-            "file": module.FILE,
-            "files": sorted(converted),
-            "runtime": module.RUNTIME,
-            "sha256": digest_of_files(converted),
-        }
+        try:
+            converted = convert_one(name, network, calibration)
+        except ConversionError as error:
+            reasons[name] = str(error)
+            continue
+        manifest["formats"][name] = describe(name, converted)
         files |= converted
-    background = border_brightness(train_images)
-    weights = digest(files["weights.npz"])
-    manifest = build_manifest(trained, background, formats, weights)
-    if pictures:
-        manifest["input"]["pictures"] = pictures.model_dump(mode="json")
-    if layers_agree:
-        manifest["layers"] = [layer._asdict() for layer in trained.model.layers()]
-    return Export(files | {"manifest.json": record_bytes(manifest)}, manifest)
+    return leave_out(Export(files, manifest, network.graph, network.error), reasons)
 
 
-def build_manifest(
-    trained: TrainedModel, background: float, formats: dict[str, Any], weights: str
-) -> dict[str, Any]:
-    """The content of `manifest.json`: everything that a user of the files must know.
+class ConversionError(Exception):
+    """A network cannot be converted to a format; the message is one line."""
 
-    Args:
-        trained: the network.
-        background: see `border_brightness`.
-        formats: entries by name.
-        weights: SHA-256 of `weights.npz`.
+
+def convert_one(name: FormatName, network: Network, calibration: np.ndarray) -> Files:
+    """The files of one format.
+
+    Raises:
+        ConversionError: the converter refuses the network.
     """
-    architecture = trained.record.architecture
-    return {
-        "input": {
-            "type": "uint8",
-            "shape": ["batch", *architecture.image_shape],
-            "layout": "batch, height, width, channels",
-            "background": round(background, 3),
-        },
-        "output": {
-            "type": "float32",
-            "shape": ["batch", architecture.classes],
-            "meaning": "probability of each class",
-        },
-        "class_names": trained.record.class_names,
-        "formats": formats,
-        "weights": {"file": "weights.npz", "sha256": weights},
-        "model": trained.record.model_dump(mode="json"),
+    module = format_module(name)
+    with quiet():
+        try:
+            return module.convert(network, calibration)
+        except UnsupportedError as error:
+            found = without_operator(str(error))
+        except Exception as error:  # noqa: BLE001 - each converter has its own
+            kind = type(error).__name__
+            found = f"expected a network to convert, found {kind}: {one_line(error)}"
+    raise ConversionError(
+        f"{paths.EXPORT / module.FILE}: {found}. It is left out: remove {name} from "
+        "export_formats, or write the layer with other operations."
+    )
+
+
+def without_operator(operation: str) -> str:
+    """Why a network has no graph."""
+    return f"expected operations of src/export/graph.py, found {operation}"
+
+
+def describe(name: FormatName, files: Files) -> dict[str, Any]:
+    """A format's entry in the manifest."""
+    module = format_module(name)
+    entry = {
+        "bytes": sum(map(len, files.values())),
+        "file": module.FILE,
+        "files": sorted(files),
+        "runtime": module.RUNTIME,
+        "sha256": digest_of_files(files),
     }
+    if module.FILE.endswith(".tflite"):
+        entry["tflite"] = tflite_facts(files[module.FILE])
+    return entry
 
 
 def write_files(files: Files, outputs: AtomicCommit) -> None:

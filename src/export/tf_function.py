@@ -4,20 +4,16 @@ import os
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
+from src.export.network import Network
 from src.export.to_stablehlo import PLATFORMS
-from src.models.checkpoint import TrainedModel
-from src.models.layer_list import layer_probabilities
 
 
-def tensorflow_function(
-    trained: TrainedModel, batch: int | None, *, of_bytes: bool
-) -> Any:  # noqa: ANN401 - TensorFlow has no types
+def tensorflow_function(network: Network, batch: int | None, *, of_bytes: bool) -> Any:  # noqa: ANN401 - TensorFlow has no types
     """A `tf.function` from `images` to `probabilities`.
 
     Args:
-        trained: the network.
+        network: the network.
         batch: images per call; None: any number.
         of_bytes: whether `images` are uint8; otherwise float32 in [0, 255].
     """
@@ -29,11 +25,9 @@ def tensorflow_function(
     tf.config.set_visible_devices([], "GPU")  # TensorFlow would reserve their memory
 
     def classify(images: jax.Array) -> dict[str, jax.Array]:
-        pixels = images.astype(jnp.float32) / 255
-        answer = layer_probabilities(trained.model.layers(), trained.weights, pixels)
-        return {"probabilities": answer}
+        return {"probabilities": network.probabilities(images)}
 
-    shape = trained.record.architecture.image_shape
+    shape = network.trained.record.architecture.image_shape
     polymorphic = None if batch else [f"(batch, {', '.join(map(str, shape))})"]
     images = tf.TensorSpec(
         (batch, *shape), tf.uint8 if of_bytes else tf.float32, name="images"

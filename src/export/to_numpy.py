@@ -1,22 +1,29 @@
-"""NumPy alone: the weights, and one Python file that computes the network."""
+"""NumPy alone: the graph's constants, and one Python file that runs the graph."""
 
 from pathlib import Path
 
 import numpy as np
 
+from src.export.graph import UnsupportedError
+from src.export.network import Network
 from src.export.shipped import numpy_predictor
-from src.models.checkpoint import TrainedModel
 from src.storage.npz import pack_arrays
 
 FILE = "numpy_predictor.py"
 RUNTIME: str | None = None
-PACKAGES: tuple[str, ...] = ()
+PACKAGES: tuple[str, ...] = ("onnx", "jax2onnx")
 EXACT = True
 
 
-def convert(trained: TrainedModel, calibration: np.ndarray) -> dict[str, bytes]:
-    """The predictor and the weights; the layers are in manifest.json."""
+def convert(network: Network, calibration: np.ndarray) -> dict[str, bytes]:
+    """The predictor and the constants; the graph is in manifest.json.
+
+    Raises:
+        UnsupportedError: the predictor lacks an operator of the network.
+    """
+    if network.graph is None:
+        raise UnsupportedError(network.unsupported)
     return {
         FILE: Path(numpy_predictor.__file__).read_bytes(),
-        "weights.npz": bytes(pack_arrays(trained.weights)),
+        "constants.npz": bytes(pack_arrays(network.graph.constants)),
     }

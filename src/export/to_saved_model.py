@@ -5,8 +5,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from src.export.network import Network
 from src.export.tf_function import tensorflow_function
-from src.models.checkpoint import TrainedModel
 
 FILE = "saved_model"
 RUNTIME: str | None = "tensorflow"
@@ -15,11 +15,11 @@ EXACT = True
 FINGERPRINT = "fingerprint.pb"  # optional, and different after each conversion
 
 
-def convert(trained: TrainedModel, calibration: np.ndarray) -> dict[str, bytes]:
+def convert(network: Network, calibration: np.ndarray) -> dict[str, bytes]:
     """The files of the SavedModel folder, except its fingerprint."""
     import tensorflow as tf
 
-    function = tensorflow_function(trained, batch=None, of_bytes=True)
+    function = tensorflow_function(network, batch=None, of_bytes=True)
     with TemporaryDirectory() as folder:
         signature = function.get_concrete_function()
         tf.saved_model.save(tf.Module(), folder, signatures=signature)

@@ -7,10 +7,9 @@ JAX guarantees that releases of the next six months can read the file. After tha
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax import export
 
-from src.models.checkpoint import TrainedModel
+from src.export.network import Network
 
 FILE = "model.stablehlo"
 RUNTIME: str | None = "jax flatbuffers"
@@ -19,14 +18,11 @@ EXACT = True
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def convert(trained: TrainedModel, calibration: np.ndarray) -> dict[str, bytes]:
-    """The trained network itself, not its list of layers."""
-
-    def probabilities(images: jax.Array) -> jax.Array:
-        return nnx.softmax(trained.model(images))
-
+def convert(network: Network, calibration: np.ndarray) -> dict[str, bytes]:
+    """The file, with the weights inside."""
     (batch,) = export.symbolic_shape("batch")
-    shape = trained.record.architecture.image_shape
+    shape = network.trained.record.architecture.image_shape
     images = jax.ShapeDtypeStruct((batch, *shape), jnp.uint8)
-    exported = export.export(jax.jit(probabilities), platforms=PLATFORMS)(images)
+    compiled = jax.jit(network.probabilities)
+    exported = export.export(compiled, platforms=PLATFORMS)(images)
     return {FILE: bytes(exported.serialize())}

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from src.export.network import Network
 from src.export.tf_function import tensorflow_function
-from src.models.checkpoint import TrainedModel
 
 FILE = "model.tflite"
 RUNTIME: str | None = "ai-edge-litert"
@@ -11,11 +11,11 @@ PACKAGES: tuple[str, ...] = ("tensorflow", "ai_edge_litert")
 EXACT = True
 
 
-def convert(trained: TrainedModel, calibration: np.ndarray) -> dict[str, bytes]:
+def convert(network: Network, calibration: np.ndarray) -> dict[str, bytes]:
     """The file; it uses only built-in operations of TensorFlow Lite."""
     import tensorflow as tf
 
-    function = tensorflow_function(trained, batch=1, of_bytes=True)
+    function = tensorflow_function(network, batch=1, of_bytes=True)
     concrete = function.get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], function)
     return {FILE: converter.convert()}

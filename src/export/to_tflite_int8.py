@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from src.export.erf_by_tanh import erf_by_tanh
+from src.export.network import Network
 from src.export.tf_function import tensorflow_function
-from src.models.checkpoint import TrainedModel
 
 FILE = "model_int8.tflite"
 RUNTIME: str | None = "ai-edge-litert"
@@ -17,7 +18,7 @@ PACKAGES: tuple[str, ...] = ("tensorflow", "ai_edge_litert")
 EXACT = False
 
 
-def convert(trained: TrainedModel, calibration: np.ndarray) -> dict[str, bytes]:
+def convert(network: Network, calibration: np.ndarray) -> dict[str, bytes]:
     """The file; it takes uint8 and returns probabilities in 256ths, as uint8."""
     import tensorflow as tf
 
@@ -29,7 +30,8 @@ def convert(trained: TrainedModel, calibration: np.ndarray) -> dict[str, bytes]:
         for image in images:
             yield [image[None]]
 
-    function = tensorflow_function(trained, batch=1, of_bytes=False)
+    network = network._replace(probabilities=erf_by_tanh(network.probabilities))
+    function = tensorflow_function(network, batch=1, of_bytes=False)
     concrete = function.get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], function)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]

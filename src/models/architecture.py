@@ -1,13 +1,16 @@
 """A network apart from its weights: its settings, and what every model must offer."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import jax
+import numpy as np
 from flax import nnx
 
 from src.config.names import ModelName
-from src.models.layer_list import Layer
+
+Weights = Mapping[str, np.ndarray]  # by path in the network, as in "conv1.kernel"
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,4 @@ class Model(nnx.Module):
             images: uint8 `[batch, height, width, channels]`.
             rngs: its `dropout` stream draws the dropout mask; None: no dropout.
         """
-        raise NotImplementedError
-
-    def layers(self) -> list[Layer]:
-        """The inference network as a layer list, for other runtimes."""
         raise NotImplementedError

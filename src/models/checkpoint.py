@@ -14,9 +14,8 @@ from pydantic import BaseModel
 from src import paths
 from src.data.prepared import Manifest
 from src.errors import DataError, DivergedError
-from src.models.architecture import Architecture, Model
+from src.models.architecture import Architecture, Model, Weights
 from src.models.build import build_model
-from src.models.layer_list import Weights
 from src.models.random_streams import SAVED
 from src.storage.atomic import AtomicCommit
 from src.storage.json_files import read_record, record_bytes

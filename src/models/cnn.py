@@ -11,7 +11,6 @@ from src.models.architecture import Architecture, Model
 from src.models.convolution import average_pool, fast_convolution, max_pool
 from src.models.dropout import Dropout
 from src.models.fused_block import convolve_relu_pool
-from src.models.layer_list import Layer
 from src.models.microbatch import in_slices
 from src.models.normalize import Normalize
 
@@ -52,16 +51,6 @@ class CNN(Model):
         """Float32 `[batch, height // 4, width // 4, 64]` of pixels in [0, 1]."""
         hidden = convolve_relu_pool(self.conv1, pixels, self.pool)
         return convolve_relu_pool(self.conv2, hidden, self.pool)
-
-    def layers(self) -> list[Layer]:
-        """The inference network as a layer list, for other runtimes."""
-        pool = Layer("max_pool" if self.pool is max_pool else "average_pool")
-        return [
-            *(Layer("convolve", "conv1"), Layer("relu"), pool),
-            *(Layer("convolve", "conv2"), Layer("relu"), pool),
-            Layer("flatten"),
-            *(Layer("dense", "dense"), Layer("relu"), Layer("dense", "output")),
-        ]
 
 
 class MaxPoolCNN(CNN):

@@ -10,7 +10,13 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from src.models.convolution import MIN_TILED_CHANNELS, Pool, max_pool, tile_pixels
+from src.models.convolution import (
+    MIN_TILED_CHANNELS,
+    Pool,
+    average_pool,
+    max_pool,
+    tile_pixels,
+)
 from src.models.microbatch import save_for_backward
 
 
@@ -20,7 +26,7 @@ def convolve_relu_pool(conv: nnx.Conv, images: jax.Array, pool: Pool) -> jax.Arr
     Args:
         conv: the convolution layer.
         images: float `[batch, height, width, channels]`.
-        pool: `average_pool` or `max_pool`.
+        pool: 2x2 pooling; only `average_pool` and `max_pool` are fused.
 
     Returns:
         `[batch, height // 2, width // 2, filters]`.
@@ -32,7 +38,8 @@ def convolve_relu_pool(conv: nnx.Conv, images: jax.Array, pool: Pool) -> jax.Arr
             return nnx.relu(pool(outputs))
         return pool(nnx.relu(outputs))
 
-    if conv.bias is None or not fits_blocks(conv, images):
+    fused = pool in (average_pool, max_pool) and fits_blocks(conv, images)
+    if conv.bias is None or not fused:
         return by_layers(images)
     kernel, bias = conv.kernel[...], conv.bias[...]
 

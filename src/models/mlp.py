@@ -8,7 +8,6 @@ from flax import nnx
 
 from src.models.architecture import Architecture, Model
 from src.models.dropout import Dropout
-from src.models.layer_list import Layer
 from src.models.normalize import Normalize
 
 
@@ -32,12 +31,3 @@ class MLP(Model):
         hidden = nnx.relu(self.dense(hidden))
         hidden = self.dropout(hidden, deterministic=rngs is None, rngs=rngs)
         return self.output(hidden)
-
-    def layers(self) -> list[Layer]:
-        """The inference network as a layer list, for other runtimes."""
-        return [
-            Layer("flatten"),
-            Layer("dense", "dense"),
-            Layer("relu"),
-            Layer("dense", "output"),
-        ]

@@ -15,9 +15,8 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
-from src.models.architecture import Architecture, Model
+from src.models.architecture import Architecture, Model, Weights
 from src.models.dropout import Dropout
-from src.models.layer_list import Weights
 from src.models.loop_convolution import loop_convolution
 from src.models.normalize import Normalize
 

@@ -33,8 +33,8 @@ import numpy as np
 from flax import nnx
 
 from src.errors import DataError
+from src.models.architecture import Weights
 from src.models.checkpoint import arrays_of
-from src.models.layer_list import Weights
 from src.resume.fingerprint import Fingerprint
 from src.resume.lock import acquire, build_lock
 from src.resume.machines import find_on_other_machines, other_machines

@@ -16,8 +16,8 @@ from flax import nnx
 from pydantic import TypeAdapter, ValidationError
 
 from src.errors import DataError
+from src.models.architecture import Weights
 from src.models.checkpoint import with_arrays
-from src.models.layer_list import Weights
 from src.storage.atomic import remove_path, replace_file
 from src.storage.reading import check_digest, digest, open_regular
 from src.storage.tensors import pack_tensors, unpack_tensors

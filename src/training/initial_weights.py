@@ -15,10 +15,9 @@ from flax import nnx
 from src.config.params import Params
 from src.data.pixel_statistics import PixelStatistics
 from src.errors import DataError
-from src.models.architecture import Architecture
+from src.models.architecture import Architecture, Weights
 from src.models.build import build_model
 from src.models.checkpoint import dotted, dtype_and_shape
-from src.models.layer_list import Weights
 from src.models.random_streams import SAVED
 from src.models.resnet18 import (
     IMAGENET_DEVIATION,

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from src import paths
 from src.data.pixel_statistics import PixelStatistics
 from src.errors import DataError, ParameterError, shortened, suggestion
-from src.models.layer_list import Weights
+from src.models.architecture import Weights
 from src.storage.json_files import read_record
 from src.storage.reading import CACHED, check_digest, digest, open_regular
 from src.storage.tensors import unpack_tensors

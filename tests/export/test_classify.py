@@ -196,7 +196,8 @@ def test_wrong_model_file_gives_one_line(project, model, message):
 
 
 @pytest.mark.parametrize(
-    "name", ["model.onnx", "saved_model/saved_model.pb", "weights.npz", "manifest.json"]
+    "name",
+    ["model.onnx", "saved_model/saved_model.pb", "constants.npz", "manifest.json"],
 )
 def test_changed_export_is_not_run(project, name):
     folder, _ = project
@@ -204,7 +205,7 @@ def test_changed_export_is_not_run(project, name):
     content = path.read_bytes()
     files = {
         "saved_model/saved_model.pb": "saved_model",
-        "weights.npz": "numpy_predictor.py",
+        "constants.npz": "numpy_predictor.py",
     }
     file = files.get(name, "model.onnx")
     path.write_bytes(content[:200] + bytes([content[200] ^ 1]) + content[201:])
@@ -232,9 +233,7 @@ def test_missing_export_names_the_command_that_creates_it(prepared):
 def test_fastest_exported_format_is_the_default(prepared):
     committed(
         write_files,
-        convert_all(
-            ["numpy"], untrained("mlp"), patterned(9, 1).images, layers_agree=True
-        ).files,
+        convert_all(["numpy"], untrained("mlp"), patterned(9, 1).images).files,
     )
     assert load_exported(None).classify(patterned(2, 1).images).shape == (2, 3)
 

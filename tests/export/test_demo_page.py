@@ -14,16 +14,16 @@ from flax import nnx
 from PIL import Image
 
 from src.data.pictures import PicturePolicy, read_pixels
-from src.export.demo_page import build_demo
+from src.export.demo_page import PLAYER, build_demo, demo_page
+from src.export.demo_weights import encode_exact
 from src.export.fit_picture import to_input
 from src.models.architecture import Architecture
 from src.models.build import build_model
-from src.models.checkpoint import with_weights
-from src.models.layer_list import Layer, layer_probabilities
 from src.sources.digits import load_digits
-from tests.helpers.archives import has_archives, idx
-from tests.helpers.browser import classify_in_page, evaluate
+from tests.helpers.browser import classify_in_page, evaluate, play_in_browser
 from tests.helpers.examples import patterned
+from tests.helpers.formats import probabilities, untrained
+from tests.helpers.graphs import dense_network, graph_and_constants
 from tests.helpers.imports import ROOT
 from tests.helpers.pictures import KINDS, TURNED, photograph
 
@@ -92,24 +92,6 @@ await settled();
 """
 
 
-def network(name, shape, classes=10):
-    """A network with random weights and biases; initial biases would be zero."""
-    architecture = Architecture(name, 16, 0.3, image_shape=shape, classes=classes)
-    model = build_model(architecture, nnx.Rngs(params=0))
-    rng = np.random.default_rng(1)
-    weights = {
-        ".".join(path): random_array(rng, leaf[...].shape)
-        for path, leaf in nnx.to_flat_state(nnx.state(model))
-    }
-    return with_weights(model, weights), weights
-
-
-def random_array(rng, shape):
-    """Scaled so that probabilities are neither uniform nor one-hot."""
-    inputs = np.prod(shape[:-1])
-    return rng.normal(0, 2 / np.sqrt(max(inputs, 100)), shape).astype(np.float32)
-
-
 def write_page(
     folder,
     *,
@@ -121,11 +103,12 @@ def write_page(
 ):
     """The page of a small network."""
     names = names or list("0123456789")
-    model, weights = network("mlp", shape, len(names))
+    graph, constants = dense_network(shape, len(names))
     pictures = policy and policy._asdict()
     page = folder / "demo.html"
+    encoded = encode_exact(constants)
     page.write_bytes(
-        build_demo(model.layers(), weights, shape, names, background, title, pictures)
+        build_demo(graph, encoded, shape, names, background, title, pictures)
     )
     return page
 
@@ -151,72 +134,112 @@ def png(pixels, mode=None):
     return json.dumps(base64.b64encode(buffer.getvalue()).decode())
 
 
-def telling_apart(model, weights, images):
-    """Scales the last layer so that logits vary as in a trained network."""
-    logits = np.asarray(model(jnp.asarray(images)))
-    scale = 2 / logits.std(0).mean()
-    weights = {
-        **weights,
-        "output.kernel": weights["output.kernel"] * scale,
-        "output.bias": (weights["output.bias"] - logits.mean(0)) * scale,
-    }
-    return with_weights(model, weights), weights
+class Mixed(nnx.Module):
+    """A network as a user may write it."""
+
+    def __init__(self, classes, rngs):
+        self.stem = nnx.Conv(3, 16, (3, 3), strides=2, use_bias=False, rngs=rngs)
+        self.batch_norm = nnx.BatchNorm(16, rngs=rngs)
+        self.depthwise = nnx.Conv(16, 16, (3, 3), feature_group_count=16, rngs=rngs)
+        self.layer_norm = nnx.LayerNorm(16, rngs=rngs)
+        self.dilated = nnx.Conv(16, 8, (3, 3), kernel_dilation=2, rngs=rngs)
+        self.group_norm = nnx.GroupNorm(24, num_groups=4, rngs=rngs)
+        self.attention = nnx.Linear(24, 1, rngs=rngs)
+        self.output = nnx.Linear(24, classes, rngs=rngs)
+
+    def __call__(self, images):
+        hidden = nnx.relu(self.batch_norm(self.stem(images / 255)))
+        hidden = nnx.max_pool(hidden, (3, 3), strides=(2, 2), padding="SAME")
+        first = nnx.gelu(self.layer_norm(self.depthwise(hidden)) + hidden)
+        second = nnx.silu(self.dilated(hidden))
+        hidden = self.group_norm(jnp.concatenate([first, second], -1))
+        attention = nnx.sigmoid(self.attention(hidden))
+        hidden = nnx.gelu(hidden, approximate=False) * attention
+        return self.output(hidden.mean((1, 2)))
 
 
-def check_equal(model, weights, images, folder):
-    model, weights = telling_apart(model, weights, images)
-    page = folder / "demo.html"
-    shape = images.shape[1:]
-    names = list("0123456789")
-    page.write_bytes(build_demo(model.layers(), weights, shape, names, 0.0, "A demo"))
-    found = classify_in_page(page, images, folder)
-    expected = np.asarray(nnx.softmax(model(jnp.asarray(images))))
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
-    np.testing.assert_array_equal(found.argmax(1), expected.argmax(1))
-    assert len(set(expected.argmax(1))) > 3, "predictions too uniform for a useful test"
+def built(name, shape):
+    """A network with random weights, biases and statistics."""
 
+    def build():
+        rngs = nnx.Rngs(params=0)
+        if name == "mixed":
+            return Mixed(10, rngs)
+        size = {"hidden": 16, "dropout": 0.3, "image_shape": shape, "classes": 10}
+        return build_model(Architecture(model=name, **size), rngs)
 
-@pytest.mark.parametrize(
-    "shape",
-    [(8, 8, 1), *(pytest.param(s, marks=pytest.mark.slow) for s in LARGER_SHAPES)],
-)
-@pytest.mark.parametrize(
-    "name", ["mlp", pytest.param("cnn", marks=pytest.mark.slow), "cnn_max"]
-)
-def test_page_gives_the_probabilities_of_the_network(tmp_path, name, shape):
-    check_equal(*network(name, shape), images_of(shape), tmp_path)
-
-
-@pytest.mark.slow
-@has_archives
-def test_page_gives_the_probabilities_of_the_network_on_fashion_mnist(tmp_path):
-    images = idx("t10k-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28, 1)[:100]
-    check_equal(*network("cnn", (28, 28, 1)), images, tmp_path)
-
-
-@pytest.mark.slow
-def test_kernels_of_any_size_are_padded_as_xla_does(tmp_path):
-    sizes = {"even": (2, 4, 3, 4), "mixed": (3, 2, 4, 5), "larger": (9, 6, 5, 4)}
-    rng = np.random.default_rng(3)
-    weights = {}
-    for name, size in {**sizes, "output": (3 * 2 * 4, 3)}.items():
-        weights[f"{name}.kernel"] = random_array(rng, size)
-        weights[f"{name}.bias"] = random_array(rng, size[-1:])
-    layers = [
-        *(Layer("convolve", "even"), Layer("relu"), Layer("convolve", "mixed")),
-        *(Layer("average_pool"), Layer("convolve", "larger"), Layer("flatten")),
-        Layer("dense", "output"),
+    graphdef, state = nnx.split(nnx.eval_shape(build))  # initial biases would be zero
+    rng = np.random.default_rng(1)
+    values = [
+        (path, leaf.replace(jnp.asarray(random_array(rng, path, leaf.shape))))
+        for path, leaf in nnx.to_flat_state(state)
     ]
-    images = rng.integers(0, 256, (20, 7, 5, 3), dtype=np.uint8)
+    model = nnx.merge(graphdef, nnx.from_flat_state(values))
+    model.eval()
+    return model
+
+
+def random_array(rng, path, shape):
+    """Variances are positive; weights do not let the values grow."""
+    if path[-1] == "var":
+        return rng.uniform(0.1, 2, shape).astype(np.float32)
+    inputs = np.prod(shape[:-1])
+    return rng.normal(0, 2 / np.sqrt(max(inputs, 100)), shape).astype(np.float32)
+
+
+NETWORKS = {
+    "mlp": (8, 8, 1),
+    "cnn": (28, 28, 1),
+    "cnn_max": (13, 10, 3),
+    "mixed": (30, 33, 3),
+}
+
+
+class Sharp(nnx.Module):
+    """A network whose logits vary as those of a trained network."""
+
+    def __init__(self, model, logits):
+        self.model = model
+        self.mean = logits.mean(0, keepdims=True)
+        self.scale = 2 / logits.std(0).mean()
+
+    def __call__(self, images):
+        return (self.model(images) - self.mean) * self.scale
+
+
+def test_page_gives_the_probabilities_of_the_network(tmp_path):
+    """All networks in one browser: starting it takes longer than computing them."""
+    graphs, expected, tolerances = [], [], []
+    for name, shape in NETWORKS.items():
+        model = built(name, shape)
+        images = images_of(shape)[:20]
+        logits = np.asarray(jax.jit(model)(images))
+        sharp = Sharp(model, logits)
+        graph, constants = graph_and_constants(sharp, shape)
+        graphs.append((graph, encode_exact(constants), images))
+        powers = np.exp((logits - sharp.mean) * sharp.scale)
+        expected.append(powers / powers.sum(1, keepdims=True))
+        tolerances.append(1e-5 * max(1, sharp.scale))  # it scales rounding too
+    found = play_in_browser(PLAYER, graphs, tmp_path)
+    rows = zip(NETWORKS, found, expected, tolerances, strict=True)
+    for name, answers, wanted, tolerance in rows:
+        assert len(set(wanted.argmax(1))) > 3, f"{name}: too uniform for a useful test"
+        np.testing.assert_allclose(answers, wanted, atol=tolerance, err_msg=name)
+
+
+def test_page_gives_the_probabilities_within_its_note(tmp_path):
+    shape = 13, 10, 3
+    trained, test = untrained("cnn", shape), patterned(60, 1, shape)
+    expected = probabilities(trained, test.images)
+    graph, constants = graph_and_constants(trained.model, shape)
+    manifest = {"graph": graph, "input": {"background": 0.0}, "model": {}}
+    made = demo_page(trained, manifest, constants, test, expected)
     page = tmp_path / "demo.html"
-    page.write_bytes(
-        build_demo(layers, weights, (7, 5, 3), list("abc"), 0.0, "Kernels")
-    )
-    expected = layer_probabilities(
-        layers, weights, jnp.asarray(images, jnp.float32) / 255
-    )
-    found = classify_in_page(page, images, tmp_path)
-    np.testing.assert_allclose(found, jax.device_get(expected), rtol=0, atol=1e-5)
+    page.write_bytes(made.content)
+    found = classify_in_page(page, test.images, tmp_path)
+    assert made.note.startswith("16-bit weights, max difference ")
+    largest = np.abs(found - expected).max()
+    assert largest <= 1.05 * float(made.note.split()[-1]) + 1e-6
 
 
 @pytest.mark.slow
@@ -231,7 +254,8 @@ def test_classify_refuses_another_number_of_pixels(tmp_path):
 def test_bars_follow_the_pen_and_clear_resets_them(tmp_path):
     script = f"""{TOOLS}
     const found = [[bars(), byId("best").textContent]];
-    const look = () => found.push([bars(), byId("best").textContent, classify(seen())]);
+    const look = () => found.push([
+      bars(), byId("best").textContent, classify(seen()), byId("spoken").textContent]);
     await stroke([0.5, 0.1], [0.5, 0.9]);
     look();
     await stroke([0.2, 0.5], [0.8, 0.5]);
@@ -242,10 +266,34 @@ def test_bars_follow_the_pen_and_clear_resets_them(tmp_path):
     """
     before, one, two, after = evaluate(write_page(tmp_path), script, tmp_path)
     assert before == after == [[0] * 10, "Nothing drawn"]
-    for shown, best, expected in (one, two):
+    for shown, best, expected, spoken in (one, two):
         assert shown == pytest.approx(expected, abs=1e-5)
         assert best == str(np.argmax(expected))
+        assert spoken == f"{best}: {100 * max(expected):.1f} %"
     assert one != two
+
+
+@pytest.mark.slow
+def test_slow_network_answers_when_the_pen_pauses(tmp_path):
+    """Until it is measured, a network of large pictures is taken for slow."""
+    script = f"""{TOOLS}
+    const found = [];
+    const look = () => found.push(
+      [byId("best").textContent, byId("time").textContent, Math.max(...seen())]);
+    look();
+    await stroke([0.5, 0.1], [0.5, 0.9]);
+    look();
+    await new Promise((done) => setTimeout(done, 500));
+    look();
+    return [found, byId("spoken").textContent];
+    """
+    page = write_page(tmp_path, shape=(130, 130, 1))
+    (before, drawn, after), spoken = evaluate(page, script, tmp_path)
+    assert before == ["Nothing drawn", "Predictions update when the pen pauses.", 0]
+    assert drawn == ["…", "computing …", 255]
+    assert after[0] in list("0123456789")
+    assert after[1].startswith("computed in ")
+    assert spoken.startswith(f"{after[0]}: ")
 
 
 @pytest.mark.slow
@@ -658,12 +706,10 @@ def test_hostile_names_are_shown_as_text_and_never_run(tmp_path):
 @pytest.mark.slow
 def test_page_makes_no_requests(tmp_path):
     page = write_page(tmp_path)
-    assert not re.search(
-        r"https?:|//[a-z]|@import|fetch\(|\bimport\b", page.read_text()
-    )
-    targets = re.findall(
-        r"""\b(?:(?:src|href)=|url\()["']?([^"')]*)""", page.read_text()
-    )
+    # Base64 has any letters after slashes.
+    text = re.sub(r'"(?:float32|int16|scales)": "[^"]*"', "", page.read_text())
+    assert not re.search(r"https?:|//[a-z]|@import|fetch\(|\bimport\b", text)
+    targets = re.findall(r"""\b(?:(?:src|href)=|url\()["']?([^"')]*)""", text)
     assert [target for target in targets if target != "data:,"] == []
     script = f"""{TOOLS}
     await choose({png(np.zeros((9, 9)))});
@@ -708,11 +754,12 @@ def test_long_list_shows_the_most_likely_class_first(tmp_path):
 
 
 def test_same_network_gives_the_same_bytes():
-    model, weights = network("cnn", (8, 8, 1))
-    turned = dict(reversed(weights.items()))
+    graph, constants = dense_network((8, 8, 1), 10)
+    turned = dict(reversed(constants.items()))
 
-    def page(weights):
+    def page(constants):
+        encoded = encode_exact(constants)
         names = list("0123456789")
-        return build_demo(model.layers(), weights, (8, 8, 1), names, 43.0, "A demo")
+        return build_demo(graph, encoded, (8, 8, 1), names, 43.0, "A demo")
 
-    assert page(weights) == page(turned | {"spare": np.zeros(3)})
+    assert page(constants) == page(turned | {"spare": np.zeros(3)})

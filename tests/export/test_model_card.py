@@ -94,7 +94,7 @@ def wilson(correct, count):
 
 def card(names=("numpy",), metrics=None, **record):
     trained = trained_network(**record)
-    export = convert_all(names, trained, patterned(9, 1).images, layers_agree=True)
+    export = convert_all(names, trained, patterned(9, 1).images)
     results = {name: RESULTS for name in names}
     measured = as_read(metrics or scores())
     return model_card(trained, export.manifest, results, measured).decode()
@@ -144,7 +144,7 @@ def test_table_lists_files_with_their_measurements():
 
 def test_digests_of_weights_data_and_files_are_given():
     trained = trained_network()
-    export = convert_all(["numpy"], trained, patterned(9, 1).images, layers_agree=True)
+    export = convert_all(["numpy"], trained, patterned(9, 1).images)
     text = section(card(), "Provenance")
     assert export.manifest["weights"]["sha256"] in text
     assert export.manifest["formats"]["numpy"]["sha256"] in text
@@ -289,7 +289,7 @@ def test_commands_of_a_card_for_picture_files_run(tmp_path):
     policy = PictureRecord(size=(8, 8), fit="pad", channels=1, background="white")
     trained = trained_network()
     images = patterned(9, 1).images
-    export = convert_all(["numpy"], trained, images, layers_agree=True, pictures=policy)
+    export = convert_all(["numpy"], trained, images, pictures=policy)
     measured = as_read(scores())
     text = model_card(trained, export.manifest, {"numpy": RESULTS}, measured)
     unpack_files(export.files, tmp_path)

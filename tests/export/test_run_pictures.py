@@ -33,7 +33,6 @@ def export(folder, policy):
         ["numpy"],
         trained,
         patterned(9, 1, (12, 8, 3)).images,
-        layers_agree=True,
         pictures=policy and PictureRecord.model_validate(policy._asdict()),
     )
     unpack_files(made.files, folder)
@@ -205,7 +204,12 @@ def test_predict_answers_as_run_does(shipped, tmp_path, monkeypatch, capsys):
 def test_demo_page_has_the_policy_of_the_manifest(shipped):
     folder, trained = shipped
     manifest = json.loads((folder / "manifest.json").read_text())
-    page = demo_page(trained, manifest).decode()
+    test = patterned(9, 1, (12, 8, 3))
+    with np.load(folder / "constants.npz") as constants:
+        made = demo_page(
+            trained, manifest, constants, test, probabilities(trained, test.images)
+        )
+    page = made.content.decode()
     (text,) = re.findall(
         r'<script id="network" type="application/json">(.*?)</scr', page
     )

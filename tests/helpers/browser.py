@@ -6,11 +6,14 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+from src.export.demo_weights import Encoded, encode_exact
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 OPTIONS = (
@@ -80,6 +83,31 @@ def classify_in_page(page: Path, images: np.ndarray, folder: Path) -> np.ndarray
     rows = images.reshape(len(images), -1).tolist()
     script = f"return {json.dumps(rows)}.map((row) => classify(Uint8Array.from(row)))"
     return np.array(evaluate(page, script, folder))
+
+
+def play_in_browser(
+    player: Path,
+    graphs: Sequence[tuple[Mapping[str, Any], Encoded, np.ndarray]],
+    folder: Path,
+) -> list[np.ndarray]:
+    """What the demo page's player makes of each graph, its constants and its input.
+
+    One browser start for all graphs: it takes longer than they do.
+    """
+    page = folder / "player.html"
+    page.write_text(f"<!doctype html><script>{player.read_text()}</script>")
+    cases = [
+        [graph, constants, encode_exact({"input": np.asarray(x, np.float32)})["input"]]
+        for graph, constants, x in graphs
+    ]
+    script = f"""return {json.dumps(cases)}.map(([graph, constants, input]) => {{
+      const decoded = Object.entries(constants).map(
+        ([name, encoded]) => [name, decodeTensor(encoded)]);
+      const {{shape, values}} = runGraph(graph, decoded, decodeTensor(input));
+      return [shape, [...values]];
+    }})"""
+    found = evaluate(page, script, folder)
+    return [np.array(values).reshape(shape) for shape, values in found]
 
 
 def screenshot(page: Path, picture: Path, folder: Path, size: str = "1000,900") -> None:

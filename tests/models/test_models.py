@@ -18,7 +18,6 @@ from src.evaluation.predict import predict
 from src.models.architecture import Architecture
 from src.models.build import MODELS, build_model
 from src.models.checkpoint import weights_of
-from src.models.layer_list import layer_probabilities
 from src.training.batches import DeviceBatches, StreamedBatches
 from src.training.state import choose_architecture, normalize_pixels
 
@@ -126,16 +125,6 @@ def test_augmentation_as_large_as_the_image_is_refused(params, name):
                 ParameterError, match=r"than the image size, 8 x 10 .*Use 2"
             ):
                 choose_architecture(changed, manifest)
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("name", ["mlp", "cnn", "cnn_max"])
-def test_layer_list_gives_the_probabilities_of_the_network(name, shape):
-    model, images = network(name, shape), pictures(3, shape)
-    expected = nnx.softmax(by_hand(name, weights_of(model), images))
-    pixels = jnp.asarray(images / np.float32(255))
-    found = layer_probabilities(model.layers(), weights_of(model), pixels)
-    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["mlp", "cnn", "cnn_max"])

@@ -124,5 +124,5 @@ def test_demo_page_matches_the_network_on_100_test_images(
         images = test["images"][:100]
     expected = np.exp(predict(trained.model, images))
     found = classify_in_page(project / "models/export/demo.html", images, tmp_path)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(found, expected, atol=1e-3)  # 16-bit weights
     assert np.array_equal(np.argmax(found, 1), expected.argmax(1))

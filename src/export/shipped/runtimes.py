@@ -1,6 +1,7 @@
 """Loads exported networks of any format, each with its own runtime."""
 
 import importlib.util
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -20,14 +21,37 @@ class UnusableError(ValueError):
 def load(file: str | Path) -> Classify:
     """Loads an exported network of any format.
 
+    Args:
+        file: in the folder of its manifest.json.
+
     Returns:
-        Uint8 `[n, height, width, channels]` to float32 probabilities `[n, classes]`.
+        Uint8 `[n, height, width, channels]` to float32 probabilities `[n, classes]`. It
+        raises UnusableError, a ValueError, for other images.
 
     Raises:
         UnusableError: the name of the file matches no format.
         ModuleNotFoundError: the runtime of the format is not installed.
     """
     path = Path(file)
+    classify, manifest = load_unchecked(path), path.parent / "manifest.json"
+    if not manifest.is_file():
+        return classify
+    expected = json.loads(manifest.read_text("utf-8"))["input"]["shape"][1:]
+
+    def classify_checked(images: np.ndarray) -> np.ndarray:
+        array = np.asarray(images)
+        if array.dtype != np.uint8 or list(array.shape[1:]) != expected:
+            raise UnusableError(
+                f"expected images of uint8 [n, {', '.join(map(str, expected))}], found "
+                f"{array.dtype} {list(array.shape)}"
+            )
+        return classify(array)
+
+    return classify_checked
+
+
+def load_unchecked(path: Path) -> Classify:
+    """Loads a network that does not check its images; otherwise as `load`."""
     match path.suffix:
         case ".stablehlo":
             return load_stablehlo(path)
