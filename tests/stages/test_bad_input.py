@@ -59,7 +59,7 @@ WRONG_PARAMETERS = {  # params.yaml, part of the message
     "all dropped": (with_line("dropout: 1.0", PARAMS), "dropout: expected a number in"),
     "optimizer": (with_line("optimizer: adan", PARAMS), "Did you mean 'adam'?"),
     "schedule": (with_line("schedule: cosin", PARAMS), "Did you mean 'cosine'?"),
-    "model": (with_line("model: resnet", PARAMS), "model: expected one of mlp, cnn"),
+    "model": (with_line("model: vgg", PARAMS), "model: expected one of mlp, cnn"),
     "namespace": (with_line("dataset: 'ns:evil'", PARAMS), "dataset: expected a plain"),
     "traversal": (with_line("dataset: ../../etc", PARAMS), "dataset: expected a plain"),
     "long name": (with_line("dataset: " + "a" * 10_000, PARAMS), "dataset: expected"),

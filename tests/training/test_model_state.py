@@ -88,7 +88,7 @@ def by_hand(params, accumulate=1, decay=None, bad=(), batch=BATCH):
     (images, labels), validation = splits()
     step = 0
     for epoch in (1, 2):
-        for rows in epoch_order(COUNT, batch, params.seed, epoch):
+        for rows in epoch_order(labels, batch, params.seed, epoch, 0.0):
             step += 1
             before = jax.tree.map(jnp.copy, nnx.state(model))
             total = None

@@ -22,7 +22,7 @@ from src.training.data import count_steps, load_train_data
 from src.training.early_stopping import build_early_stopping
 from src.training.events import EpochEnd, EpochResult, LogRow, TrainMetrics
 from src.training.loop import fit
-from src.training.state import build_state, choose_architecture
+from src.training.state import build_state, choose_architecture, normalize_pixels
 from src.training.validation import ValidationMetrics
 from tests.helpers.examples import patterned
 from tests.helpers.imports import ROOT
@@ -67,6 +67,7 @@ def run_once(changes: tuple[tuple[str, Any], ...]) -> Run:
         patch.setattr("src.training.data.open_split", lambda name, _: SPLITS[name])
         data = load_train_data(MANIFEST, params)
     architecture = choose_architecture(params, MANIFEST)
+    architecture = normalize_pixels(architecture, params, data.train)
     steps = count_steps(len(data.train), params.batch_size)
     graphdef, state = build_state(params, architecture, steps)
     monitor = build_early_stopping(params)
@@ -132,6 +133,8 @@ def same_weights(one: Run, other: Run) -> bool:
 
 # With its feature disabled, a parameter changes no bit.
 ALONE_WITHOUT_EFFECT = {
+    "filters": 5,
+    "blocks": 2,
     "shift_pixels": 1,
     "rotation_degrees": 45.0,
     "cutout_pixels": 1,
@@ -161,6 +164,8 @@ CHANGES_THE_WEIGHTS = [
     {"seed": 1},
     {"model": "cnn"},
     {"hidden": 17},
+    {"normalize": True},
+    {"freeze": ("dense",)},
     {"precision": "bfloat16"},
     {"precision": "float16"},
     {"dropout": 0.0},
@@ -410,6 +415,7 @@ def test_every_parameter_of_training_is_tested_here():
             "monitor",
             "monitor_mode",
             "accumulate",
+            "init_from",  # in test_initial_weights.py
         ),
     }
     assert tested == set(TRAINING)
