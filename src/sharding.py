@@ -146,6 +146,8 @@ def each_array(
     """Applies `put` to each array with the sharding of its path."""
     return nnx.from_flat_state(
         (path, leaf.replace(put(leaf[...], spec_of(path, leaf[...]))))
+        if jax.tree.leaves(leaf)
+        else (path, leaf)  # `optax.MaskedNode`, which is no array
         for path, leaf in nnx.to_flat_state(state)
     )
 

@@ -54,7 +54,13 @@ def arrays_of(state: nnx.State) -> Weights:
     return {
         dotted(path): np.array(variable[...], copy=True)
         for path, variable in nnx.to_flat_state(state)
+        if holds_array(variable)
     }
+
+
+def holds_array(variable: nnx.Variable[Any]) -> bool:
+    """False for the moments that muon's Adam keeps no array for: `optax.MaskedNode`."""
+    return bool(jax.tree.leaves(variable))
 
 
 def dotted(path: tuple[Any, ...]) -> str:
@@ -159,17 +165,20 @@ def with_arrays(
     Raises:
         DataError: an array is missing or unknown, or has the wrong shape or dtype.
     """
-    variables = {dotted(path): (path, leaf) for path, leaf in nnx.to_flat_state(state)}
+    leaves = nnx.to_flat_state(state)
+    variables = {dotted(path): leaf for path, leaf in leaves if holds_array(leaf)}
     for name in sorted(variables.keys() | arrays.keys()):
-        expected = dtype_and_shape(variables[name][1]) if name in variables else "none"
+        expected = dtype_and_shape(variables[name]) if name in variables else "none"
         found = dtype_and_shape(arrays[name]) if name in arrays else "none"
         if found != expected:
             raise DataError(
                 f"{where}: {name}: expected {expected}, found {found}: {repair}"
             )
     filled = [
-        (path, leaf.replace(jnp.asarray(arrays[name])))
-        for name, (path, leaf) in variables.items()
+        (path, leaf.replace(jnp.asarray(arrays[dotted(path)])))
+        if holds_array(leaf)
+        else (path, leaf)
+        for path, leaf in leaves
     ]
     return nnx.from_flat_state(filled)
 

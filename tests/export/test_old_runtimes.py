@@ -1,4 +1,4 @@
-"""The ONNX file in runtimes of devices: onnxruntime 1.16 and OpenCV 4."""
+"""The ONNX file in runtimes of devices: onnxruntime 1.16 and OpenCV 4.9."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ from tests.helpers.user_model import user_model
 
 pytestmark = pytest.mark.slow
 # Without their dependencies: these are enough to run a network.
-PACKAGES = "onnxruntime==1.16.3", "opencv-python-headless==4.14.0.94", "numpy==1.26.4"
+PACKAGES = "onnxruntime==1.16.3", "opencv-python-headless==4.9.0.80", "numpy==1.26.4"
 PROGRAM = """
 import sys
 import cv2, numpy, onnxruntime
@@ -80,7 +80,7 @@ NETWORKS = {
         *(("user", (32, 32, 1)), ("user", (37, 45, 3)), ("norms", (9, 8, 3))),
     ],
 )
-def test_onnx_file_runs_in_onnxruntime_1_16_and_opencv_4(
+def test_onnx_file_runs_in_onnxruntime_1_16_and_opencv_4_9(
     old_python, tmp_path, name, shape
 ):
     images = np.random.default_rng(0).integers(0, 256, (3, *shape), dtype=np.uint8)

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -12,10 +13,17 @@ from src.data.prepared import load_manifest
 from src.errors import DataError, DivergedError
 from src.models.architecture import Architecture
 from src.models.build import build_model
-from src.models.checkpoint import load_trained, save_trained, weights_of
+from src.models.checkpoint import (
+    arrays_of,
+    load_trained,
+    save_trained,
+    weights_of,
+    with_arrays,
+)
 from src.storage.json_files import SEAL
 from src.storage.reading import digest
 from src.storage.tensors import pack_tensors
+from src.training.state import build_state
 from tests.helpers.examples import patterned
 from tests.helpers.files import committed, write_record
 
@@ -132,3 +140,16 @@ def test_weights_that_are_not_finite_are_never_saved(prepared, value):
     with pytest.raises(DivergedError, match=r"dense\.kernel: expected finite weights"):
         committed(save_trained, weights, SMALL, NAMES)
     assert not paths.WEIGHTS.exists()
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw", "sgd"])
+def test_state_of_training_is_read_back_to_the_bit(params, optimizer):
+    """muon keeps moments for some weights only; the others have no array."""
+    changes = {"optimizer": optimizer, "model": "mlp", "hidden": 4}
+    params = params.model_copy(update=changes)
+    architecture = Architecture("mlp", 4, 0.0, (2, 2, 1), 3, None, None, None, None)
+    _, state = build_state(params, architecture, 10)
+    found = with_arrays(state, arrays_of(state), paths.WEIGHTS, "")
+    assert jax.tree.structure(found) == jax.tree.structure(state)
+    leaves = zip(jax.tree.leaves(found), jax.tree.leaves(state), strict=True)
+    assert all(np.array_equal(one, other) for one, other in leaves)
