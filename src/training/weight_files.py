@@ -66,12 +66,12 @@ def read_weight_file(name: str) -> WeightFile:
     """
     path = find(name.removeprefix(f"{ROOT}/"))
     if path.is_dir():
-        record = path / paths.MODEL.name
         path = path / paths.WEIGHTS.name
         check_inside(path)
-        if record.exists():
-            check_inside(record)
-            return read_model(path, record)
+    record = path.with_name(paths.MODEL.name)
+    if path.name == paths.WEIGHTS.name and record.exists():
+        check_inside(record)
+        return read_model(path, record)
     arrays, sha256 = read_arrays(path, DOWNLOAD_AGAIN)
     return WeightFile(path, arrays, sha256)
 

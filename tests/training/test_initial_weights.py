@@ -117,6 +117,14 @@ def test_head_of_as_many_other_classes_is_drawn_from_the_seed(params, prepared):
     assert load(params, "first").weights.keys() == {"dense.bias", "dense.kernel"}
 
 
+def test_record_beside_a_named_file_is_read(params, prepared):
+    """Its classes have other names, so the head is drawn from the seed."""
+    put_model("first", drawn(), class_names=["x", "y", "z"])
+    by_file = load(params, "first/model.safetensors")
+    assert by_file.summary == load(params, "first").summary
+    assert "drawn from seed: output" in by_file.summary
+
+
 def test_weights_without_a_record_keep_the_head(params, prepared):
     put_file("bare.safetensors", drawn())
     assert_same(load(params, "bare.safetensors").weights, drawn())
