@@ -6,7 +6,7 @@
 
 A class is what an icon stands for, as the freedesktop.org icon naming specification
 names it. Three themes are the test split: does the network know a printer that another
-artist has drawn? The files have 16 to 256 pixels a side, with transparency, palettes or
+artist has drawn? The files have 16 to 512 pixels a side, with transparency, palettes or
 grey. They belong to the themes' artists; none is in this repository.
 """
 

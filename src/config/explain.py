@@ -26,6 +26,8 @@ def explain_fault(fault: ErrorDetails, properties: dict[str, Any]) -> str:
     found = fault["input"]
     known = schema.get("enum") or schema.get("items", {}).get("enum", [])
     hint = suggestion(found, known)
+    if found in known:  # one name where a list is expected
+        hint = f" Write [{found}]."
     return f"{key}: expected {expectation(schema)}, got {shortened(found)}.{hint}"
 
 

@@ -4,7 +4,7 @@
 neither JAX nor numpy, so a wrong parameter is answered within half a second.
 """
 
-from typing import Self
+from typing import Any, Self, get_args
 
 from pydantic import model_validator
 
@@ -18,6 +18,15 @@ class Params(Fields, frozen=True, extra="forbid", strict=True):
     `None` (an empty value in the file) means "off" or "the default of the model", where
     a field allows it.
     """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_empty_text_as_null(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """`dvc exp run -S clip_norm=` writes '' where an edited file has nothing."""
+        return {
+            key: None if value == "" and key in MAY_BE_EMPTY else value
+            for key, value in values.items()
+        }
 
     @model_validator(mode="after")
     def _check_lists(self) -> Self:
@@ -96,5 +105,10 @@ class Params(Fields, frozen=True, extra="forbid", strict=True):
         return self
 
 
+MAY_BE_EMPTY = {
+    key
+    for key, field in Params.model_fields.items()
+    if type(None) in get_args(field.annotation)
+}
 # The parameters that decide what training does; `models/model.json` records them.
 TRAINING = [key for key in Params.model_fields if key not in NOT_TRAINING]

@@ -22,7 +22,10 @@ TWO_SPLITS = "one picture in two splits"
 NEAR = "nearly equal pictures in two splits"
 REMOVE_WRONG = "Remove the wrong one."
 REMOVE_COPY = "Keep only one of them."
-SCORES = "The scores may be too high."
+SCORES = (
+    "The scores may be too high. The column group of a table keeps such pictures in "
+    "one split."
+)
 
 
 def picture_warnings(
@@ -33,6 +36,7 @@ def picture_warnings(
     """Warnings, a sentence each, about the pictures of all splits."""
     rows = [origin for name in splits for origin in origins[name]]
     files = [origin.file for origin in rows]
+    placed = [f"{each.file} ({name})" for name in splits for each in origins[name]]
     images = [split.images for split in splits.values()]
     hashes = np.concatenate([image_hashes(each) for each in images])
     labels = np.concatenate([split.labels for split in splits.values()])
@@ -52,11 +56,11 @@ def picture_warnings(
     ]
     least = f"at least {len(np.unique(near))} files"
     found = [
-        f"{what}: {name_pairs(names, pairs)} ({count}). {advice}"
+        f"{what}, {count}: {name_pairs(names, pairs)}. {advice}"
         for what, names, pairs, count, advice in (
             (TWO_CLASSES, labelled, in_two_classes, equal[0], REMOVE_WRONG),
-            (TWO_SPLITS, files, in_two_splits, equal[1], REMOVE_COPY),
-            (NEAR, files, near, least, SCORES),
+            (TWO_SPLITS, placed, in_two_splits, equal[1], REMOVE_COPY),
+            (NEAR, placed, near, least, SCORES),
         )
         if len(pairs)
     ]

@@ -155,6 +155,17 @@ def test_error_names_the_key_the_expectation_and_the_value(
     assert str(caught.value).endswith(f"params.yaml: {key}: {message}")
 
 
+@pytest.mark.parametrize("key", ["hidden", "clip_norm", "image_size", "init_from"])
+def test_empty_text_is_null_where_null_is_allowed(write_params, key):
+    """`dvc exp run -S clip_norm=` writes ''."""
+    assert getattr(load_params(write_params(**{key: "''"})), key) is None
+
+
+def test_one_name_in_place_of_a_list_is_answered_with_the_list(write_params):
+    with pytest.raises(ParameterError, match=r"got 'flip'\. Write \[flip\]\.$"):
+        load_params(write_params(augment="flip"))
+
+
 @pytest.mark.parametrize(
     ("written", "meant"),
     [

@@ -140,20 +140,20 @@ def test_different_pictures_give_no_warning():
 def test_picture_in_two_classes_and_splits_is_named():
     two_classes, two_splits = picture_warnings(*given(scenes(0, 1, 2), scenes(9, 2)))
     assert two_classes == (
-        "one picture in two classes: train/2.png (cat) and test/1.png (dog) "
-        "(2 files in all). Remove the wrong one."
+        "one picture in two classes, 2 files in all: train/2.png (cat) and "
+        "test/1.png (dog). Remove the wrong one."
     )
     assert two_splits == (
-        "one picture in two splits: train/2.png and test/1.png (2 files in all). Keep "
-        "only one of them."
+        "one picture in two splits, 2 files in all: train/2.png (train) and "
+        "test/1.png (test). Keep only one of them."
     )
 
 
 def test_all_files_of_equal_pictures_are_counted():
     train, test = scenes(*[0] * 6), scenes(*[0] * 6, 1)
     two_classes, two_splits = picture_warnings(*given(train, test))
-    assert "(12 files in all)" in two_classes
-    assert "(12 files in all)" in two_splits
+    assert "12 files in all: " in two_classes
+    assert "12 files in all: " in two_splits
 
 
 def test_nearly_equal_pictures_are_counted_as_a_lower_bound():
@@ -163,8 +163,8 @@ def test_nearly_equal_pictures_are_counted_as_a_lower_bound():
     test[:, 0, 0, 1] ^= 1
     test[:, 0, 0, 0] = np.arange(200)
     (warning,) = picture_warnings(*given(train, test))
-    assert warning.startswith("nearly equal pictures in two splits: ")
-    assert 200 < int(re.search(r"\(at least (\d+) files\)", warning)[1]) <= 400
+    assert warning.startswith("nearly equal pictures in two splits, ")
+    assert 200 < int(re.search(r"at least (\d+) files:", warning)[1]) <= 400
 
 
 def test_nearly_equal_pictures_in_two_splits_are_named():
@@ -172,8 +172,8 @@ def test_nearly_equal_pictures_in_two_splits_are_named():
     changed[1, :3, :3] ^= 1
     (warning,) = picture_warnings(*given(scenes(0, 1, 2), changed))
     assert warning.startswith(
-        "nearly equal pictures in two splits: train/1.png and test/1.png (at least 2 "
-        "files)."
+        "nearly equal pictures in two splits, at least 2 files: train/1.png (train) "
+        "and test/1.png (test)."
     )
 
 
@@ -181,7 +181,7 @@ def test_only_the_first_pairs_are_named():
     train = scenes(*range(10))
     _, warning = picture_warnings(*given(train, train[[1, 0, 3, 2, 5, 4]]))
     assert warning.count(" and ") == 3
-    assert "(12 files in all)" in warning
+    assert "12 files in all: " in warning
 
 
 def test_hashes_of_pixels_are_one_a_row():

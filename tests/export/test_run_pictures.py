@@ -153,7 +153,7 @@ def test_without_a_policy_a_picture_must_have_the_exact_shape(without_policy, tm
     Image.fromarray(scene(12, 9)).save(tmp_path / "wide.png")
     Image.fromarray(scene(12, 8)[:, :, 0]).save(tmp_path / "grey.png")
     for name, shape in (("wide", "[12, 9, 3]"), ("grey", "[12, 8, 1]")):
-        message = f"{shape} instead of [12, 8, 3]: convert it to a .npy file, or use "
+        message = f"{shape} instead of [12, 8, 3]: resize it, or use "
         one_line_of(run(without_policy, tmp_path / f"{name}.png"), 3, message)
 
 

@@ -469,9 +469,9 @@ def test_duplicates_and_extreme_sizes_are_named(prepare, images):
     assert code == 0
     warned = [line for line in out.splitlines() if "warning" in line]
     assert (
-        "prepare: warning: one picture in two classes: train/cat/0.png (cat) and "
-        "test/dog/copy.png (dog) (2 files in all). Remove the wrong one."
+        "prepare: warning: one picture in two classes, 2 files in all: train/cat/0.png "
+        "(cat) and test/dog/copy.png (dog). Remove the wrong one."
     ) in warned
-    assert any("one picture in two splits: " in line for line in warned)
+    assert any("one picture in two splits, " in line for line in warned)
     assert any("over 10 times the median size: train/dog/" in line for line in warned)
     assert any("over 5 to 1 in shape: train/dog/" in line for line in warned)

@@ -430,7 +430,7 @@ TOGETHER = [
         "model": "cnn",
         "precision": "bfloat16",
         "accumulate": 2,
-        "augment": ("rotation", "trivial", "erase", "cutmix"),
+        "augment": ("erase", "cutmix"),
     },
     {"model": "cnn_max", "optimizer": "muon", "schedule": "plateau", "clip_norm": 0.1},
 ]

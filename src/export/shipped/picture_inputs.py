@@ -90,8 +90,8 @@ def read_input(
     found, wanted = list(pixels.shape), expected["shape"][1:]
     if found != wanted:
         raise pictures.PictureError(
-            f"height, width, channels {found} instead of {wanted}: convert it to a "
-            ".npy file, or use python -m stages.predict"
+            f"one of height, width, channels {found} instead of {wanted}: resize it, "
+            "or use python -m stages.predict"
         )
     return pixels
 
