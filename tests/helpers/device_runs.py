@@ -51,7 +51,7 @@ RUNS = {
         "epochs": 4,
     },
     "augmentation": {
-        "augment": ("crop", "colour", "trivial", "erase", "cutmix"),
+        "augment": ("crop", "trivial", "cutmix"),
         "epochs": 4,
     },
     "bfloat16": {"precision": "bfloat16", "epochs": 2},
