@@ -51,7 +51,8 @@ def onnx_node(node: Node, constants: dict[str, np.ndarray]) -> Any:  # noqa: ANN
     match node.op:
         case "Cast":
             attributes["to"] = TensorProto.FLOAT
-        case "Conv":  # optional in ONNX, but OpenCV before 4.14 asks for it
+        case "Conv" if node.inputs[1] in constants:
+            # Optional in ONNX, but OpenCV before 4.14 asks for it.
             attributes["kernel_shape"] = constants[node.inputs[1]].shape[2:]
         case "Reshape":
             move("shape")
