@@ -145,6 +145,7 @@ def test_graph_of_attention_gives_its_values():
     check(with_head(lambda x: attention(x.reshape(x.shape[0], 48, 4))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(32, 32, 1), (37, 33, 3)])
 def test_graph_of_a_users_network_gives_its_probabilities(shape):
     check(user_model(shape[2], 5), shape)

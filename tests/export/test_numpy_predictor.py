@@ -153,6 +153,7 @@ def test_unknown_operator_is_named():
         run_node("LSTM", [VALUES], {})
 
 
+@pytest.mark.slow
 def test_graph_runs_in_the_precision_of_its_constants():
     graph = graph_for(user_model(1, 5), (16, 16, 1))
     images = RNG.integers(0, 256, (3, 16, 16, 1), dtype=np.uint8)

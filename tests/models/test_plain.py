@@ -30,6 +30,7 @@ def pictures(shape, count=3):
     return jnp.asarray(rng.integers(0, 256, (count, *shape), dtype=np.uint8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "shape"),
     [

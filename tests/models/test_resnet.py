@@ -113,6 +113,7 @@ def test_stem_leaves_at_most_28_pixels_a_side(side, expected):
     assert nnx.eval_shape(stem, pixels).shape == (2, expected, expected, 8)
 
 
+@pytest.mark.slow
 def test_224_pixels_cost_no_more_per_pixel_than_64():
     cost = {}
     for side in (64, 224):

@@ -109,6 +109,7 @@ def in_torch_axes(array):
     return np.transpose(np.asarray(array, np.float64), axes)
 
 
+@pytest.mark.slow
 def test_loss_of_a_training_step_is_torchvisions(step):
     assert float(step[0]) == pytest.approx(GOLDEN["loss"], abs=1e-5)
 
@@ -196,6 +197,7 @@ def test_smallest_images_leave_one_pixel_for_the_average():
     assert logits.shape == (2, CLASSES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1, 1), (7, 9), (8, 6)])
 def test_pooling_is_that_of_flax_with_its_gradient(size):
     rng = np.random.default_rng(0)

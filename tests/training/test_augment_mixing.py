@@ -56,6 +56,7 @@ def test_shares_are_the_exact_areas_and_labels_have_the_larger_one():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.5, 1.0, 4.0])
 def test_areas_come_from_the_beta_distribution(alpha):
     # The longer side of the rectangles, against the paper's formula in numpy.

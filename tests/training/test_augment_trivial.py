@@ -24,6 +24,7 @@ def test_operations_strengths_and_signs_are_uniform_and_independent():
     assert stats.spearmanr(which, levels).pvalue > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("channels", "operations"), [(1, GREY_OPERATIONS), (3, COLOUR_OPERATIONS)]
 )

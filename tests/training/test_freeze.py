@@ -44,6 +44,7 @@ def trained(params, graphdef, state):
     return weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
