@@ -61,7 +61,9 @@ def bind(equation: Any, operands: Sequence[Any]) -> Any:  # noqa: ANN401 - JAX's
 
 def inner_program(equation: Any) -> core.ClosedJaxpr | None:  # noqa: ANN401 - JAX's
     """The program of an equation that only calls it, such as `jit`."""
-    if equation.primitive.name in ("scan", "while", "cond"):
+    # Loops and conditions are not followed; the program of a reduction joins two
+    # numbers.
+    if equation.primitive.name in ("scan", "while", "cond", "reduce", "reduce_window"):
         return None
     for key in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
         if program := equation.params.get(key):

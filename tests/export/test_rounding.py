@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 from jax import lax
 
+from src.export.replacing import with_replaced
 from src.export.rounding import (
     SMALLEST,
     allowed_differences,
@@ -98,3 +99,15 @@ def test_wrong_network_is_far_beyond_the_bound(size):
     model.output.kernel[...] = model.output.kernel[...].at[:, 1].multiply(1.01)
     wrong = np.asarray(nnx.softmax(model(jnp.asarray(images))))
     assert (np.abs(wrong - expected).max(1) > 3 * allowed).any()
+
+
+def test_reduction_by_a_function_is_no_call():
+    """Its program joins two numbers; it does not take the operands of the reduction."""
+
+    def largest_gap(images):
+        start = np.float32(0)
+        return lax.reduce(images, start, lambda one, two: abs(one - two), (1,))
+
+    images = np.random.default_rng(0).random((3, 5), np.float32)
+    found = with_replaced(largest_gap, {})(images)
+    np.testing.assert_array_equal(found, largest_gap(images))
