@@ -19,14 +19,17 @@ from src.data.pictures import (
 from src.errors import DataError, ParameterError, escape_unprintable
 from src.export.fit_picture import Input, to_input
 from src.export.load import Exported, InputEntry
-from src.export.shipped.picture_inputs import is_picture_name, list_pictures
+from src.export.shipped.picture_inputs import (
+    READ_AT_ONCE,
+    is_picture_name,
+    list_pictures,
+)
 from src.export.shipped.runtimes import classify_all
 from src.runtime.stage import print_error
 
 STDIN = "-"
 MAX_STDIN = 256 << 20  # bytes
 MAX_REPORTED = 10  # of files that cannot be read
-CHUNK = 64  # pictures in memory at a time
 
 
 class Arguments(NamedTuple):
@@ -123,11 +126,11 @@ def find_pictures(names: Sequence[str]) -> Found:
 def classify_pictures(
     exported: Exported, pictures: Sequence[tuple[str, Path | bytes]]
 ) -> Iterator[Answered]:
-    """Classifies pictures, of which only `CHUNK` are in memory at a time."""
-    for start in range(0, len(pictures), CHUNK):
+    """Classifies pictures, of which only `READ_AT_ONCE` are in memory at a time."""
+    for start in range(0, len(pictures), READ_AT_ONCE):
         taken: list[tuple[str, Input]] = []
         wrong: list[str] = []
-        for name, source in pictures[start : start + CHUNK]:
+        for name, source in pictures[start : start + READ_AT_ONCE]:
             try:
                 taken.append((name, read_picture(source, exported.manifest.input)))
             except PictureError as error:

@@ -36,7 +36,7 @@ from src.runtime.cores import available_cores
 MAX_FILE_BYTES = 1 << 28
 MAX_THREADS = 16  # each may decode a picture of `MAX_PIXELS`
 BAR_DELAY = 1  # seconds before the progress bar appears
-CHUNK = 4  # pictures per task; with fewer, threads wait for each other more often
+PER_TASK = 4  # pictures; with fewer, threads wait for each other more often
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -152,7 +152,7 @@ def in_order(
     remaining = iter(items)
     waiting: deque[Future[list[Result]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
-        while chunk := list(islice(remaining, CHUNK)):
+        while chunk := list(islice(remaining, PER_TASK)):
             waiting.append(pool.submit(compute, chunk))
             if len(waiting) > threads:
                 yield from waiting.popleft().result()

@@ -3,16 +3,16 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from src import paths
+from src.config.names import Finite, Positive
 from src.data.pixel_statistics import PixelStatistics
 from src.errors import DataError, ParameterError, shortened, suggestion
 from src.models.architecture import Weights
 from src.storage.json_files import read_record
-from src.storage.reading import CACHED, check_digest, digest, open_regular
+from src.storage.reading import CACHED, digest, read_bytes
 from src.storage.tensors import unpack_tensors
 
 ROOT = paths.INITIAL_WEIGHTS
@@ -21,16 +21,13 @@ PICKLES = {".pth", ".pt", ".bin", ".ckpt", ".pkl"}
 GUIDE = "docs/how-to/fine-tune.md"
 DOWNLOAD_AGAIN = "Copy or download it again, as .safetensors with float32."
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-PositiveFinite = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
 
 class SourceArchitecture(BaseModel, frozen=True, extra="allow"):
     """The settings of another network that matter here; old files lack the pixels."""
 
     model: str
     pixel_mean: tuple[Finite, ...] | None = None
-    pixel_deviation: tuple[PositiveFinite, ...] | None = None
+    pixel_deviation: tuple[Positive, ...] | None = None
 
 
 class SourceRecord(BaseModel, frozen=True, extra="allow"):
@@ -158,11 +155,5 @@ def read_arrays(
         DataError: there is no such file, it is too large, changed or damaged, or has a
             dtype that numpy lacks.
     """
-    with open_regular(path, repair) as file:
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise DataError(
-            f"{path}: expected at most {MAX_BYTES} bytes, found more. {repair}"
-        )
-    check_digest(path, content, repair, sha256)
+    content = read_bytes(path, repair, MAX_BYTES, sha256)
     return unpack_tensors(path, content, repair), digest(content)
