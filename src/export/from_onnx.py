@@ -32,7 +32,7 @@ def graph_of(model: Proto) -> Graph:
 
 
 def needed(nodes: Iterable[Proto]) -> list[Proto]:
-    """The nodes that the answer needs, without those that compute shapes."""
+    """The nodes that the answer needs, except the ones for shapes."""
     wanted, kept = {OUTPUT}, []
     for node in reversed(list(nodes)):
         if wanted & set(node.output):

@@ -36,7 +36,7 @@ def sum_lengths(
 
 
 def lengths_in(program: Any) -> Iterator[int]:  # noqa: ANN401 - a jaxpr
-    """The lengths of the sums in a jaxpr and in those that it calls."""
+    """The lengths of the sums in a jaxpr and in the jaxprs it calls."""
     for equation in program.eqns:
         match equation.primitive.name:
             case "conv_general_dilated":

@@ -60,7 +60,7 @@ def prove_all(
     """Runs each format's file on the test split and compares it with the network.
 
     Args:
-        names: of the formats; those that the export left out are skipped.
+        names: of the formats; formats that the export left out are skipped.
         export: the files to ship.
         test: the whole test split.
         expected: the trained network's probabilities, `[examples, classes]`.

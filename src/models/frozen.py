@@ -1,4 +1,4 @@
-"""Layers that training leaves as they are.
+"""Layers that training does not change.
 
 Their variables change type. NNX selects variables by type, so frozen ones get neither
 gradients nor optimizer state, and no average over steps or devices touches their bits.
@@ -74,7 +74,7 @@ def check_known(model: nnx.Module, names: Sequence[str]) -> None:
     known: dict[str, None] = {}  # keeps the order
     for path, variable in variables_of(model):
         parts = prefixes(path)
-        # No statistic alone: the layer would go on updating it.
+        # No statistic alone: the layer would still update it.
         known |= dict.fromkeys(parts if isinstance(variable, nnx.Param) else parts[:-1])
     for name in names:
         if name not in known:

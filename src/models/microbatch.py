@@ -30,7 +30,7 @@ def in_slices(
 
     Args:
         function: maps each image on its own; the same on all devices. If it is a method
-            of a network with state beside its parameters, such as the statistics of
+            of a network with state other than parameters, such as the statistics of
             `nnx.BatchNorm`, it gets the whole batch at once.
         images: `[batch, ...]`.
 

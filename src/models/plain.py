@@ -1,4 +1,4 @@
-"""A network with XLA's own operations in place of those that are fast on CPU.
+"""A network with XLA's own operations instead of the ones that are fast on CPU.
 
 The training forms compute convolution and pooling as matrix products and slices.
 Converters would export them as many small operations.

@@ -25,7 +25,7 @@ LOG_RATIO = 100  # a curve whose maximum / minimum exceeds this gets a log axis
 MAX_VALUE = 1e100  # larger values are not drawn: matplotlib's axes overflow
 MISTAKE_ROWS, MISTAKE_COLUMNS = 5, 5  # at most
 FILE_LETTERS = 24  # of a line of a title, such as a file's path
-NAME_WIDTH = 16  # of a class name beside the confusion matrix, in letters
+NAME_WIDTH = 16  # of a class name next to the confusion matrix, in letters
 LABELLED_CLASSES = 30  # with more classes, labels and counts would be too small
 
 

@@ -1,7 +1,7 @@
 """Gradients in microbatches, to save memory, and gradients and logits on all devices.
 
 `microbatched` and `data_parallel` wrap a gradient function and keep its signature. Like
-`nnx.value_and_grad`, all three update the model's state beside its parameters, such as
+`nnx.value_and_grad`, all three update the model's state other than parameters, such as
 the statistics of `nnx.BatchNorm`, in place.
 """
 

@@ -37,7 +37,7 @@ Shapes = Mapping[str, jax.ShapeDtypeStruct]  # of a network's weights, by path
 class InitialWeights:
     """What training takes from a file."""
 
-    weights: Weights  # those that are taken, by path in the network
+    weights: Weights  # the ones that are taken, by path in the network
     sha256: str  # of the file
     normalizes: bool | None  # whether its network normalized pixels; None: unknown
     pixels: PixelStatistics | None  # of its training images

@@ -1,4 +1,4 @@
-"""A network with state beside its parameters, written as Flax's documentation does."""
+"""A network with state other than parameters, written as Flax's documentation does."""
 
 import jax
 from flax import nnx

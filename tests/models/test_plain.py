@@ -1,4 +1,4 @@
-"""The networks with plain operations, compared with those that train."""
+"""The networks with plain operations, compared with the ones that train."""
 
 import jax
 import jax.numpy as jnp

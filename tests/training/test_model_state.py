@@ -1,4 +1,4 @@
-"""State beside parameters against an uncompiled loop of NNX and Optax calls."""
+"""State other than parameters against an uncompiled loop of NNX and Optax calls."""
 
 import re
 from dataclasses import replace
