@@ -72,7 +72,8 @@ def main(params: Params, context: StageContext) -> str:
     }
     with context.outputs() as outputs:
         outputs.write_all(contents)
-    warn_of_missing_classes(counts, names)
+    if not record.model_dump().get("warning"):  # train has not said so already
+        warn_of_missing_classes(counts, names)
     return (
         f"{len(labels)} images: accuracy {scores['accuracy']:.4f} (95 % interval "
         f"{scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f}), "

@@ -9,7 +9,7 @@ from src import paths
 from src.config.params import Params
 from src.runtime.determinism import pin_arithmetic
 from src.runtime.launch import check_alone
-from src.runtime.stage import StageContext, run_stage
+from src.runtime.stage import StageContext, print_warning, run_stage
 
 
 def main(params: Params, context: StageContext) -> str:
@@ -29,6 +29,8 @@ def main(params: Params, context: StageContext) -> str:
     initial = load_initial_weights(params, architecture, manifest.class_names)
     if initial:
         print(f"lr_range: {initial.summary}", flush=True)  # noqa: T201
+        if initial.warning:
+            print_warning("lr_range", initial.warning)
     data = load_train_data(manifest, params)
     architecture = normalize_pixels(architecture, params, data.train, initial)
     found = find_range(data.train, architecture, params, initial)

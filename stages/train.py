@@ -85,10 +85,12 @@ def train(params: Params, context: StageContext) -> str:
         best = run.best or last
         record = training_record(params, manifest, best.epoch, stopped)
         record["initial_weights_sha256"] = initial.sha256 if initial else None
+        record["warning"] = missing_classes(best, data, manifest)
         if is_main_process():
             tables = run.history.files(best, last)
             write_outputs(context, tables, weights, architecture, record)
-            warn_of_missing_classes(best, data, manifest)
+            if record["warning"]:
+                print_warning("train", record["warning"])
         # Barrier: otherwise the others would exit 0 even if this write failed.
         broadcast(b"written")
     return summary(params, run, best, stopped)
@@ -106,6 +108,8 @@ def load_inputs(
     initial = load_initial_weights(params, architecture, manifest.class_names)
     if initial and is_main_process():
         print(f"train: {initial.summary}", flush=True)  # noqa: T201
+        if initial.warning:
+            print_warning("train", initial.warning)
     data = load_train_data(manifest, params)
     architecture = normalize_pixels(architecture, params, data.train, initial)
     return data, architecture, initial
@@ -128,19 +132,15 @@ def write_outputs(
         save_trained(weights, architecture, record, outputs)
 
 
-def warn_of_missing_classes(
-    best: EpochResult, data: TrainData, manifest: Manifest
-) -> None:
-    """Warns where the saved model never predicts a class that occurs in validation."""
+def missing_classes(best: EpochResult, data: TrainData, manifest: Manifest) -> str:
+    """A warning if the saved model never predicts a class of validation, else ""."""
     import numpy as np
 
     from src.evaluation.metrics import prediction_warning
 
     names = manifest.class_names
     actual = np.bincount(data.validation.labels, minlength=len(names))
-    predicted = np.array(best.predicted)
-    if warning := prediction_warning(actual, predicted, names, "validation"):
-        print_warning("train", warning)
+    return prediction_warning(actual, np.array(best.predicted), names, "validation")
 
 
 def summary(

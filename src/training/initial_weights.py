@@ -4,7 +4,7 @@ A weight is taken if the network has one of the same name and shape. All others 
 drawn from the seed, as without `init_from`. So is the head if the classes are others.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import jax
@@ -14,7 +14,7 @@ from flax import nnx
 
 from src.config.params import Params
 from src.data.pixel_statistics import PixelStatistics
-from src.errors import DataError
+from src.errors import DataError, ParameterError
 from src.models.architecture import Architecture, Weights
 from src.models.build import build_model
 from src.models.checkpoint import dotted, dtype_and_shape
@@ -42,6 +42,7 @@ class InitialWeights:
     normalizes: bool | None  # whether its network normalized pixels; None: unknown
     pixels: PixelStatistics | None  # of its training images
     summary: str  # which weights are taken, drawn and unused: one line
+    warning: str  # which weights `freeze` keeps as they are drawn; "" for none
 
 
 def load_initial_weights(
@@ -55,10 +56,13 @@ def load_initial_weights(
         class_names: of the data.
 
     Raises:
-        ParameterError: `init_from` is no name in data/weights.
+        ParameterError: `init_from` is no name in data/weights, or `freeze` names a
+            layer of random weights.
         DataError: a file is missing, damaged or of another kind, or no weight fits.
     """
     if params.init_from is None:
+        if params.freeze:
+            raise random_forever(params.freeze[0], "init_from is empty")
         return None
     file = read_weight_file(params.init_from)
     arrays, normalizes, pixels = file.arrays, file.normalizes, file.pixels
@@ -82,6 +86,39 @@ def load_initial_weights(
         normalizes=normalizes,
         pixels=pixels,
         summary=summarize(file, arrays, taken, shapes),
+        warning=frozen_as_drawn(file, params.freeze, taken, shapes),
+    )
+
+
+def frozen_as_drawn(
+    file: WeightFile, freeze: Sequence[str], taken: Collection[str], shapes: Shapes
+) -> str:
+    """A warning that names the weights that are drawn and then frozen; "" for none.
+
+    Raises:
+        ParameterError: all weights of a frozen layer are.
+    """
+    drawn: dict[str, None] = {}  # keeps the order
+    for layer in freeze:
+        inside = [name for name in shapes if f"{name}.".startswith(f"{layer}.")]
+        missing = [name for name in inside if name not in taken]
+        if missing and len(missing) == len(inside):
+            raise random_forever(layer, f"no weight of {file.path} fits it")
+        drawn |= dict.fromkeys(missing)
+    if not drawn:
+        return ""
+    return (
+        f"params.yaml: freeze: expected trained weights in frozen layers, found "
+        f"{listed(drawn, shapes)} drawn from seed: nothing in {file.path} fits. Use "
+        "other weights, or freeze less."
+    )
+
+
+def random_forever(layer: str, reason: str) -> ParameterError:
+    """The error for a layer that would keep its random weights."""
+    return ParameterError(
+        f"params.yaml: freeze: expected trained weights for {layer}, found none: "
+        f"{reason}. Name weights in init_from, or remove {layer} from freeze."
     )
 
 

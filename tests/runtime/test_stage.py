@@ -15,7 +15,9 @@ from safetensors.numpy import load_file
 from src.data.prepared import load_manifest, load_split
 from src.evaluation.predict import predict
 from src.models.checkpoint import load_trained
+from src.storage.json_files import SEAL
 from tests.helpers.examples import patterned
+from tests.helpers.files import write_record
 from tests.helpers.imports import ROOT
 from tests.helpers.running import exit_code, run_python, run_stage, wait_for_handlers
 
@@ -315,3 +317,21 @@ def test_early_stopping_is_recorded_with_ema_and_bfloat16(
     loss = -float(scores[np.arange(len(labels)), labels].mean())
     assert loss == pytest.approx(validation["loss"], abs=2e-6)
     assert exit_code("evaluate", monkeypatch) == 0
+
+
+def test_class_that_is_never_predicted_is_warned_of_once(
+    prepared, write_params, monkeypatch, capsys
+):
+    write_params(model="mlp", hidden=5, batch_size=16, epochs=1, lr=1e-9)
+    never = "warning: the model never predicts "
+    assert exit_code("train", monkeypatch) == 0
+    assert capsys.readouterr().err.startswith(f"train: {never}")
+    assert exit_code("evaluate", monkeypatch) == 0
+    assert capsys.readouterr().err == ""
+    # As if validation had not shown it.
+    path = prepared / "models/model.json"
+    record = json.loads(path.read_text())
+    del record[SEAL]
+    write_record(path, {**record, "warning": ""})
+    assert exit_code("evaluate", monkeypatch) == 0
+    assert capsys.readouterr().err.startswith(f"evaluate: {never}")

@@ -406,6 +406,57 @@ def test_weights_of_torchvision_name_their_model(params, prepared):
         load(params, "timm.safetensors")
 
 
+# ---- Frozen layers without trained weights ----
+
+
+def test_freezing_without_initial_weights_is_refused(params):
+    changed = params.model_copy(update={"freeze": ("dense", "output")})
+    with pytest.raises(ParameterError) as error:
+        load_initial_weights(changed, SMALL, NAMES)
+    assert str(error.value) == (
+        "params.yaml: freeze: expected trained weights for dense, found none: "
+        "init_from is empty. Name weights in init_from, or remove dense from freeze."
+    )
+
+
+def test_freezing_a_layer_that_is_drawn_anew_is_refused(params, prepared):
+    put_model("first", drawn(), class_names=["cat", "dog", "bird"])
+    frozen = params.model_copy(update={"freeze": ("dense", "output")})
+    with pytest.raises(ParameterError) as error:
+        load(frozen, "first")
+    assert str(error.value) == (
+        "params.yaml: freeze: expected trained weights for output, found none: no "
+        "weight of data/weights/first/model.safetensors fits it. Name weights in "
+        "init_from, or remove output from freeze."
+    )
+    advised = params.model_copy(update={"freeze": ("dense",)})
+    assert load(advised, "first").warning == ""
+
+
+def test_frozen_weights_that_do_not_fit_are_named(params, prepared):
+    """The first kernel is of images with three channels; its bias fits."""
+    put_model("colours", drawn(replace(SMALL, image_shape=(8, 8, 3))))
+    frozen = params.model_copy(update={"freeze": ("dense",)})
+    assert load(frozen, "colours").warning == (
+        "params.yaml: freeze: expected trained weights in frozen layers, found "
+        "dense.kernel drawn from seed: nothing in data/weights/colours/"
+        "model.safetensors fits. Use other weights, or freeze less."
+    )
+    assert load(params, "colours").warning == ""
+
+
+@pytest.mark.parametrize("stage", ["train", "lr_range"])
+def test_stage_warns_of_frozen_weights_that_do_not_fit(
+    prepared, write_params, monkeypatch, capfd, stage
+):
+    put_model("colours", drawn(replace(SMALL, image_shape=(8, 8, 3))))
+    changes = {"init_from": "colours", "freeze": "[dense]", "epochs": 1}
+    write_params(model="mlp", hidden=16, lr_range_steps=10, **changes)
+    assert exit_code(stage, monkeypatch) == 0
+    error = capfd.readouterr()[1]
+    assert error.startswith(f"{stage}: warning: params.yaml: freeze: expected trained")
+
+
 # ---- The run ----
 
 
@@ -468,14 +519,20 @@ def load_weights():
     [
         ({"init_from": "first"}, 3, "data/weights/first: expected a model folder"),
         ({"init_from": "../first"}, 2, "params.yaml: init_from: expected a name in"),
-        ({"freeze": "[dens]"}, 2, "params.yaml: freeze: expected names of layers"),
+        (
+            {"freeze": "[dens]", "init_from": "second"},
+            2,
+            "params.yaml: freeze: expected names of layers",
+        ),
+        ({"freeze": "[dense]"}, 2, "params.yaml: freeze: expected trained weights for"),
     ],
 )
 @pytest.mark.parametrize("stage", ["train", "lr_range"])
 def test_stage_refuses_in_one_line_and_writes_nothing(
     prepared, write_params, monkeypatch, capfd, stage, changes, code, line
 ):
-    write_params(model="mlp", **changes)
+    put_model("second", drawn())
+    write_params(model="mlp", hidden=16, **changes)
     assert exit_code(stage, monkeypatch) == code
     error = capfd.readouterr()[1]
     assert error.startswith(f"{stage}: {line}")
