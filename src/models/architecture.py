@@ -36,7 +36,7 @@ class Model(nnx.Module):
     A new model subclasses it and gets a line in `MODELS` of `src/models/build.py`.
     """
 
-    smallest_image: ClassVar[int]  # pixels a side
+    smallest_image: ClassVar[int] = 1  # pixels a side
     grey_channels: ClassVar[int] = 1  # that the network makes of a grey image
     # Used where params.yaml is empty; None: the model has no such setting.
     default_hidden: ClassVar[int | None] = None  # units
@@ -46,7 +46,6 @@ class Model(nnx.Module):
 
     def __init__(self, architecture: Architecture, rngs: nnx.Rngs) -> None:
         """Draws the initial weights from `rngs.params`."""
-        raise NotImplementedError
 
     def __call__(self, images: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         """Logits, float `[batch, classes]`.
@@ -55,4 +54,4 @@ class Model(nnx.Module):
             images: uint8 `[batch, height, width, channels]`.
             rngs: its `dropout` stream draws the dropout mask; None: no dropout.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__qualname__}.__call__ is missing")

@@ -19,6 +19,7 @@ from src.errors import ParameterError
 from src.evaluation.accumulators import TrainAccumulators
 from src.models.architecture import Architecture
 from src.models.build import MODELS, Model, build_model
+from src.models.check import check_class, check_network
 from src.models.frozen import freeze
 from src.models.random_streams import build_rngs, unwrap_keys
 from src.sharding import shard_state
@@ -53,11 +54,12 @@ def choose_architecture(params: Params, manifest: Manifest) -> Architecture:
     Its pixels are not normalized: see `normalize_pixels`.
 
     Raises:
-        ParameterError: see `check_sizes`.
+        ParameterError: see `check_sizes`, `check_class` and `check_network`.
     """
+    check_class(params.model)
     check_sizes(params, manifest)
     model = MODELS[params.model]
-    return Architecture(
+    architecture = Architecture(
         model=params.model,
         hidden=model.default_hidden and (params.hidden or model.default_hidden),
         dropout=params.dropout,
@@ -66,6 +68,8 @@ def choose_architecture(params: Params, manifest: Manifest) -> Architecture:
         filters=model.default_filters and (params.filters or model.default_filters),
         blocks=model.default_blocks and (params.blocks or model.default_blocks),
     )
+    check_network(architecture, params.debug)
+    return architecture
 
 
 def normalize_pixels(
@@ -175,14 +179,20 @@ def eval_model(graphdef: TrainGraph, state: nnx.State) -> Model:
     """
     train_state: TrainState = nnx.merge(graphdef, state)
     model = train_state.model if train_state.ema is None else train_state.ema
-    set_precision(model, "float32")
+    model.set_attributes(dtype=jnp.dtype("float32"), raise_if_not_found=False)
     model.eval()  # type: ignore[no-untyped-call]
     return model
 
 
 def set_precision(model: Model, precision: PrecisionName) -> None:
-    """Makes every layer compute in `precision`; the weights keep their dtype."""
-    model.set_attributes(dtype=jnp.dtype(precision))
+    """Makes layers without a dtype compute in `precision`; weights keep theirs."""
+    options: dict[str, Any] = {"dtype": jnp.dtype(precision)}
+    model.set_attributes(lacks_dtype, raise_if_not_found=False, **options)
+
+
+def lacks_dtype(_: object, module: object) -> bool:
+    """Whether a layer leaves its dtype to `precision`; a filter of NNX."""
+    return getattr(module, "dtype", None) is None
 
 
 def seed_key(seed: int, stream: int) -> jax.Array:
