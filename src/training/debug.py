@@ -17,6 +17,7 @@ from src.config.params import Params
 from src.data.examples import Batch, Examples
 from src.errors import DivergedError
 from src.models.build import Model
+from src.models.checkpoint import dotted
 from src.training.batches import BatchBlock
 from src.training.chunk import ChunkResult, ChunkSpan, run_chunk
 from src.training.losses import cross_entropy
@@ -175,14 +176,18 @@ def health_table(model: Model, batch: Batch) -> str:
     model = in_eval_mode(model)
     grads = eval_grads(model, batch)
     weights = dict(nnx.to_flat_state(nnx.state(model, nnx.Param)))
-    lines = [f"{'weights':<18}{'shape':<18}{'norm':>10}{'gradient':>12}{'dead':>12}"]
+    names = [dotted(path) for path in weights]
+    width = max(18, *(len(name) + 2 for name in names))
+    lines = [
+        f"{'weights':<{width}}{'shape':<18}{'norm':>10}{'gradient':>12}{'dead':>12}"
+    ]
     for path, variable in nnx.to_flat_state(grads):
         values, grad = np.asarray(weights[path][...]), np.asarray(variable[...])
         dead = f"{(grad == 0).sum()} of {grad.size}" if grad.ndim == 1 else ""
         with np.errstate(over="ignore", invalid="ignore"):  # the table shows inf or nan
             norms = np.linalg.norm(values), np.linalg.norm(grad)
         lines.append(
-            f"{'.'.join(map(str, path)):<18}{values.shape!s:<18}"
+            f"{dotted(path):<{width}}{values.shape!s:<18}"
             f"{norms[0]:>10.4g}{norms[1]:>12.4g}{dead:>12}"
         )
     return "\n".join(lines)

@@ -153,6 +153,22 @@ def test_health_gives_norms_by_numpy_and_counts_dead_units(params):
     assert f"{np.linalg.norm(losses):.3g}" in rows["output.kernel"]
 
 
+def test_columns_of_the_health_table_are_apart_and_aligned():
+    class Deep(nnx.Module):
+        def __init__(self):
+            layer = nnx.Linear(64, 3, rngs=nnx.Rngs(0))
+            self.first_block_of_many = nnx.Dict({"dense_layer": layer})
+
+        def __call__(self, images):
+            pixels = images.reshape(len(images), -1) / jnp.float32(255)
+            return self.first_block_of_many["dense_layer"](pixels)
+
+    lines = health_table(Deep(), Batch(*SPLIT)).splitlines()
+    assert lines[1].split()[:2] == ["first_block_of_many.dense_layer.bias", "(3,)"]
+    starts = {line.index("(") for line in lines[1:]}
+    assert starts == {lines[0].index("shape")}
+
+
 def hidden(model, images):
     """The dense layer by hand; the initial output bias is 0."""
     pixels = images.reshape(len(images), -1) / 255.0
