@@ -31,6 +31,15 @@ class StatefulNet(Model):
         return nnx.relu(self.norm(self.conv(pixels)))
 
 
+class BiasedNet(StatefulNet):
+    """With a bias that the batch normalization after it cancels."""
+
+    def __init__(self, architecture: Architecture, rngs: nnx.Rngs) -> None:
+        super().__init__(architecture, rngs)
+        channels = architecture.image_shape[-1]
+        self.conv = nnx.Conv(channels, 6, kernel_size=(3, 3), rngs=rngs)
+
+
 def stateful(dropout: float = 0.0) -> Architecture:
     """The architecture; its name must be put into `MODELS`."""
     shape = (8, 8, 1)
