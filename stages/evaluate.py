@@ -16,6 +16,8 @@ from src.runtime.stage import StageContext, print_warning, run_stage
 if TYPE_CHECKING:
     import numpy as np
 
+    from src.models.checkpoint import ModelRecord
+
 # Scores that `dvc metrics diff` does not show: metrics/details/test.json.
 TEST_DETAILS = (
     "accuracy_low",
@@ -72,8 +74,7 @@ def main(params: Params, context: StageContext) -> str:
     }
     with context.outputs() as outputs:
         outputs.write_all(contents)
-    if not record.model_dump().get("warning"):  # train has not said so already
-        warn_of_missing_classes(counts, names)
+    warn_of_missing_classes(counts, names, record)
     return (
         f"{len(labels)} images: accuracy {scores['accuracy']:.4f} (95 % interval "
         f"{scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f}), "
@@ -81,12 +82,15 @@ def main(params: Params, context: StageContext) -> str:
     )
 
 
-def warn_of_missing_classes(confusion: np.ndarray, class_names: list[str]) -> None:
-    """Warns where the model never predicts a class that occurs in test."""
+def warn_of_missing_classes(
+    confusion: np.ndarray, class_names: list[str], record: ModelRecord
+) -> None:
+    """Warns if the model never predicts a class of test, unless `train` has warned."""
     from src.evaluation.metrics import prediction_warning
 
     actual, predicted = confusion.sum(1), confusion.sum(0)
-    if warning := prediction_warning(actual, predicted, class_names, "test"):
+    warning = prediction_warning(actual, predicted, class_names, "test")
+    if warning and not record.model_dump().get("warning"):
         print_warning("evaluate", warning)
 
 

@@ -89,8 +89,6 @@ def train(params: Params, context: StageContext) -> str:
         if is_main_process():
             tables = run.history.files(best, last)
             write_outputs(context, tables, weights, architecture, record)
-            if record["warning"]:
-                print_warning("train", record["warning"])
         # Barrier: otherwise the others would exit 0 even if this write failed.
         broadcast(b"written")
     return summary(params, run, best, stopped)
@@ -122,7 +120,10 @@ def write_outputs(
     architecture: Architecture,
     record: dict[str, Any],
 ) -> None:
-    """Writes history, metrics, the best weights and their record, all or nothing."""
+    """Writes history, metrics, the best weights and their record; prints the warning.
+
+    All files are written, or none.
+    """
     from src.models.checkpoint import save_trained
     from src.storage.reading import digest
 
@@ -130,6 +131,8 @@ def write_outputs(
     with context.outputs() as outputs:
         outputs.write_all(tables)
         save_trained(weights, architecture, record, outputs)
+    if record["warning"]:
+        print_warning("train", record["warning"])
 
 
 def missing_classes(best: EpochResult, data: TrainData, manifest: Manifest) -> str:
