@@ -16,7 +16,7 @@ import numpy as np
 from flax import nnx
 
 from src.config.names import ModelName
-from src.errors import FourbeatError, ParameterError, one_line
+from src.errors import FourbeatError, ParameterError, counted, one_line
 from src.models.architecture import Architecture
 from src.models.build import MODELS, Model, build_model
 from src.models.checkpoint import dotted, dtype_and_shape
@@ -25,7 +25,7 @@ FLOAT = "float32"
 SIGNATURES = (
     "Write __init__(self, architecture, rngs) and __call__(self, images, rngs=None)."
 )
-NO_TRANSFORMS = "leave out nnx.jit, nnx.remat, nnx.scan and nnx.vmap."
+NO_TRANSFORMS = "leave out nnx.jit, nnx.remat, nnx.scan, nnx.vmap and nnx.RNN."
 # What to do, by a part of Flax's message; the first that fits.
 ADVICE = {
     "assigned to static attribute": "Keep layers in nnx.List or nnx.Dict.",
@@ -76,9 +76,10 @@ def check_network(architecture: Architecture, debug: bool) -> None:
         check_logits(model, logits, architecture.classes, count)
         check_same_layout(model, before)
         model.eval()  # type: ignore[no-untyped-call]
-        # One more level of tracing: NNX then refuses changes of state.
-        logits = jax.eval_shape(lambda images: model(images), images)
-        check_logits(model, logits, architecture.classes, count)
+        # One more level of tracing: NNX then refuses changes of state. And one image:
+        # code that assumes a batch size would go unseen.
+        logits = jax.eval_shape(lambda images: model(images), images[:1])
+        check_logits(model, logits, architecture.classes, 1)
 
     try:
         jax.eval_shape(call, images)
@@ -124,9 +125,9 @@ def check_logits(model: Model, logits: Any, classes: int, count: int) -> None:  
     found = dtype_and_shape(logits) if is_array else type(logits).__name__
     if found != (expected := f"{FLOAT} [{count}, {classes}]"):
         raise ParameterError(
-            f"{place(type(model))}.__call__: expected logits {expected} of {count} "
-            f"images and {classes} classes, found {found}. Return the output of "
-            "nnx.Linear(..., architecture.classes)."
+            f"{place(type(model))}.__call__: expected logits {expected} of "
+            f"{counted(count, 'image')} and {classes} classes, found {found}. "
+            "Return the output of nnx.Linear(..., architecture.classes)."
         )
 
 

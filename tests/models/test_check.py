@@ -78,6 +78,25 @@ def test_anything_but_logits_is_refused_with_what_was_found(monkeypatch, change,
     )
 
 
+def test_axis_of_a_single_image_must_stay(monkeypatch):
+    class Squeezed(Net):
+        def __call__(self, images, rngs=None):
+            return super().__call__(images).squeeze()
+
+    line = refusal(monkeypatch, Squeezed)
+    assert "expected logits float32 [1, 3] of 1 image and 3 classes, found" in line
+    assert "found float32 [3]." in line
+
+
+def test_fixed_batch_size_is_refused(monkeypatch):
+    class Fixed(Net):
+        def __call__(self, images, rngs=None):
+            return self.dense(as_floats(images).reshape(4, 64))
+
+    line = refusal(monkeypatch, Fixed)
+    assert "found TypeError: cannot reshape array of shape (1, 8, 8, 1)" in line
+
+
 # ---- Arguments ----
 
 
@@ -297,7 +316,7 @@ class Compiled(Net):
 def test_state_that_changes_in_eval_mode_is_refused(monkeypatch, cls):
     assert refusal(monkeypatch, cls).endswith(
         "Change variables and draw random numbers only if rngs is not None, and leave "
-        "out nnx.jit, nnx.remat, nnx.scan and nnx.vmap."
+        "out nnx.jit, nnx.remat, nnx.scan, nnx.vmap and nnx.RNN."
     )
 
 
