@@ -258,6 +258,7 @@ def forward_by_hand(weights, images):
 
 SEVERAL = """
 import json
+from tests.helpers.device_runs import prepared_run, splits
 import jax.numpy as jnp
 from flax import nnx
 from src.models.build import MODELS
@@ -265,7 +266,6 @@ from src.models.checkpoint import weights_of
 from src.sharding import on_all_devices
 from src.training.events import EpochEnd, LogRow
 from src.training.loop import fit
-from tests.helpers.device_runs import prepared_run, splits
 from tests.helpers.stateful import BiasedNet
 MODELS["stateful"] = BiasedNet
 changes = {"model": "stateful", "optimizer": "adamw", "dropout": 0.0, "epochs": 4}
