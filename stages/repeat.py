@@ -18,7 +18,15 @@ from src.runtime.launch import check_alone
 from src.runtime.stage import StageContext, run_stage
 from stages import evaluate, prepare, train
 
-REPORTED = "accuracy", "loss", "precision", "recall", "f1", "top_k"
+REPORTED = (
+    "accuracy",
+    "balanced_accuracy",
+    "loss",
+    "precision",
+    "recall",
+    "f1",
+    "top_k",
+)
 
 
 def main(params: Params, context: StageContext) -> str:

@@ -19,6 +19,7 @@ from src.data.examples import SplitName
 from src.data.prepared import Manifest
 from src.evaluation.metrics import wilson_interval
 
+EQUAL_RATIO = 1.5  # up to here, balanced accuracy is close to accuracy
 Fraction = Annotated[FiniteFloat, Field(ge=0, le=1)]
 
 
@@ -105,10 +106,19 @@ class ScoreDetails(FrozenModel):
 
     accuracy_low: Fraction
     accuracy_high: Fraction
+    balanced_accuracy: Fraction
     top_k: Fraction
     correct: NonNegativeInt
     examples: PositiveInt
     classes: dict[str, ClassScores]
+
+    def has_unequal_classes(self) -> bool:
+        """Whether the largest class has over `EQUAL_RATIO` times the smallest's images.
+
+        Balanced accuracy leaves out a class without images; so does this.
+        """
+        sizes = [each.examples for each in self.classes.values() if each.examples]
+        return max(sizes) > EQUAL_RATIO * min(sizes)
 
 
 class EvaluateDetails(FrozenModel):

@@ -6,12 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import accuracy, bench, devices, paper, pictures, scaling, sizes
+from benchmarks import (
+    accuracy,
+    bench,
+    devices,
+    fine_tune,
+    paper,
+    pictures,
+    scaling,
+    sizes,
+)
 from benchmarks.sections import README
 
 TABLES = {
     "speed": (bench.HERE / "results.json", None, bench.speed_table),
     "accuracy": (bench.HERE / "accuracy.json", None, accuracy.accuracy_table),
+    "fine_tune": (fine_tune.RESULTS, None, fine_tune.render),
     "pictures": (pictures.HERE / "pictures.json", None, pictures.render),
     "costs": (scaling.RESULTS, "costs", scaling.render_costs),
     "devices": (scaling.RESULTS, "devices", devices.render),

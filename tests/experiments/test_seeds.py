@@ -48,6 +48,8 @@ def test_repeat_reports_every_seed_and_changes_no_other_file(
     mean = (float(found["3"]) + float(found["4"])) / 2
     assert repeated["seeds"] == 2
     assert repeated["accuracy"]["mean"] == pytest.approx(mean, abs=1e-4)
+    # Each class has test images, so both are the mean of the same recalls.
+    assert repeated["balanced_accuracy"] == repeated["recall"] != repeated["accuracy"]
     assert {path: path.read_bytes() for path in before} == before
 
 

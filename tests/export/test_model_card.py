@@ -12,6 +12,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 from PIL import Image
+from sklearn.metrics import balanced_accuracy_score
 
 from src import paths
 from src.data.pictures import PicturePolicy, read_pixels
@@ -52,6 +53,7 @@ def scores(names=NAMES):
         "accuracy": 0.95,
         "accuracy_low": 0.9,
         "accuracy_high": 0.98,
+        "balanced_accuracy": 0.76,
         "calibration_error": 0.01,
         "classes": classes,
         "examples": 75,
@@ -127,6 +129,28 @@ def test_recall_of_each_class_has_its_interval():
         low, high = wilson(recall, 25)
         assert row[0] == name
         assert row[3] == f"{low:.4f} to {high:.4f}"
+
+
+def test_balanced_accuracy_follows_accuracy_if_classes_are_unequal():
+    labels = [0] * 3 + [1] * 2 + [2] * 5
+    predicted = [0, 0, 1] + [1, 2] + [2] * 5
+    metrics = scores()
+    balanced = balanced_accuracy_score(labels, predicted)
+    metrics["test"]["balanced_accuracy"] = balanced
+    for name, examples in zip(NAMES, (3, 2, 5), strict=True):
+        metrics["test"]["classes"][name]["examples"] = examples
+    results = section(card(metrics=metrics), "Results")
+    names = [row[0] for row in table(results)]
+    assert names[1:4] == ["accuracy", "balanced accuracy", "macro F1"]
+    assert table(results)[2][1] == f"{balanced:.4f}" == "0.7222"
+    assert "Balanced accuracy counts them equally" in results
+
+
+def test_balanced_accuracy_is_left_out_if_classes_are_equal():
+    metrics = scores()
+    for name, examples in zip(NAMES, (30, 20, 0), strict=True):
+        metrics["test"]["classes"][name]["examples"] = examples
+    assert "alanced accuracy" not in card(metrics=metrics)
 
 
 def test_weakest_class_is_named():

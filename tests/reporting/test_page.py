@@ -71,6 +71,20 @@ def test_headline_has_data_network_accuracy_and_best_epoch(make_page):
     assert "best epoch 2 of 3, stopped by patience" in text
 
 
+def test_headline_has_balanced_accuracy_if_classes_are_unequal(make_page):
+    # 2, 1, 1 and 1 images, of which one of the first class is wrong: the recalls are
+    # 1/2, 1, 1 and 1, and 4 of 5 images are right.
+    _, page = make_page(names=[*"abcd"], count=5, wrong=1)
+    text = Text(page).of("header")
+    assert "test accuracy 0.8000" in text
+    assert "balanced accuracy 0.8750 mean recall of the classes" in text
+
+
+def test_headline_has_no_balanced_accuracy_up_to_one_and_a_half_times(make_page):
+    _, page = make_page(names=("cat", "dog"), count=5, wrong=1)  # 3 and 2 images
+    assert "balanced" not in Text(page).of("header")
+
+
 def test_page_has_every_section_and_no_empty_one(make_page):
     _, page = make_page()
     text = Text(page)
