@@ -1,11 +1,13 @@
 """The table of models; `model` in `params.yaml` chooses one by name."""
 
 from flax import nnx
+from jax import lax
 
 from src.config.names import ModelName
 from src.models.architecture import Architecture
 from src.models.architecture import Model as Model
 from src.models.cnn import CNN, MaxPoolCNN
+from src.models.loop_convolution import loop_convolution
 from src.models.mlp import MLP
 from src.models.resnet import ResNet
 from src.models.resnet18 import ResNet18
@@ -20,5 +22,19 @@ MODELS: dict[ModelName, type[Model]] = {
 
 
 def build_model(architecture: Architecture, rngs: nnx.Rngs) -> Model:
-    """Builds the network; its initial weights are drawn from `rngs.params`."""
-    return MODELS[architecture.model](architecture, rngs)
+    """Builds the network; its initial weights are drawn from `rngs.params`.
+
+    Convolutions that name no function of their own get `loop_convolution`.
+    """
+    model = MODELS[architecture.model](architecture, rngs)
+    model.set_attributes(
+        is_lax_convolution,
+        conv_general_dilated=loop_convolution,
+        raise_if_not_found=False,
+    )
+    return model
+
+
+def is_lax_convolution(_: object, module: object) -> bool:
+    """Whether a module convolves by lax; a filter of NNX."""
+    return getattr(module, "conv_general_dilated", None) is lax.conv_general_dilated

@@ -1,33 +1,30 @@
-"""Convolution of any size and stride whose gradients are fast inside a loop on CPU.
+"""Convolution whose gradients are fast inside a loop on CPU.
 
 XLA's CPU compiler rewrites convolutions to the form that its fast kernels take, NHWC
 times HWIO, only outside of loops. The gradients that JAX derives are in other forms, so
-inside `lax.while_loop` plain nested loops compute them: up to 50 times slower. Here
-they are written in the fast form:
+inside `lax.while_loop` plain nested loops compute them, 50 times slower. Here they are
+written in the fast form:
 
 - to the images: the output's gradient convolved with the flipped kernel. A stride puts
   zeros between the gradient's pixels first.
 - to the kernel: the images convolved with the output's gradient, where channels and
   batch change places. With a stride, one matrix product for each pixel of the kernel.
-
-From 24 channels on, 3x3 kernels are faster by the tiles of `convolution.py`.
 """
 
+import math
 from collections.abc import Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from src.models.convolution import fast_convolution, is_plain
-
 Pads = tuple[tuple[int, int], ...]
 Strides = tuple[int, ...]
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-MIN_TILED_CHANNELS = 24  # in and out: measured, see docs/explanation/measurements.md
+MAX_BLOCK = 32  # images; the product's cost per image grows with the block
 
 
 def loop_convolution(
@@ -40,31 +37,44 @@ def loop_convolution(
     """Replaces `lax.conv_general_dilated` as an argument of `nnx.Conv`.
 
     Args:
-        images: `[batch, height, width, channels]`.
-        kernel: `[rows, columns, channels, filters]`.
+        images: `[batch, height, width, channels]`; lax handles other ranks.
+        kernel: `[rows, columns, channels / groups, filters]`.
         strides: of rows and columns.
         padding: 'SAME', 'VALID', or pixels before and after, for rows and columns.
-        options: of `lax.conv_general_dilated`; lax handles dilation and groups.
+        options: of `lax.conv_general_dilated`.
 
     Returns:
         `[batch, height, width, filters]`, sized by strides and padding.
     """
-
-    def by_lax(images: jax.Array, kernel: jax.Array) -> jax.Array:
+    if images.ndim != 4 or jax.default_backend() != "cpu":
         return lax.conv_general_dilated(images, kernel, strides, padding, **options)
+    kernel = spread(kernel, (0, 1), options.get("rhs_dilation"))
+    if isinstance(padding, str):
+        sizes = images.shape[1:3], kernel.shape[:2]
+        padding = lax.padtype_to_pads(*sizes, strides, padding)
+    images = spread(images, (1, 2), options.get("lhs_dilation"))
+    down, right = strides
+    pads = tuple((before, after) for before, after in padding)
+    settings = (down, right), pads
+    groups, filters = options.get("feature_group_count", 1), kernel.shape[-1]
+    if groups == 1:
+        return convolve(images, kernel, *settings)
+    if groups == images.shape[-1]:
+        images = jnp.repeat(images, filters // groups, axis=-1)
+        return convolve_channels(images, kernel, *settings)
+    parts = jnp.split(images, groups, axis=-1), jnp.split(kernel, groups, axis=-1)
+    outputs = [convolve(*part, *settings) for part in zip(*parts, strict=True)]
+    return jnp.concatenate(outputs, axis=-1)
 
-    def by_forms(images: jax.Array, kernel: jax.Array) -> jax.Array:
-        pads = padding
-        if isinstance(pads, str):
-            size, window = images.shape[1:3], kernel.shape[:2]
-            pads = lax.padtype_to_pads(size, window, strides, pads)
-        return convolve(images, kernel, tuple(strides), tuple(map(tuple, pads)))
 
-    if not is_plain(options):
-        return by_lax(images, kernel)
-    if tuple(strides) == (1, 1) and min(kernel.shape[2:]) >= MIN_TILED_CHANNELS:
-        return fast_convolution(images, kernel, strides, padding, **options)
-    return lax.platform_dependent(images, kernel, cpu=by_forms, default=by_lax)
+def spread(
+    array: jax.Array, axes: tuple[int, ...], dilation: Sequence[int] | None
+) -> jax.Array:
+    """The array with `dilation - 1` zeros between neighbours along each axis."""
+    pads = [(0, 0, 0)] * array.ndim
+    for axis, step in zip(axes, dilation or (1, 1), strict=True):
+        pads[axis] = (0, 0, step - 1)
+    return lax.pad(array, jnp.zeros((), array.dtype), pads)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -112,10 +122,10 @@ def images_gradient(
     sides = []
     for axis in range(2):
         size, length = kernel.shape[axis], cotangent.shape[axis + 1]
-        spread = (length - 1) * strides[axis] + 1
+        reach = (length - 1) * strides[axis] + 1
         before = size - 1 - pads[axis][0]
         # Input pixels that no window reaches have a gradient of zero.
-        after = shape[axis + 1] + size - 1 - before - spread
+        after = shape[axis + 1] + size - 1 - before - reach
         sides.append((before, after, strides[axis] - 1))
     zero = jnp.zeros((), cotangent.dtype)
     spaced = lax.pad(cotangent, zero, ((0, 0, 0), *sides, (0, 0, 0)))
@@ -135,21 +145,54 @@ def kernel_gradient(
     """The gradient to a kernel of `shape`."""
     rows, columns, channels, filters = shape
     if strides == (1, 1):
-        by_channel = images.transpose(3, 1, 2, 0)
         by_pixel = cotangent.transpose(1, 2, 0, 3)
         grad = lax.conv_general_dilated(
-            by_channel, by_pixel, (1, 1), pads, dimension_numbers=LAYOUT
+            channels_first(images), by_pixel, (1, 1), pads, dimension_numbers=LAYOUT
         )
         return grad.transpose(1, 2, 0, 3)
-    _, height, width, _ = cotangent.shape
-    padded = jnp.pad(images, ((0, 0), *pads, (0, 0)))
     flat = cotangent.reshape(-1, filters)
-    down, right = strides
-
-    def tap(row: int, column: int) -> jax.Array:
-        below = padded[:, row : row + (height - 1) * down + 1 : down]
-        seen = below[:, :, column : column + (width - 1) * right + 1 : right]
-        return seen.reshape(-1, channels).T @ flat
-
-    taps = [tap(row, column) for row in range(rows) for column in range(columns)]
+    taps = [
+        seen.reshape(-1, channels).T @ flat
+        for seen in windows(images, (rows, columns), strides, pads)
+    ]
     return jnp.stack(taps).reshape(shape)
+
+
+def channels_first(images: jax.Array) -> jax.Array:
+    """`images.transpose(3, 1, 2, 0)`: `[channels, height, width, batch]`.
+
+    XLA would compute the layers before it again, in the order of the result, far apart
+    in memory. A product with the identity matrix is exact, and computed apart.
+    """
+    batch, height, width, channels = images.shape
+    size = math.gcd(batch, MAX_BLOCK)
+    blocks = images.reshape(batch // size, size, height * width * channels)
+    identity = jnp.eye(size, dtype=images.dtype)
+    last = lax.dot_general(blocks, identity, (((1,), (0,)), ((), ())))
+    pixels = last.reshape(batch // size, height, width, channels, size)
+    return pixels.transpose(3, 1, 2, 0, 4).reshape(channels, height, width, batch)
+
+
+def convolve_channels(
+    images: jax.Array, kernel: jax.Array, strides: Strides, pads: Pads
+) -> jax.Array:
+    """Depthwise convolution: each channel of `[rows, columns, 1, channels]` apart."""
+    seen = windows(images, kernel.shape[:2], strides, pads)
+    weights = kernel.reshape(-1, 1, 1, 1, kernel.shape[-1])
+    products = (pixels * weight for pixels, weight in zip(seen, weights, strict=True))
+    return reduce(jnp.add, products)
+
+
+def windows(
+    images: jax.Array, size: tuple[int, ...], strides: Strides, pads: Pads
+) -> list[jax.Array]:
+    """For each pixel of a kernel of this size, the images' pixels that it meets."""
+    padded = jnp.pad(images, ((0, 0), *pads, (0, 0)))
+    _, height, width, _ = padded.shape
+    down, right = strides
+    below, beside = height - size[0] + 1, width - size[1] + 1
+    return [
+        padded[:, row : row + below : down, column : column + beside : right]
+        for row in range(size[0])
+        for column in range(size[1])
+    ]

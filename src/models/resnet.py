@@ -13,7 +13,6 @@ from flax import nnx
 from src.models.architecture import Architecture, Model
 from src.models.convolution import max_pool
 from src.models.dropout import Dropout
-from src.models.loop_convolution import loop_convolution
 from src.models.normalize import Normalize
 
 STAGES = 3
@@ -72,7 +71,6 @@ class ConvNorm(nnx.Module):
             kernel_size=(size, size),
             use_bias=False,
             kernel_init=KERNEL_INIT,
-            conv_general_dilated=loop_convolution,
             rngs=rngs,
         )
         # Flax's default of 0.99 forgets the start only after hundreds of steps.

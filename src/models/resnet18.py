@@ -17,7 +17,6 @@ from jax import lax
 
 from src.models.architecture import Architecture, Model, Weights
 from src.models.dropout import Dropout
-from src.models.loop_convolution import loop_convolution
 from src.models.normalize import Normalize
 
 WIDTHS = 64, 128, 256, 512  # filters of layer1 to layer4
@@ -46,7 +45,6 @@ def build_convolution(
         padding=(pad, pad),
         use_bias=False,
         kernel_init=KERNEL_INIT,
-        conv_general_dilated=loop_convolution,
         rngs=rngs,
     )
 

@@ -18,8 +18,9 @@ CASES = [  # image, kernel, strides, padding
     ((2, 11, 10, 3), (7, 7, 3, 4), (2, 3), [(3, 3), (3, 3)]),
     ((2, 9, 8, 5), (1, 1, 5, 6), (2, 2), "VALID"),
     ((2, 10, 9, 2), (2, 2, 2, 3), (4, 4), "VALID"),  # pixels that no window reaches
-    ((2, 9, 9, 32), (3, 3, 32, 32), (1, 1), "SAME"),  # by tiles
-    ((2, 6, 6, 32), (1, 1, 32, 32), (1, 1), "VALID"),  # by patches
+    ((33, 9, 9, 8), (3, 3, 8, 8), (1, 1), "SAME"),  # batches that 32 does not divide
+    ((48, 5, 4, 2), (2, 3, 2, 3), (1, 1), "VALID"),
+    ((64, 4, 4, 1), (3, 3, 1, 2), (1, 1), "SAME"),
 ]
 
 
@@ -49,18 +50,60 @@ def test_outputs_and_gradients_are_those_of_lax(images, kernel, strides, padding
         np.testing.assert_allclose(array, other, rtol=1e-4, atol=2e-4)
 
 
+@pytest.mark.parametrize("strides", [(1, 1), (2, 3)])
+@pytest.mark.parametrize("padding", ["SAME", "VALID", [(2, 0), (1, 3)]])
 @pytest.mark.parametrize(
-    "options", [{"feature_group_count": 2}, {"rhs_dilation": (2, 2)}]
+    ("filters", "options"),
+    [
+        (6, {"feature_group_count": 2}),
+        (4, {"feature_group_count": 4}),  # depthwise
+        (8, {"feature_group_count": 4}),
+        (5, {"rhs_dilation": (2, 3)}),
+        (4, {"rhs_dilation": (2, 1), "feature_group_count": 4}),
+    ],
 )
-def test_groups_and_dilation_are_left_to_lax(options):
+def test_groups_and_dilation_are_those_of_lax(filters, options, strides, padding):
     groups = options.get("feature_group_count", 1)
-    arrays = normal((2, 8, 8, 4)), normal((3, 3, 4 // groups, 6), seed=1)
-    found = with_gradients(loop_convolution, *arrays, (1, 1), "SAME", **options)
+    arrays = normal((2, 11, 12, 4)), normal((3, 3, 4 // groups, filters), seed=1)
+    found = with_gradients(loop_convolution, *arrays, strides, padding, **options)
     expected = with_gradients(
-        lax.conv_general_dilated, *arrays, (1, 1), "SAME", **options
+        lax.conv_general_dilated, *arrays, strides, padding, **options
     )
     for array, other in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(array, other)
+        np.testing.assert_allclose(array, other, rtol=1e-4, atol=1e-4)
+
+
+def test_dilated_images_are_those_of_lax():
+    arrays = normal((2, 5, 4, 3)), normal((3, 3, 3, 4), seed=1)
+    settings = (1, 1), [(2, 2), (1, 2)]
+    found = with_gradients(loop_convolution, *arrays, *settings, lhs_dilation=(2, 3))
+    expected = with_gradients(
+        lax.conv_general_dilated, *arrays, *settings, lhs_dilation=(2, 3)
+    )
+    for array, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(array, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("size", "channels"), [((9,), 3), ((5, 4, 6), 2)])
+def test_convolutions_of_one_and_three_dimensions_are_left_to_lax(size, channels):
+    images = jnp.asarray(normal((2, *size, channels)))
+    window = (3,) * len(size)
+    layers = [
+        nnx.Conv(channels, 4, window, **given, rngs=nnx.Rngs(0))
+        for given in ({}, {"conv_general_dilated": loop_convolution})
+    ]
+    expected, found = (layer(images) for layer in layers)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("channels", [pytest.param(1, marks=pytest.mark.slow), 32])
+def test_weight_that_meets_only_zeros_has_gradient_zero(channels):
+    """Adam divides by the gradient, so rounding noise would become full steps."""
+    images, kernel = normal((32, 4, 4, channels)), normal((3, 3, channels, 8), seed=1)
+    images[:, 1:] = 0  # the kernel's last row sees only zeros
+    _, _, gradient = with_gradients(loop_convolution, images, kernel, (1, 1), "SAME")
+    np.testing.assert_array_equal(gradient[2], 0)
+    assert (np.asarray(gradient)[:2, 1] != 0).all()
 
 
 def test_layer_in_half_precision_keeps_its_dtype_in_both_directions():
