@@ -1,5 +1,7 @@
 """Graphs of networks, compared with JAX; forms of ONNX, compared with onnxruntime."""
 
+import sys
+
 import jax.numpy as jnp
 import numpy as np
 import onnxruntime
@@ -232,6 +234,15 @@ def test_conversion_leaves_flax_and_jax_as_they_were():
     graph_for(user_model(1, 5), (16, 16, 1))
     for module, names in zip(modules, before, strict=True):
         assert {name: vars(module)[name] for name in names} == names
+
+
+def test_conversion_does_not_import_what_jax2onnx_has_for_other_libraries():
+    """These imports compile many networks."""
+    graph_for(lambda images: images.reshape(-1, 4).astype(jnp.float32), (2, 2, 1))
+    found = {name for name in sys.modules if name.startswith("jax2onnx.plugins.")}
+    assert "jax2onnx.plugins.flax.nnx.linear" in found
+    others = "jax2onnx.plugins.equinox.", "jax2onnx.plugins.examples."
+    assert not [name for name in found if name.startswith(others)]
 
 
 def test_same_network_gives_the_same_graph():
