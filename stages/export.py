@@ -19,11 +19,12 @@ def main(params: Params, context: StageContext) -> str:
 
     from src.data.prepared import load_manifest, load_split, open_split
     from src.evaluation.predict import predict
-    from src.export import verify
+    from src.export.compare import accuracy_differences, summary
     from src.export.formats import check_packages, convert_all, write_files
     from src.export.latency import NETWORK, latency_report, latency_table, time_network
     from src.export.manifest import add_demo, leave_out
     from src.export.model_card import model_card
+    from src.export.verify import prove_all
     from src.models.checkpoint import load_trained
     from src.results.read import read_run_metrics
     from src.storage.json_files import json_bytes, metrics_bytes
@@ -38,7 +39,7 @@ def main(params: Params, context: StageContext) -> str:
     export = convert_all(formats, trained, train.images, pictures=manifest.pictures)
     # All cores: FOURBEAT_JOBS must not change the results of the runtimes.
     with bound_to(context.cores):
-        proofs = verify.prove_all(formats, export, test, expected)
+        proofs = prove_all(formats, export, test, expected)
     export = leave_out(export, proofs.failed)
     export = add_demo(export, trained, test, expected)
     for reason in export.manifest["left_out"].values():
@@ -48,14 +49,14 @@ def main(params: Params, context: StageContext) -> str:
     report = latency_report(latency | {NETWORK: own}, trained.record.sha256)
     card = model_card(trained, export.manifest, results, metrics)
     files = export.files | {"latency.json": json_bytes(report), "MODEL_CARD.md": card}
-    differing = verify.accuracy_differences(results, expected, test.labels)
+    differing = accuracy_differences(results, expected, test.labels)
     headlines = metrics_bytes({"export": differing})
     with context.outputs() as outputs:
         write_files(files, outputs)
         outputs.write(paths.METRICS / "export.json", headlines)
         outputs.write(paths.DETAILS / "export.json", metrics_bytes({"export": results}))
     print(latency_table(latency | {NETWORK: own}))  # noqa: T201 - differs each time, so not a metric
-    return f"{verify.summary(results, len(test.labels))} -> {paths.EXPORT}"
+    return f"{summary(results, len(test.labels))} -> {paths.EXPORT}"
 
 
 if __name__ == "__main__":

@@ -13,7 +13,14 @@ from src.config.names import FormatName
 from src.data import pictures as picture_module
 from src.data.lazy_images import Images, pieces
 from src.data.prepared import PictureRecord
-from src.errors import ParameterError, one_line
+from src.errors import ParameterError
+from src.export.faults import (
+    OTHER_LAYER,
+    advice,
+    converter_error,
+    left_out,
+    without_operator,
+)
 from src.export.graph import UnsupportedError
 from src.export.load import digest_of_files
 from src.export.manifest import Export, Files, build_manifest, leave_out
@@ -111,7 +118,8 @@ def convert_all(
     manifest = build_manifest(network, background, weights, pictures)
     reasons: dict[str, str] = {}
     if network.graph is None:
-        reasons["demo"] = f"demo.html: {without_operator(network.unsupported)}."
+        found = without_operator(network.unsupported)
+        reasons["demo"] = left_out(paths.EXPORT / "demo.html", found, OTHER_LAYER)
     # Otherwise JAX writes source paths of this machine into the files.
     jax.config.update("jax_traceback_in_locations_limit", 0)
     # Sorted, because TensorFlow numbers functions in order of creation.
@@ -144,17 +152,9 @@ def convert_one(name: FormatName, network: Network, calibration: np.ndarray) -> 
         except UnsupportedError as error:
             found = without_operator(str(error))
         except Exception as error:  # noqa: BLE001 - each converter has its own
-            kind = type(error).__name__
-            found = f"expected a network to convert, found {kind}: {one_line(error)}"
-    raise ConversionError(
-        f"{paths.EXPORT / module.FILE}: {found}. It is left out: remove {name} from "
-        "export_formats, or write the layer with other operations."
-    )
-
-
-def without_operator(operation: str) -> str:
-    """Why a network has no graph."""
-    return f"expected operations of src/export/graph.py, found {operation}"
+            found = f"expected a network to convert, found {converter_error(error)}"
+    file, repair = paths.EXPORT / module.FILE, advice(name, exact=True)
+    raise ConversionError(left_out(file, found, repair))
 
 
 def describe(name: FormatName, files: Files) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from src.errors import one_line
+from src.export.faults import converter_error
 from src.export.from_onnx import graph_of
 from src.export.graph import Graph, UnsupportedError
 from src.export.jax_to_onnx import convert_by_jax2onnx
@@ -50,6 +50,6 @@ def prepare_network(trained: TrainedModel, images: np.ndarray) -> Network:
         except UnsupportedError as error:
             unsupported = str(error)
         except Exception as error:  # noqa: BLE001 - jax2onnx raises any class
-            unsupported = f"{type(error).__name__} in jax2onnx: {one_line(error)}"
+            unsupported = f"in jax2onnx {converter_error(error)}"
     rounding = logit_error(logits, images[:MEASURED_IMAGES])
     return Network(trained, probabilities, graph, unsupported, rounding)

@@ -7,7 +7,7 @@ project, only the runtime that a user of the file would install.
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -19,16 +19,15 @@ from src.config.names import FormatName
 from src.data.examples import Examples
 from src.data.shards import find_shards, shard_name
 from src.errors import DataError, StorageError
-from src.export.formats import Format, format_module
+from src.export.compare import compare
+from src.export.faults import advice
+from src.export.formats import format_module
 from src.export.load import REPAIR_EXPORT
 from src.export.manifest import Export, Files
 from src.export.rounding import allowed_differences
 from src.signals import raise_if_stopped
 from src.storage.atomic import storage_errors
 from src.storage.npz import read_arrays
-
-MAX_ACCURACY_LOSS = 0.005  # of an inexact format
-ROUNDING = 1e-9  # error of the difference of two accuracies
 
 
 class Proof(NamedTuple):
@@ -83,24 +82,12 @@ def prove_all(
                 found = read_arrays(answers, REPAIR_EXPORT)["probabilities"]
                 metrics = compare(module, found, test.labels, expected, allowed)
             except DataError as error:
-                failed[name] = f"{error} {advice(name)}"
+                repair = advice(name, exact=module.EXACT)
+                failed[name] = f"{error} It is left out: {repair}."
                 continue
             size = export.manifest["formats"][name]["bytes"]
             proofs[name] = Proof({"bytes": size, **metrics}, latency)
     return Proofs(proofs, failed)
-
-
-def advice(name: FormatName) -> str:
-    """What to do about a file that is not proven."""
-    if format_module(name).EXACT:
-        return (
-            f"It is left out: remove {name} from export_formats, or write the layer "
-            "with other operations."
-        )
-    return (
-        f"It is left out: remove {name} from export_formats, or train with more "
-        "weight_decay or another model."
-    )
 
 
 def single_file(test: Examples, folder: Path) -> Path:
@@ -146,111 +133,3 @@ def run_fresh(file: Path, images: Path, answers: Path) -> dict[str, Any]:
         )
     measured: dict[str, Any] = json.loads(ended.stdout)
     return measured
-
-
-def compare(
-    module: Format,
-    found: np.ndarray,
-    labels: np.ndarray,
-    expected: np.ndarray,
-    allowed: np.ndarray,
-) -> dict[str, Any]:
-    """Compares a file's probabilities with the network's, both `[examples, classes]`.
-
-    `changed` counts the changed predictions. An exact format may change a prediction
-    only if the network's top two classes tie within twice the allowed difference.
-
-    Args:
-        module: the format.
-        found: the file's probabilities.
-        labels: int32 `[examples]`.
-        expected: the network's.
-        allowed: of an exact format, `[examples]`, see `rounding`.
-
-    Raises:
-        DataError: the probabilities differ by more than the format may.
-    """
-    gaps = np.abs(found.astype(np.float64) - expected)
-    changed = found.argmax(1) != expected.argmax(1)
-    metrics = {
-        "accuracy": float((found.argmax(1) == labels).mean()),
-        "changed": int(changed.sum()),
-        "largest_difference": float(gaps.max()),
-        "mean_difference": float(gaps.mean()),
-    }
-    if module.EXACT:
-        first, second = -np.sort(-expected, axis=1)[:, :2].T
-        beyond_ties = int((changed & (first - second > 2 * allowed)).sum())
-        check_exact(module.FILE, gaps.max(1), allowed, beyond_ties)
-    else:
-        accuracy = float((expected.argmax(1) == labels).mean())
-        check_inexact(module.FILE, metrics, accuracy)
-    return metrics
-
-
-def check_exact(file: str, gaps: np.ndarray, allowed: np.ndarray, changed: int) -> None:
-    """Raises DataError if an exact format differs by more than rounding.
-
-    Args:
-        file: its name.
-        gaps: largest difference of each image.
-        allowed: the largest that rounding explains.
-        changed: changed predictions that are no ties.
-    """
-    worst = int(np.argmax(np.nan_to_num(gaps / allowed, nan=np.inf)))
-    if not gaps[worst] <= allowed[worst] or changed:  # `not <=` also refuses NaN
-        raise DataError(
-            f"{paths.EXPORT / file}: expected the trained network's probabilities "
-            f"within {allowed[worst]:.2g} (rounding), found a difference of "
-            f"{gaps[worst]:.2g} and {changed} changed predictions."
-        )
-
-
-def check_inexact(file: str, metrics: dict[str, Any], accuracy: float) -> None:
-    """Raises DataError if an inexact format lost too much of `accuracy`."""
-    loss, largest = accuracy - metrics["accuracy"], metrics["largest_difference"]
-    if not loss <= MAX_ACCURACY_LOSS + ROUNDING or not np.isfinite(largest):
-        raise DataError(
-            f"{paths.EXPORT / file}: expected to lose at most {MAX_ACCURACY_LOSS:.1%} "
-            f"of accuracy, found {loss:.2%}."
-        )
-
-
-def accuracy_differences(
-    results: Mapping[FormatName, Mapping[str, Any]],
-    expected: np.ndarray,
-    labels: np.ndarray,
-) -> dict[FormatName, dict[str, float]]:
-    """The accuracy of each format whose accuracy differs from the network's.
-
-    Args:
-        results: measurements by format.
-        expected: the network's probabilities, `[examples, classes]`.
-        labels: int32 `[examples]`.
-    """
-    accuracy = float((expected.argmax(1) == labels).mean())
-    return {
-        name: {"accuracy": measured["accuracy"]}
-        for name, measured in results.items()
-        if measured["accuracy"] != accuracy
-    }
-
-
-def summary(results: Mapping[FormatName, Mapping[str, Any]], examples: int) -> str:
-    """One line on all proofs: exact formats together, then each inexact format."""
-    exact = [name for name in results if format_module(name).EXACT]
-    parts = []
-    if exact:
-        worst = max(results[name]["largest_difference"] for name in exact)
-        changed = sum(results[name]["changed"] for name in exact)
-        parts.append(
-            f"{', '.join(exact)}: max difference {worst:.1e}; {changed} predictions "
-            f"changed on {examples} test images"
-        )
-    parts += [
-        f"{name}: {results[name]['changed']} predictions changed, accuracy "
-        f"{results[name]['accuracy']:.4f}"
-        for name in results
-        if name not in exact
-    ]
-    return ". ".join(parts)

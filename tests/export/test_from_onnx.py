@@ -64,6 +64,7 @@ FUNCTIONS = {
     "powers": lambda x: jnp.exp(-x) + jnp.log1p(jnp.abs(x)) + (x + 1) ** 1.5,
     "clip": lambda x: jnp.clip(x, 0.1, 0.3),
     "where": lambda x: jnp.where((x > 0) & (x < 0.3), x, 0.1 * x),
+    "conditions": lambda x: jnp.where((x <= 0.1) | (x >= 0.3), x, 0.2 * x),
     "cut": lambda x: x[:, 1:-1, 2:],
     "stack": lambda x: jnp.stack([x, 2 * x], 1),
     "broadcast": lambda x: jnp.broadcast_to(x.mean(1, keepdims=True), x.shape),
@@ -87,6 +88,7 @@ FUNCTIONS = {
     ),
     "standardized weights": standardized,
     "average pooling": lambda x: nnx.avg_pool(x, (2, 2), strides=(2, 2)),
+    "average of all pixels": lambda x: nnx.avg_pool(x, (6, 8)),
     "padded average pooling": lambda x: nnx.avg_pool(x, (3, 3), (2, 2), "SAME"),
     "maximum pooling": lambda x: nnx.max_pool(x, (3, 2), strides=(2, 1)),
     "padded maximum pooling": lambda x: nnx.max_pool(

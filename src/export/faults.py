@@ -1,0 +1,44 @@
+"""What is wrong with a format that is left out, in one line."""
+
+import re
+
+from src.errors import one_line
+
+# Of a converter's own source, such as `/usr/lib/python3/site-packages/a.py:12:1:`.
+SOURCE_PLACE = re.compile(r"/[^\s'\"]*\.\w+(:\d+)*:?|<unknown>:\d+:\s?|loc\(.*")
+
+
+def without_operator(operation: str) -> str:
+    """Why a network has no graph."""
+    return f"expected operations of src/export/graph.py, found {operation}"
+
+
+def converter_error(error: Exception) -> str:
+    """A converter's error without the places in its source, which users cannot act on.
+
+    At most 200 letters, without a final full stop.
+    """
+    words = SOURCE_PLACE.sub(" ", str(error)).strip()
+    message = one_line(Exception(words)) if words else "no message"
+    return f"{type(error).__name__}: {message}"
+
+
+def left_out(file: object, found: str, advice: str) -> str:
+    """The line on a format or a page: its file, what was found, and what to do."""
+    end = "" if found.endswith("...") else "."
+    return f"{file}: {found}{end} It is left out: {advice}."
+
+
+def advice(name: str, *, exact: bool) -> str:
+    """What to do without a format.
+
+    Args:
+        name: of the format.
+        exact: whether it has the network's own numbers.
+    """
+    if exact:
+        return f"remove {name} from export_formats, or {OTHER_LAYER}"
+    return f"put tflite in place of {name} in export_formats: it has 32-bit numbers"
+
+
+OTHER_LAYER = "write the layer with other operations"
