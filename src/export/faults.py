@@ -8,6 +8,10 @@ from src.errors import one_line
 SOURCE_PLACE = re.compile(r"/[^\s'\"]*\.\w+(:\d+)*:?|<unknown>:\d+:\s?|loc\(.*")
 
 
+class ConverterError(Exception):
+    """The error of a converter in another process, with its class."""
+
+
 def without_operator(operation: str) -> str:
     """Why a network has no graph."""
     return f"expected operations of src/export/graph.py, found {operation}"
@@ -16,11 +20,11 @@ def without_operator(operation: str) -> str:
 def converter_error(error: Exception) -> str:
     """A converter's error without the places in its source, which users cannot act on.
 
-    At most 200 letters, without a final full stop.
+    At most 200 letters, without a final full stop or colon.
     """
-    words = SOURCE_PLACE.sub(" ", str(error)).strip()
-    message = one_line(Exception(words)) if words else "no message"
-    return f"{type(error).__name__}: {message}"
+    known = isinstance(error, ConverterError)
+    text = str(error) if known else f"{type(error).__name__}: {error}"
+    return one_line(Exception(SOURCE_PLACE.sub(" ", text))).rstrip(": ")
 
 
 def left_out(file: object, found: str, advice: str) -> str:

@@ -22,7 +22,6 @@ from src import paths
 from src.data.examples import Examples, Source
 from src.data.prepared import load_manifest, load_split, save_prepared
 from src.errors import DataError, ParameterError
-from src.export import to_tflite_int8
 from src.export.compare import (
     accuracy_differences,
     compare,
@@ -33,15 +32,13 @@ from src.export.formats import (
     border_brightness,
     calibration_images,
     check_packages,
-    convert_all,
     format_module,
     write_files,
 )
+from src.export.fresh_process import unpack_files
 from src.export.latency import latency_table
-from src.export.network import prepare_network
 from src.export.shipped import run
 from src.export.shipped.numpy_predictor import load_predictor
-from src.export.verify import prove_all, unpack_files
 from src.models.architecture import Architecture
 from src.models.build import build_model
 from src.models.checkpoint import TrainedModel, weights_of
@@ -50,8 +47,10 @@ from tests.helpers.files import committed
 from tests.helpers.formats import (
     FORMATS,
     all_formats,
+    convert_all,
     exported,
     probabilities,
+    prove,
     untrained,
 )
 from tests.helpers.imports import ROOT
@@ -308,7 +307,7 @@ def test_calibration_images_come_evenly_from_all_of_train():
 def test_calibration_does_not_change_the_training_images():
     trained, images = untrained("mlp"), patterned(60, 1).images
     before = images.copy()
-    to_tflite_int8.convert(prepare_network(trained, images), images)
+    convert_all(["tflite_int8"], trained, images)
     assert np.array_equal(images, before)
 
 
@@ -395,7 +394,7 @@ def judged(name, found):
 
 
 def proven(*arguments):
-    proofs = prove_all(*arguments)
+    proofs = prove(*arguments)
     assert proofs.failed == {}
     return proofs.proven
 
@@ -481,7 +480,7 @@ def test_verification_names_a_file_that_does_not_run(prepared):
     test = load_split("test", load_manifest())
     export = convert_all(["onnx"], trained, test.images)
     broken = export._replace(files={**export.files, "model.onnx": b"no model"})
-    proofs = prove_all(["onnx"], broken, test, probabilities(trained, test.images))
+    proofs = prove(["onnx"], broken, test, probabilities(trained, test.images))
     assert not proofs.proven
     assert proofs.failed["onnx"].startswith("models/export/model.onnx: expected to run")
     assert "remove onnx from export_formats" in proofs.failed["onnx"]
@@ -501,7 +500,7 @@ def test_verification_uses_every_test_image(prepared):
     expected = probabilities(trained, test.images).copy()
     expected[-1] = expected[-1, ::-1]
     export = convert_all(["numpy"], trained, test.images)
-    proofs = prove_all(["numpy"], export, Examples(test.images, test.labels), expected)
+    proofs = prove(["numpy"], export, Examples(test.images, test.labels), expected)
     assert "difference" in proofs.failed["numpy"]
 
 
@@ -518,7 +517,7 @@ def test_verification_reads_a_test_split_in_several_files(prepared, monkeypatch)
     metrics, _ = proven(["numpy"], export, test, expected)["numpy"]
     assert metrics["accuracy"] == (expected.argmax(1) == test.labels).mean()
     expected[-1] = expected[-1, ::-1]  # in the last shard
-    proofs = prove_all(["numpy"], export, test, expected)
+    proofs = prove(["numpy"], export, test, expected)
     assert "difference" in proofs.failed["numpy"]
 
 
