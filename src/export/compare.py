@@ -11,7 +11,7 @@ from src.config.names import FormatName
 from src.errors import DataError
 from src.export.formats import Format, format_module
 
-MAX_ACCURACY_LOSS = 0.005  # of an inexact format, on images without number
+MAX_ACCURACY_LOSS = 0.005  # of an inexact format, apart from `sampling_error`
 QUANTILE = 1.645  # of the normal distribution, 95 %
 ROUNDING = 1e-9  # error of the difference of two accuracies
 
@@ -96,7 +96,7 @@ def check_inexact(
 
 
 def sampling_error(before: np.ndarray, after: np.ndarray) -> float:
-    """How far a loss of accuracy on some images is above that on all, 95 % sure.
+    """The one-sided 95 % margin of a loss of accuracy that is measured on some images.
 
     The variance of a difference of two proportions of the same `n` images, of which `b`
     are right only before and `c` only after, is `(b + c - (b - c)**2 / n) / n**2`

@@ -1,4 +1,4 @@
-"""What is wrong with a format that is left out, in one line."""
+"""The line on each format that is left out: what is wrong, and what to do."""
 
 import re
 
@@ -6,6 +6,8 @@ from src.errors import one_line
 
 # Of a converter's own source, such as `/usr/lib/python3/site-packages/a.py:12:1:`.
 SOURCE_PLACE = re.compile(r"/[^\s'\"]*\.\w+(:\d+)*:?|<unknown>:\d+:\s?|loc\(.*")
+
+OTHER_LAYER = "write the layer with other operations"
 
 
 class ConverterError(Exception):
@@ -42,7 +44,4 @@ def advice(name: str, *, exact: bool) -> str:
     """
     if exact:
         return f"remove {name} from export_formats, or {OTHER_LAYER}"
-    return f"put tflite in place of {name} in export_formats: it has 32-bit numbers"
-
-
-OTHER_LAYER = "write the layer with other operations"
+    return f"name tflite in export_formats, not {name}: it has 32-bit numbers"

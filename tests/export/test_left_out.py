@@ -132,6 +132,13 @@ def test_line_on_a_converters_error_has_no_place_in_its_source():
     assert converter_error(ValueError("/a/b.py:1: ")) == "ValueError"
 
 
+def test_advice_on_int8_names_the_format_with_floats():
+    """It holds whether or not tflite is already among the formats."""
+    assert advice("tflite_int8", exact=False) == (
+        "name tflite in export_formats, not tflite_int8: it has 32-bit numbers"
+    )
+
+
 def test_line_on_a_long_error_ends_with_what_to_do():
     found = converter_error(ValueError("a word " * 100))
     line = left_out("a.onnx", found, advice("onnx", exact=True))
