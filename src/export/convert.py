@@ -88,15 +88,21 @@ def convert_all(
     jax.config.update("jax_traceback_in_locations_limit", 0)
     made, reasons = finish(start_all(names, network, calibration, tensorflow, run))
     formats = {name: describe(name, made[name]) for name in made}
-    graph = None if isinstance(network.graph, str) else network.graph
-    if isinstance(network.graph, str):
-        found = without_operator(network.graph)
-        reasons["demo"] = left_out(paths.EXPORT / "demo.html", found, OTHER_LAYER)
     manifest |= {"formats": formats} | graph_record(network)
-    error = logit_error(network.logits, calibration[:MEASURED_IMAGES])
     for converted in made.values():
         files |= converted
-    return leave_out(Export(files, manifest, graph, error), reasons)
+    graph = None if isinstance(network.graph, str) else network.graph
+    error = logit_error(network.logits, calibration[:MEASURED_IMAGES])
+    export = Export(files, manifest, graph, error)
+    return leave_out(export, without_demo(network) | reasons)
+
+
+def without_demo(network: Network) -> dict[str, str]:
+    """The reason why there is no demo page, if there is no graph."""
+    if not isinstance(network.graph, str):
+        return {}
+    found = without_operator(network.graph)
+    return {"demo": left_out(paths.EXPORT / "demo.html", found, OTHER_LAYER)}
 
 
 def graph_record(network: Network) -> dict[str, Any]:

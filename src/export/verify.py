@@ -11,27 +11,26 @@ from src.config.names import FormatName
 from src.data.examples import Examples
 from src.data.shards import find_shards, shard_name
 from src.errors import DataError
-from src.export.compare import compare
+from src.export.compare import accuracy_differences, compare
 from src.export.faults import advice
 from src.export.formats import format_module
 from src.export.fresh_process import FreshProcesses
+from src.export.latency import NETWORK, time_network
 from src.export.manifest import Export
 from src.export.rounding import allowed_differences
+from src.export.shipped.runtimes import Classify
 from src.signals import raise_if_stopped
 from src.storage.atomic import storage_errors
 
 
-class Proof(NamedTuple):
-    """Measurements of a file."""
-
-    metrics: dict[str, Any]  # reproducible, for metrics/details/export.json
-    latency: dict[str, Any]  # depends on machine and moment, for latency.json
-
-
 class Proofs(NamedTuple):
-    """The formats whose files are proven, and a reason for each of the others."""
+    """The measurements of proven formats, and a reason for each of the others."""
 
-    proven: dict[FormatName, Proof]
+    examples: int  # of the test split
+    metrics: dict[FormatName, dict[str, Any]]  # reproducible
+    differing: dict[FormatName, dict[str, float]]  # see `accuracy_differences`
+    # Of the formats and the network: depends on machine and moment.
+    latency: dict[str, dict[str, Any]]
     failed: dict[str, str]
 
 
@@ -39,8 +38,9 @@ def prove_all(
     names: Sequence[FormatName],
     processes: FreshProcesses,
     export: Export,
-    labels: np.ndarray,
+    test: Examples,
     expected: np.ndarray,
+    network: Classify,
 ) -> Proofs:
     """Compares what the processes find with the network; then measures latencies.
 
@@ -48,32 +48,37 @@ def prove_all(
         names: of the formats; formats that the export left out are skipped.
         processes: one for each format, which runs its file on the test split.
         export: the files to ship.
-        labels: of the test split, int32 `[examples]`.
+        test: the whole test split.
         expected: the trained network's probabilities, `[examples, classes]`.
+        network: the trained network, compiled.
     """
     allowed = allowed_differences(expected, export.error)
     metrics: dict[FormatName, dict[str, Any]] = {}
-    latency: dict[FormatName, dict[str, Any]] = {}
+    latency: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
-    wanted = [name for name in names if name in export.manifest["formats"]]
-    for name in wanted:
+    for name in names:
         raise_if_stopped()
+        if name not in export.manifest["formats"]:
+            continue
+        module, size = format_module(name), export.manifest["formats"][name]["bytes"]
         try:
             found = processes.answers(name)
-            compared = compare(format_module(name), found, labels, expected, allowed)
+            compared = compare(module, found, test.labels, expected, allowed)
         except DataError as error:
             failed[name] = unproven(name, error)
             continue
-        size = export.manifest["formats"][name]["bytes"]
         metrics[name] = {"bytes": size, **compared}
-    for name in metrics:  # one after another, when no process computes answers
+    # One after another, when no process computes answers any more.
+    for name in list(metrics):
         raise_if_stopped()
         try:
             latency[name] = processes.latency(name)
         except DataError as error:
             failed[name] = unproven(name, error)
-    proven = {name: Proof(metrics[name], latency[name]) for name in latency}
-    return Proofs(proven, failed)
+            del metrics[name]
+    latency[NETWORK] = time_network(network, test.images)
+    differing = accuracy_differences(metrics, expected, test.labels)
+    return Proofs(len(test.labels), metrics, differing, latency, failed)
 
 
 def unproven(name: FormatName, error: DataError) -> str:

@@ -36,7 +36,7 @@ from src.export.formats import (
     write_files,
 )
 from src.export.fresh_process import unpack_files
-from src.export.latency import latency_table
+from src.export.latency import NETWORK, latency_table
 from src.export.shipped import run
 from src.export.shipped.numpy_predictor import load_predictor
 from src.models.architecture import Architecture
@@ -396,7 +396,10 @@ def judged(name, found):
 def proven(*arguments):
     proofs = prove(*arguments)
     assert proofs.failed == {}
-    return proofs.proven
+    assert proofs.latency.keys() == proofs.metrics.keys() | {NETWORK}
+    return {
+        name: (proofs.metrics[name], proofs.latency[name]) for name in proofs.metrics
+    }
 
 
 def test_verification_counts_bytes_accuracy_differences_and_changes(prepared):
@@ -481,7 +484,7 @@ def test_verification_names_a_file_that_does_not_run(prepared):
     export = convert_all(["onnx"], trained, test.images)
     broken = export._replace(files={**export.files, "model.onnx": b"no model"})
     proofs = prove(["onnx"], broken, test, probabilities(trained, test.images))
-    assert not proofs.proven
+    assert not proofs.metrics
     assert proofs.failed["onnx"].startswith("models/export/model.onnx: expected to run")
     assert "remove onnx from export_formats" in proofs.failed["onnx"]
 

@@ -166,7 +166,7 @@ def test_file_that_is_not_proven_is_removed_with_its_files(prepared):
     )
     wrong = export._replace(files=export.files | {"numpy_predictor.py": program})
     proofs = prove(["numpy", "stablehlo"], wrong, test, expected)
-    assert proofs.proven.keys() == {"stablehlo"}
+    assert proofs.metrics.keys() == {"stablehlo"}
     assert "within 1e-05 (rounding), found a difference of" in proofs.failed["numpy"]
     left = leave_out(wrong, proofs.failed)
     assert left.manifest["left_out"] == proofs.failed
@@ -197,8 +197,8 @@ def test_stage_writes_the_other_formats_and_names_the_one_that_is_left_out(
     out, err = capsys.readouterr()
     lines = [line for line in err.splitlines() if line.startswith("export: ")]
     assert [line.split(": ")[1] for line in lines] == [
-        "models/export/numpy_predictor.py",
         "models/export/demo.html",
+        "models/export/numpy_predictor.py",
     ]
     assert "stablehlo: max difference" in out
     names = {path.name for path in paths.EXPORT.iterdir()}

@@ -87,7 +87,9 @@ def prove(names, export, test, expected):
         for name in set(names) & export.manifest["formats"].keys():
             file = format_module(name).FILE
             processes.start(name, file, export.files, images)
-        return prove_all(names, processes, export, test.labels, expected)
+        return prove_all(
+            names, processes, export, test, expected, lambda images: images
+        )
 
 
 def exported(folder, names, trained, shape=(8, 8, 1)):
