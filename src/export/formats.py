@@ -2,30 +2,20 @@
 
 import importlib.util
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol, cast
 
-import jax
 import numpy as np
 
 from src import paths
 from src.config.names import FormatName
-from src.data import pictures as picture_module
 from src.data.lazy_images import Images, pieces
-from src.data.prepared import PictureRecord
-from src.errors import ParameterError, one_line
-from src.export.graph import UnsupportedError
+from src.errors import ParameterError
 from src.export.load import digest_of_files
-from src.export.manifest import Export, Files, build_manifest, leave_out
-from src.export.network import Network, prepare_network
-from src.export.program import make_program
-from src.export.quiet import quiet
+from src.export.manifest import Files
+from src.export.network import Network
+from src.export.tensorflow_converter import Program
 from src.export.tflite_facts import tflite_facts
-from src.models.checkpoint import TrainedModel
-from src.signals import raise_if_stopped
 from src.storage.atomic import AtomicCommit
-from src.storage.npz import pack_arrays
-from src.storage.reading import digest
 
 CALIBRATION_IMAGES = 500  # training images that calibrate the int8 format
 
@@ -38,8 +28,10 @@ class Format(Protocol):
     PACKAGES: tuple[str, ...]  # modules that the conversion and the proof import
     EXACT: bool  # whether it equals the trained network except for rounding
 
-    def convert(self, network: Network, calibration: np.ndarray) -> Files:
-        """Returns the files. They include preprocessing and softmax.
+    def convert(self, network: Network, calibration: np.ndarray) -> Files | Program:
+        """Returns the files, or the program that TensorFlow makes them of.
+
+        They include preprocessing and softmax.
 
         Args:
             network: the network.
@@ -78,83 +70,6 @@ def border_brightness(images: Images) -> float:
         sums += [edge.sum(dtype=np.int64) for edge in edges]
         sizes += [edge.size for edge in edges]
     return float(np.mean(sums / sizes))
-
-
-def convert_all(
-    names: Sequence[FormatName],
-    trained: TrainedModel,
-    train_images: Images,
-    *,
-    pictures: PictureRecord | None = None,
-) -> Export:
-    """Makes the files of each format, the weights, the programs and the manifest.
-
-    A format that the network cannot be converted to is left out, with a reason.
-
-    Args:
-        names: of the formats.
-        trained: the network.
-        train_images: uint8 `[n, height, width, channels]`.
-        pictures: how prepare made the images of picture files; None: of other data.
-
-    Raises:
-        DataError: no format is left.
-    """
-    calibration = calibration_images(train_images)
-    network = prepare_network(trained, calibration)
-    files = {
-        "weights.npz": bytes(pack_arrays(trained.weights)),
-        "run.py": make_program(),
-        "pictures.py": Path(picture_module.__file__).read_bytes(),
-    }
-    background, weights = border_brightness(train_images), digest(files["weights.npz"])
-    manifest = build_manifest(network, background, weights, pictures)
-    reasons: dict[str, str] = {}
-    if network.graph is None:
-        reasons["demo"] = f"demo.html: {without_operator(network.unsupported)}."
-    # Otherwise JAX writes source paths of this machine into the files.
-    jax.config.update("jax_traceback_in_locations_limit", 0)
-    # Sorted, because TensorFlow numbers functions in order of creation.
-    for name in sorted(names):
-        raise_if_stopped()
-        try:
-            converted = convert_one(name, network, calibration)
-        except ConversionError as error:
-            reasons[name] = str(error)
-            continue
-        manifest["formats"][name] = describe(name, converted)
-        files |= converted
-    return leave_out(Export(files, manifest, network.graph, network.error), reasons)
-
-
-class ConversionError(Exception):
-    """A network cannot be converted to a format; the message is one line."""
-
-
-def convert_one(name: FormatName, network: Network, calibration: np.ndarray) -> Files:
-    """The files of one format.
-
-    Raises:
-        ConversionError: the converter refuses the network.
-    """
-    module = format_module(name)
-    with quiet():
-        try:
-            return module.convert(network, calibration)
-        except UnsupportedError as error:
-            found = without_operator(str(error))
-        except Exception as error:  # noqa: BLE001 - each converter has its own
-            kind = type(error).__name__
-            found = f"expected a network to convert, found {kind}: {one_line(error)}"
-    raise ConversionError(
-        f"{paths.EXPORT / module.FILE}: {found}. It is left out: remove {name} from "
-        "export_formats, or write the layer with other operations."
-    )
-
-
-def without_operator(operation: str) -> str:
-    """Why a network has no graph."""
-    return f"expected operations of src/export/graph.py, found {operation}"
 
 
 def describe(name: FormatName, files: Files) -> dict[str, Any]:

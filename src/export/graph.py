@@ -46,7 +46,6 @@ OPERATORS = frozenset(
         "Clip",
         "MaxPool",
         "AveragePool",
-        "GlobalAveragePool",
         "ReduceMean",
         "ReduceSum",
         "ReduceMax",

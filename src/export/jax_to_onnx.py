@@ -1,5 +1,7 @@
 """Converts a network to ONNX with jax2onnx."""
 
+import logging
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,6 +17,8 @@ Proto = Any  # onnx has no types
 
 OPSET = 18  # with 17, jax2onnx makes invalid files of RMSNorm: its axes are of 18
 DROPOUT = nnx.Dropout.__call__
+# Plugins for another library, and examples. To import them compiles many networks.
+UNUSED_PLUGINS = "jax2onnx.plugins.equinox", "jax2onnx.plugins.examples"
 
 
 def convert_by_jax2onnx(
@@ -31,6 +35,10 @@ def convert_by_jax2onnx(
     """
     import onnx
     from jax2onnx import to_onnx
+
+    # jax2onnx imports all its plugins, and warns of those that fail as these do now.
+    sys.modules.update(dict.fromkeys(UNUSED_PLUGINS))  # type: ignore[arg-type]
+    logging.getLogger("jax2onnx").setLevel(logging.ERROR)
 
     def network(images: jax.Array) -> jax.Array:
         accept_documented_calls()

@@ -10,7 +10,6 @@ from src.data.prepared import PictureRecord
 from src.errors import DataError
 from src.export.demo_page import demo_page
 from src.export.graph import Graph
-from src.export.network import Network
 from src.models.checkpoint import TrainedModel
 from src.storage.json_files import record_bytes
 
@@ -27,20 +26,19 @@ class Export(NamedTuple):
 
 
 def build_manifest(
-    network: Network,
+    trained: TrainedModel,
     background: float,
     weights: str,
     pictures: PictureRecord | None,
 ) -> dict[str, Any]:
-    """The manifest without its formats.
+    """The manifest without formats and graph.
 
     Args:
-        network: the network.
+        trained: the network.
         background: see `formats.border_brightness`.
         weights: SHA-256 of `weights.npz`.
         pictures: how prepare made the images of picture files; None: of other data.
     """
-    trained = network.trained
     architecture = trained.record.architecture
     manifest: dict[str, Any] = {
         "input": {
@@ -62,8 +60,6 @@ def build_manifest(
     }
     if pictures:
         manifest["input"]["pictures"] = pictures.model_dump(mode="json")
-    if network.graph:
-        manifest["graph"] = network.graph.record()
     return manifest
 
 

@@ -1,55 +1,44 @@
 """The network as the converters see it."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import jax
-import numpy as np
 from flax import nnx
 
-from src.errors import one_line
+from src.export.faults import converter_error
 from src.export.from_onnx import graph_of
 from src.export.graph import Graph, UnsupportedError
 from src.export.jax_to_onnx import convert_by_jax2onnx
 from src.export.quiet import quiet
-from src.export.rounding import logit_error
 from src.models.checkpoint import TrainedModel
 from src.models.plain import plain_model
 
-MEASURED_IMAGES = 32  # for the sizes of the network's numbers
 
-
-class Network(NamedTuple):
+@dataclass(frozen=True)
+class Network:
     """A trained network in the forms that formats are made of."""
 
     trained: TrainedModel
+    logits: Callable[[jax.Array], jax.Array]
     # From images in [0, 255], `[batch, height, width, channels]`, uint8 or float32.
     probabilities: Callable[[jax.Array], jax.Array]
-    graph: Graph | None  # None: no operators stand for it
-    unsupported: str  # the operation without an operator, "" if there is a graph
-    error: float  # of the logits by rounding, see `logit_error`
+
+    @cached_property
+    def graph(self) -> Graph | str:
+        """The graph, or the operation that has no operator."""
+        shape = self.trained.record.architecture.image_shape
+        with quiet():
+            try:
+                return graph_of(convert_by_jax2onnx(self.probabilities, shape))
+            except UnsupportedError as error:
+                return str(error)
+            except Exception as error:  # noqa: BLE001 - jax2onnx raises any class
+                return f"in jax2onnx {converter_error(error)}"
 
 
-def prepare_network(trained: TrainedModel, images: np.ndarray) -> Network:
-    """The network with plain operations, and its graph.
-
-    Args:
-        trained: the network.
-        images: some training images, uint8 `[n, height, width, channels]`.
-    """
+def plain_network(trained: TrainedModel) -> Network:
+    """The network with plain operations."""
     logits = plain_model(trained.model)
-    shape = trained.record.architecture.image_shape
-
-    def probabilities(images: jax.Array) -> jax.Array:
-        return nnx.softmax(logits(images))
-
-    graph, unsupported = None, ""
-    with quiet():
-        try:
-            graph = graph_of(convert_by_jax2onnx(probabilities, shape))
-        except UnsupportedError as error:
-            unsupported = str(error)
-        except Exception as error:  # noqa: BLE001 - jax2onnx raises any class
-            unsupported = f"{type(error).__name__} in jax2onnx: {one_line(error)}"
-    rounding = logit_error(logits, images[:MEASURED_IMAGES])
-    return Network(trained, probabilities, graph, unsupported, rounding)
+    return Network(trained, logits, lambda images: nnx.softmax(logits(images)))

@@ -121,6 +121,11 @@ def reduction(call: Call) -> None:
     call.emit("Reshape", value, shape=call.result)
 
 
+def mean_of_pixels(call: Call) -> None:
+    """The mean over height and width."""
+    call.emit("ReduceMean", call.inputs[0], axes=[2, 3], keepdims=1)
+
+
 def reshape(call: Call) -> None:
     """To a shape that is known but for one axis."""
     call.require(call.result.count(BATCH) <= 1, "to several axes that vary")
@@ -215,7 +220,7 @@ RESHAPING = "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Expand"
 PLAIN = (
     *("Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "MatMul", "And", "Or", "Not"),
     *("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "Abs", "Neg"),
-    *("Relu", "Sigmoid", "Tanh", "Erf", "Exp", "Log", "Sqrt", "GlobalAveragePool"),
+    *("Relu", "Sigmoid", "Tanh", "Erf", "Exp", "Log", "Sqrt"),
 )
 FORMS: dict[str, Callable[[Call], None]] = {
     **dict.fromkeys(PLAIN, plain),
@@ -229,7 +234,7 @@ FORMS: dict[str, Callable[[Call], None]] = {
     **{"Expand": expand, "Transpose": transpose, "Slice": cut, "Pad": pad},
     **dict.fromkeys(("Cast", "CastLike"), cast),
     **{"Clip": clip, "Where": choice, "Einsum": einsum, "Elu": elu},
-    "Softplus": softplus,
+    **{"Softplus": softplus, "GlobalAveragePool": mean_of_pixels},
 }
 BROADCASTING = plain, choice  # a constant may stand for its copies
 MOVING = (*RESHAPING, "Identity", "Transpose", "Slice", "Concat", "Pad")

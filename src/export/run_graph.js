@@ -86,7 +86,6 @@ const OPERATORS = {
   },
   Conv: convolve,
   Gemm: ([input, kernel, bias]) => OPERATORS.Add([matrixProduct([input, kernel]), bias]),
-  GlobalAveragePool: (inputs) => reduce(inputs, { axes: [2, 3], keepdims: 1 }, meanOfLine),
   MatMul: matrixProduct,
   MaxPool: (inputs, attributes) =>
     pool(inputs, attributes, -Infinity, (most, value) => Math.max(most, value)),

@@ -21,8 +21,8 @@ def convert(network: Network, calibration: np.ndarray) -> dict[str, bytes]:
     Raises:
         UnsupportedError: the predictor lacks an operator of the network.
     """
-    if network.graph is None:
-        raise UnsupportedError(network.unsupported)
+    if isinstance(network.graph, str):
+        raise UnsupportedError(network.graph)
     return {
         FILE: Path(numpy_predictor.__file__).read_bytes(),
         "constants.npz": bytes(pack_arrays(network.graph.constants)),

@@ -16,7 +16,7 @@ def convert(network: Network, calibration: np.ndarray) -> dict[str, bytes]:
     """The ONNX file: of the graph or, if there is none, as jax2onnx makes it."""
     architecture = network.trained.record.architecture
     shape, classes = architecture.image_shape, architecture.classes
-    if network.graph is None:
+    if isinstance(network.graph, str):
         model = convert_by_jax2onnx(network.probabilities, shape)
     else:
         model = onnx_model(network.graph, shape, classes)

@@ -3,7 +3,8 @@
 import numpy as np
 
 from src.export.network import Network
-from src.export.tf_function import tensorflow_function
+from src.export.stablehlo import program_for_tensorflow
+from src.export.tensorflow_converter import Program
 
 FILE = "model.tflite"
 RUNTIME: str | None = "ai-edge-litert"
@@ -11,11 +12,6 @@ PACKAGES: tuple[str, ...] = ("tensorflow", "ai_edge_litert")
 EXACT = True
 
 
-def convert(network: Network, calibration: np.ndarray) -> dict[str, bytes]:
-    """The file; it uses only built-in operations of TensorFlow Lite."""
-    import tensorflow as tf
-
-    function = tensorflow_function(network, batch=1, of_bytes=True)
-    concrete = function.get_concrete_function()
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], function)
-    return {FILE: converter.convert()}
+def convert(network: Network, calibration: np.ndarray) -> Program:
+    """What TensorFlow makes the file of; it has built-in operations only."""
+    return program_for_tensorflow(network, FILE, batch=1)

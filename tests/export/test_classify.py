@@ -21,12 +21,12 @@ from src.export.classify import (
     read_picture,
 )
 from src.export.fit_picture import resized, to_input
-from src.export.formats import convert_all, write_files
+from src.export.formats import write_files
 from src.export.load import InputEntry, fastest_file, load_exported
 from stages.predict import main
 from tests.helpers.examples import patterned
 from tests.helpers.files import committed, write_record
-from tests.helpers.formats import all_formats, probabilities, untrained
+from tests.helpers.formats import all_formats, convert_all, probabilities, untrained
 from tests.helpers.imports import ROOT
 from tests.helpers.pictures import CASES, KINDS, TURNED
 from tests.helpers.running import run_stage

@@ -22,26 +22,23 @@ from src import paths
 from src.data.examples import Examples, Source
 from src.data.prepared import load_manifest, load_split, save_prepared
 from src.errors import DataError, ParameterError
-from src.export import to_tflite_int8
+from src.export.compare import (
+    accuracy_differences,
+    compare,
+    sampling_error,
+    summary,
+)
 from src.export.formats import (
     border_brightness,
     calibration_images,
     check_packages,
-    convert_all,
     format_module,
     write_files,
 )
-from src.export.latency import latency_table
-from src.export.network import prepare_network
+from src.export.fresh_process import unpack_files
+from src.export.latency import NETWORK, latency_table
 from src.export.shipped import run
 from src.export.shipped.numpy_predictor import load_predictor
-from src.export.verify import (
-    accuracy_differences,
-    compare,
-    prove_all,
-    summary,
-    unpack_files,
-)
 from src.models.architecture import Architecture
 from src.models.build import build_model
 from src.models.checkpoint import TrainedModel, weights_of
@@ -50,8 +47,10 @@ from tests.helpers.files import committed
 from tests.helpers.formats import (
     FORMATS,
     all_formats,
+    convert_all,
     exported,
     probabilities,
+    prove,
     untrained,
 )
 from tests.helpers.imports import ROOT
@@ -308,7 +307,7 @@ def test_calibration_images_come_evenly_from_all_of_train():
 def test_calibration_does_not_change_the_training_images():
     trained, images = untrained("mlp"), patterned(60, 1).images
     before = images.copy()
-    to_tflite_int8.convert(prepare_network(trained, images), images)
+    convert_all(["tflite_int8"], trained, images)
     assert np.array_equal(images, before)
 
 
@@ -395,9 +394,12 @@ def judged(name, found):
 
 
 def proven(*arguments):
-    proofs = prove_all(*arguments)
+    proofs = prove(*arguments)
     assert proofs.failed == {}
-    return proofs.proven
+    assert proofs.latency.keys() == proofs.metrics.keys() | {NETWORK}
+    return {
+        name: (proofs.metrics[name], proofs.latency[name]) for name in proofs.metrics
+    }
 
 
 def test_verification_counts_bytes_accuracy_differences_and_changes(prepared):
@@ -427,11 +429,38 @@ def test_verification_allows_rounding_to_break_ties():
     assert judged("onnx", found)["changed"] == 1
 
 
+def int8_that_is_wrong_on(wrong, count):
+    """What the verification makes of int8 if the network is right on all images."""
+    labels = np.arange(count) % 3
+    found, expected = np.eye(3)[labels].copy(), np.eye(3)[labels]
+    found[:wrong] = found[:wrong, [1, 2, 0]]
+    module, allowed = format_module("tflite_int8"), np.full(count, 1e-5)
+    return compare(module, np.float32(found), labels, expected, allowed)
+
+
 def test_verification_refuses_int8_only_if_it_loses_accuracy():
     assert judged("tflite_int8", EXPECTED + 0.02)["changed"] == 0
-    worse = EXPECTED[[0, 1, 0]]
-    with pytest.raises(DataError, match=r"at most 0\.5% of accuracy, found 33\.33%"):
-        judged("tflite_int8", worse)
+    # 0.5 % + 1.645 sqrt(7 - 7 ** 2 / 355) / 355 = 1.71 %
+    lost = r"at most 1\.71% of accuracy \(0\.5%, and chance on 355 .*, found 1\.97%"
+    with pytest.raises(DataError, match=lost):
+        int8_that_is_wrong_on(7, 355)
+
+
+def test_few_test_images_do_not_prove_a_loss_of_int8():
+    assert int8_that_is_wrong_on(2, 355)["changed"] == 2  # 0.56 %
+    assert int8_that_is_wrong_on(60, 10_000)["changed"] == 60  # 0.6 %
+    with pytest.raises(DataError, match=r"at most 0\.64% .* found 0\.70%"):
+        int8_that_is_wrong_on(70, 10_000)
+
+
+def test_sampling_error_is_that_of_repeated_test_splits():
+    """The standard deviation of the loss on many splits, times 1.645."""
+    rng = np.random.default_rng(0)
+    kinds = rng.choice(4, p=[0.9, 0.06, 0.03, 0.01], size=(4000, 500))
+    before, after = (kinds == 0) | (kinds == 1), (kinds == 0) | (kinds == 2)
+    losses = before.mean(1) - after.mean(1)
+    errors = [sampling_error(*row) for row in zip(before, after, strict=True)]
+    assert np.mean(errors) == pytest.approx(1.645 * losses.std(), rel=0.03)
 
 
 def test_verification_refuses_int8_with_nan_outputs():
@@ -454,8 +483,8 @@ def test_verification_names_a_file_that_does_not_run(prepared):
     test = load_split("test", load_manifest())
     export = convert_all(["onnx"], trained, test.images)
     broken = export._replace(files={**export.files, "model.onnx": b"no model"})
-    proofs = prove_all(["onnx"], broken, test, probabilities(trained, test.images))
-    assert not proofs.proven
+    proofs = prove(["onnx"], broken, test, probabilities(trained, test.images))
+    assert not proofs.metrics
     assert proofs.failed["onnx"].startswith("models/export/model.onnx: expected to run")
     assert "remove onnx from export_formats" in proofs.failed["onnx"]
 
@@ -474,7 +503,7 @@ def test_verification_uses_every_test_image(prepared):
     expected = probabilities(trained, test.images).copy()
     expected[-1] = expected[-1, ::-1]
     export = convert_all(["numpy"], trained, test.images)
-    proofs = prove_all(["numpy"], export, Examples(test.images, test.labels), expected)
+    proofs = prove(["numpy"], export, Examples(test.images, test.labels), expected)
     assert "difference" in proofs.failed["numpy"]
 
 
@@ -491,7 +520,7 @@ def test_verification_reads_a_test_split_in_several_files(prepared, monkeypatch)
     metrics, _ = proven(["numpy"], export, test, expected)["numpy"]
     assert metrics["accuracy"] == (expected.argmax(1) == test.labels).mean()
     expected[-1] = expected[-1, ::-1]  # in the last shard
-    proofs = prove_all(["numpy"], export, test, expected)
+    proofs = prove(["numpy"], export, test, expected)
     assert "difference" in proofs.failed["numpy"]
 
 

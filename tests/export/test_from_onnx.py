@@ -1,5 +1,7 @@
 """Graphs of networks, compared with JAX; forms of ONNX, compared with onnxruntime."""
 
+import sys
+
 import jax.numpy as jnp
 import numpy as np
 import onnxruntime
@@ -62,6 +64,7 @@ FUNCTIONS = {
     "powers": lambda x: jnp.exp(-x) + jnp.log1p(jnp.abs(x)) + (x + 1) ** 1.5,
     "clip": lambda x: jnp.clip(x, 0.1, 0.3),
     "where": lambda x: jnp.where((x > 0) & (x < 0.3), x, 0.1 * x),
+    "conditions": lambda x: jnp.where((x <= 0.1) | (x >= 0.3), x, 0.2 * x),
     "cut": lambda x: x[:, 1:-1, 2:],
     "stack": lambda x: jnp.stack([x, 2 * x], 1),
     "broadcast": lambda x: jnp.broadcast_to(x.mean(1, keepdims=True), x.shape),
@@ -85,6 +88,7 @@ FUNCTIONS = {
     ),
     "standardized weights": standardized,
     "average pooling": lambda x: nnx.avg_pool(x, (2, 2), strides=(2, 2)),
+    "average of all pixels": lambda x: nnx.avg_pool(x, (6, 8)),
     "padded average pooling": lambda x: nnx.avg_pool(x, (3, 3), (2, 2), "SAME"),
     "maximum pooling": lambda x: nnx.max_pool(x, (3, 2), strides=(2, 1)),
     "padded maximum pooling": lambda x: nnx.max_pool(
@@ -232,6 +236,15 @@ def test_conversion_leaves_flax_and_jax_as_they_were():
     graph_for(user_model(1, 5), (16, 16, 1))
     for module, names in zip(modules, before, strict=True):
         assert {name: vars(module)[name] for name in names} == names
+
+
+def test_conversion_does_not_import_what_jax2onnx_has_for_other_libraries():
+    """These imports compile many networks."""
+    graph_for(lambda images: images.reshape(-1, 4).astype(jnp.float32), (2, 2, 1))
+    found = {name for name in sys.modules if name.startswith("jax2onnx.plugins.")}
+    assert "jax2onnx.plugins.flax.nnx.linear" in found
+    others = "jax2onnx.plugins.equinox.", "jax2onnx.plugins.examples."
+    assert not [name for name in found if name.startswith(others)]
 
 
 def test_same_network_gives_the_same_graph():

@@ -12,14 +12,21 @@ from src import paths
 from src.data.prepared import load_manifest, load_split
 from src.errors import DataError
 from src.export import to_onnx
-from src.export.formats import convert_all
+from src.export.faults import advice, converter_error, left_out
+from src.export.fresh_process import unpack_files
 from src.export.manifest import add_demo, leave_out
 from src.export.shipped import run
-from src.export.verify import prove_all, unpack_files
 from src.models.build import MODELS
 from src.models.mlp import MLP
 from tests.helpers.examples import patterned
-from tests.helpers.formats import as_trained, exported, probabilities, untrained
+from tests.helpers.formats import (
+    as_trained,
+    convert_all,
+    exported,
+    probabilities,
+    prove,
+    untrained,
+)
 from tests.helpers.running import exit_code
 
 # From the code of TensorFlow and jax2onnx.
@@ -45,7 +52,8 @@ def test_network_with_another_operator_loses_numpy_and_the_page_by_name(tmp_path
     export = exported(tmp_path, ["numpy", "onnx", "stablehlo"], trained)
     assert export.manifest["formats"].keys() == {"onnx", "stablehlo"}
     assert export.manifest["left_out"] == {
-        "demo": "demo.html: expected operations of src/export/graph.py, found CumSum.",
+        "demo": "models/export/demo.html: expected operations of src/export/graph.py, "
+        "found CumSum. It is left out: write the layer with other operations.",
         "numpy": "models/export/numpy_predictor.py: expected operations of "
         "src/export/graph.py, found CumSum. It is left out: remove numpy from "
         "export_formats, or write the layer with other operations.",
@@ -83,8 +91,9 @@ def test_network_that_jax2onnx_refuses_keeps_the_other_formats(tmp_path, capfd):
     assert export.manifest["formats"].keys() == {"stablehlo"}
     left_out = export.manifest["left_out"]
     assert left_out.keys() == {"demo", "numpy", "onnx"}
-    assert "graph.py, found InconclusiveDimensionOperation" in left_out["numpy"]
-    assert "in jax2onnx: Symbolic dimension 'batch'" in left_out["demo"]
+    found = "graph.py, found in jax2onnx InconclusiveDimensionOperation: Symbolic"
+    assert found in left_out["numpy"]
+    assert found in left_out["demo"]
     assert capfd.readouterr().err == ""
 
 
@@ -112,6 +121,37 @@ def test_converter_that_fails_costs_its_own_format_alone(monkeypatch, capfd):
     assert capfd.readouterr().err == ""
 
 
+def test_line_on_a_converters_error_has_no_place_in_its_source():
+    error = RuntimeError(
+        "Could not translate./a/.venv/lib/site-packages/b/c.py:310:1: error: 'vhlo.fft'"
+        " op is not known\n<unknown>:0: note: loc(callsite(fused['/a/d.py':1:2]))"
+    )
+    assert converter_error(error) == (
+        "RuntimeError: Could not translate. error: 'vhlo.fft' op is not known note"
+    )
+    assert converter_error(ValueError("/a/b.py:1: ")) == "ValueError"
+
+
+def test_advice_on_int8_names_the_format_with_floats():
+    """It holds whether or not tflite is already among the formats."""
+    assert advice("tflite_int8", exact=False) == (
+        "name tflite in export_formats, not tflite_int8: it has 32-bit numbers"
+    )
+
+
+def test_line_on_a_long_error_ends_with_what_to_do():
+    found = converter_error(ValueError("a word " * 100))
+    line = left_out("a.onnx", found, advice("onnx", exact=True))
+    assert (
+        line.endswith(
+            "word a ... It is left out: remove onnx from export_formats, or write the "
+            "layer with other operations."
+        )
+        or line.count("... It is left out: remove onnx") == 1
+    )
+    assert len(line) < 350
+
+
 def test_export_without_any_format_is_an_error():
     with pytest.raises(DataError, match=r"found CumSum\. .* No format is left"):
         convert_all(["numpy"], as_trained(Cumulative(), SHAPE), patterned(9, 1).images)
@@ -125,8 +165,8 @@ def test_file_that_is_not_proven_is_removed_with_its_files(prepared):
         b"np.maximum(value, 0)", b"value"
     )
     wrong = export._replace(files=export.files | {"numpy_predictor.py": program})
-    proofs = prove_all(["numpy", "stablehlo"], wrong, test, expected)
-    assert proofs.proven.keys() == {"stablehlo"}
+    proofs = prove(["numpy", "stablehlo"], wrong, test, expected)
+    assert proofs.metrics.keys() == {"stablehlo"}
     assert "within 1e-05 (rounding), found a difference of" in proofs.failed["numpy"]
     left = leave_out(wrong, proofs.failed)
     assert left.manifest["left_out"] == proofs.failed
@@ -157,7 +197,7 @@ def test_stage_writes_the_other_formats_and_names_the_one_that_is_left_out(
     out, err = capsys.readouterr()
     lines = [line for line in err.splitlines() if line.startswith("export: ")]
     assert [line.split(": ")[1] for line in lines] == [
-        "demo.html",
+        "models/export/demo.html",
         "models/export/numpy_predictor.py",
     ]
     assert "stablehlo: max difference" in out

@@ -18,13 +18,18 @@ from src import paths
 from src.data.pictures import PicturePolicy, read_pixels
 from src.data.prepared import PictureRecord
 from src.errors import DataError
-from src.export.formats import convert_all
+from src.export.fresh_process import unpack_files
 from src.export.model_card import background_words, model_card, plain
-from src.export.verify import unpack_files
 from src.results.read import RunMetrics, read_run_metrics
 from src.results.schema import PrepareMetrics, ScoreDetails, Scores, TrainDetails
 from tests.helpers.examples import patterned
-from tests.helpers.formats import FORMATS, all_formats, probabilities, trained_network
+from tests.helpers.formats import (
+    FORMATS,
+    all_formats,
+    convert_all,
+    probabilities,
+    trained_network,
+)
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning"

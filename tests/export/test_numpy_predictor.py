@@ -83,7 +83,6 @@ CASES = {
     "MaxPool, pads": pool("MaxPool", (3, 2), (2, 1), (1, 0, 2, 1)),
     "AveragePool": pool("AveragePool", (2, 2), (2, 2), (0, 0, 0, 0)),
     "AveragePool, pads": pool("AveragePool", (3, 3), (2, 2), (0, 1, 1, 2)),
-    "GlobalAveragePool": ("GlobalAveragePool", [IMAGES], {}),
     **{
         f"{op}, {axes}, {keep}": reduction(op, axes, keep)
         for op in ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from src.export.network import prepare_network
+from src.export.network import plain_network
 from src.export.onnx_file import onnx_model
 from tests.helpers.formats import as_trained, untrained
 from tests.helpers.user_model import user_model
@@ -84,7 +84,7 @@ def test_onnx_file_runs_in_onnxruntime_1_16_and_opencv_4_9(
     old_python, tmp_path, name, shape
 ):
     images = np.random.default_rng(0).integers(0, 256, (3, *shape), dtype=np.uint8)
-    network = prepare_network(NETWORKS[name](shape), images)
+    network = plain_network(NETWORKS[name](shape))
     content = onnx_model(network.graph, shape, 3).SerializeToString()
     (tmp_path / "model.onnx").write_bytes(content)
     np.save(tmp_path / "images.npy", images)

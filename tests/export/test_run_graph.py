@@ -99,7 +99,6 @@ CASES = [
     pool("MaxPool", (1, 2, 6, 6), (3, 2), (1, 3), (1, 1, 1, 0)),
     mean_pool((2, 3, 7, 8), (2, 2), (2, 2)),
     mean_pool((2, 3, 7, 8), (3, 3), (2, 2), (1, 1, 1, 1)),
-    Case("GlobalAveragePool", [floats(2, 5, 4, 3)]),
     *(
         Case(f"Reduce{name}", [floats(2, 3, 4, 5)], {"axes": axes, "keepdims": keep})
         for name in REDUCING

@@ -14,11 +14,10 @@ from PIL import Image
 from src.data.pictures import PicturePolicy, read_pixels
 from src.data.prepared import PictureRecord
 from src.export.demo_page import demo_page
-from src.export.formats import convert_all
-from src.export.verify import unpack_files
+from src.export.fresh_process import unpack_files
 from stages.predict import main
 from tests.helpers.examples import patterned
-from tests.helpers.formats import probabilities, untrained
+from tests.helpers.formats import convert_all, probabilities, untrained
 from tests.helpers.imports import ROOT
 from tests.helpers.pictures import KINDS, scene, suffix
 

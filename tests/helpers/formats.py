@@ -9,12 +9,15 @@ import onnxruntime
 from flax import nnx
 
 from src.config.names import FormatName
-from src.export.formats import convert_all
+from src.export import convert
+from src.export.formats import format_module
+from src.export.fresh_process import FreshProcesses, unpack_files
 from src.export.from_onnx import graph_of
 from src.export.jax_to_onnx import convert_by_jax2onnx
 from src.export.onnx_file import onnx_model
 from src.export.shipped.numpy_predictor import run_graph
-from src.export.verify import unpack_files
+from src.export.tensorflow_converter import TensorflowConverter
+from src.export.verify import image_file, prove_all
 from src.models.architecture import Architecture
 from src.models.build import build_model
 from src.models.checkpoint import ModelRecord, TrainedModel, weights_of
@@ -65,6 +68,28 @@ def play_onnx(graph, images):
 
 def probabilities(trained, images):
     return np.asarray(nnx.softmax(trained.model(jnp.asarray(images))))
+
+
+@cache
+def tensorflow():
+    """One process for all tests: TensorFlow's import takes seconds."""
+    return TensorflowConverter(())  # starts when it is needed
+
+
+def convert_all(names, trained, images, **options):
+    return convert.convert_all(names, trained, images, tensorflow(), **options)
+
+
+def prove(names, export, test, expected):
+    """Runs exported files on the test split, and judges them."""
+    with FreshProcesses(()) as processes:
+        images = image_file(test, processes.folder)
+        for name in set(names) & export.manifest["formats"].keys():
+            file = format_module(name).FILE
+            processes.start(name, file, export.files, images)
+        return prove_all(
+            names, processes, export, test, expected, lambda images: images
+        )
 
 
 def exported(folder, names, trained, shape=(8, 8, 1)):

@@ -102,9 +102,7 @@ def test_tensorflow_is_imported_by_its_own_source_and_formats_alone():
     importers = {
         path.name for path in SOURCES if "import tensorflow" in path.read_text()
     }
-    export = {"runtimes.py", "tf_function.py", "to_saved_model.py"}
-    export |= {"to_tflite.py", "to_tflite_int8.py"}
-    assert importers == {"tfds.py"} | export
+    assert importers == {"tfds.py", "runtimes.py", "tensorflow_process.py"}
 
 
 @pytest.mark.parametrize("name", STAGES)

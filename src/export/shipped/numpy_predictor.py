@@ -124,8 +124,6 @@ def run_node(
         case "AveragePool":  # padding counts as pixels
             places = pool(value, 0, attributes)
             return sum(places[1:], places[0]) / value.dtype.type(len(places))
-        case "GlobalAveragePool":
-            return value.mean((2, 3), keepdims=True)
         case "Softmax":
             axis = attributes["axis"]
             powers = np.exp(value - value.max(axis, keepdims=True))
