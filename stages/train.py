@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from src import paths, signals
 from src.config.params import Params
+from src.runtime.cpu_devices import set_cpu_devices
 from src.runtime.determinism import pin_arithmetic
 from src.runtime.processes import (
     broadcast,
@@ -35,6 +36,7 @@ def main(params: Params, context: StageContext) -> str:
     """Joins the other processes, if there are any, and trains on all devices."""
     pin_arithmetic(params)
     init_distributed()
+    set_cpu_devices(params)
     # Imported late, as in every stage: wrong parameters are reported before JAX loads.
     from src.sharding import on_all_devices
 

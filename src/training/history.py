@@ -7,6 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from src import paths
 from src.config.params import TRAINING, Params
 from src.data.prepared import Manifest
@@ -103,7 +105,7 @@ def format_lr(lr: float) -> str:
 def training_record(
     params: Params, manifest: Manifest, epoch: int, stopped: str
 ) -> dict[str, Any]:
-    """The origin of a trained model: its data, parameters and libraries.
+    """The origin of a trained model: its data, parameters, devices and libraries.
 
     Args:
         params: the parameters of the run; those of the train stage are recorded.
@@ -119,6 +121,7 @@ def training_record(
             name: manifest.digest(name) for name in ("train", "validation")
         },
         "parameters": params.model_dump(include=set(TRAINING)),
+        "devices": jax.device_count(),
         "epoch": epoch,
         "stopped": stopped,
         "versions": {name: version(name) for name in ("jax", "flax", "optax")},

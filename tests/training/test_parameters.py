@@ -416,6 +416,7 @@ def test_every_parameter_of_training_is_tested_here():
             "monitor_mode",
             "accumulate",
             "init_from",  # in test_initial_weights.py
+            "cpu_devices",  # in test_cpu_devices.py
         ),
     }
     assert tested == set(TRAINING)

@@ -1,0 +1,69 @@
+"""The devices that one CPU becomes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from src.runtime.cpu_devices import cpu_devices
+from tests.helpers.imports import ROOT
+from tests.helpers.running import run_stage
+
+
+@pytest.mark.parametrize(
+    ("changes", "devices"),
+    [
+        ({"model": "resnet", "batch_size": 32}, 2),
+        ({"model": "resnet18", "batch_size": 32, "accumulate": 16}, 2),
+        ({"model": "resnet", "batch_size": 33}, 1),
+        ({"model": "resnet", "batch_size": 32, "accumulate": 32}, 1),
+        ({"model": "resnet", "batch_size": 32, "debug": True}, 1),
+        ({"model": "resnet", "batch_size": 32, "cpu_devices": 1}, 1),
+        ({"model": "cnn", "batch_size": 128}, 1),
+        ({"model": "cnn", "batch_size": 128, "cpu_devices": 4}, 4),
+    ],
+)
+def test_number_of_devices_follows_from_the_parameters(params, changes, devices):
+    assert cpu_devices(params.model_copy(update=changes)) == devices
+
+
+DEVICES = """
+from pathlib import Path
+from src.config.load import load_params
+from src.runtime.cpu_devices import set_cpu_devices
+set_cpu_devices(load_params(Path("params.yaml")).model_copy(update={"cpu_devices": 3}))
+import jax
+print(jax.device_count())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("variables", "devices"),
+    [
+        ({}, 3),
+        ({"JAX_NUM_CPU_DEVICES": "2"}, 2),
+        ({"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}, 4),
+    ],
+)
+def test_variables_of_jax_take_precedence_over_the_parameter(variables, devices):
+    found = subprocess.run(
+        [sys.executable, "-c", DEVICES],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **variables},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(found.stdout) == devices
+
+
+@pytest.mark.slow
+def test_residual_network_trains_on_two_devices_and_says_so(prepared, write_params):
+    write_params(model="resnet", filters=4, epochs=1, batch_size=16)
+    found = run_stage("train", prepared)
+    assert found.returncode == 0, found.stderr
+    record = json.loads((prepared / "models/model.json").read_text())
+    assert record["devices"] == 2
