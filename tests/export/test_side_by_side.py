@@ -61,6 +61,7 @@ def test_process_has_ended_after_the_block():
     assert process.returncode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_process_ends_with_the_process_that_started_it():
     """As after `kill -9`: its standard input ends."""
     process = tensorflow_converter.start()
@@ -103,6 +104,7 @@ def test_format_that_crashes_tensorflow_is_left_out_by_name(monkeypatch, tmp_pat
     )
 
 
+@pytest.mark.slow
 def test_same_network_gives_the_same_files_in_another_process():
     first = {name: tensorflow().convert(program(name)) for name in TENSORFLOW_FORMATS}
     with TensorflowConverter([]) as converter:
@@ -112,6 +114,7 @@ def test_same_network_gives_the_same_files_in_another_process():
     assert first["saved_model"].keys() == second["saved_model"].keys()
 
 
+@pytest.mark.slow
 def test_files_are_ready_with_all_that_running_them_needs(tmp_path):
     trained = as_trained(user_model(1, 3), (8, 8, 1))
     names = ["numpy", "onnx", "stablehlo", "tflite"]

@@ -94,6 +94,7 @@ def test_other_layers_train_as_if_the_frozen_ones_were_constants(params):
     np.testing.assert_allclose(after["output.bias"], bias, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_run_with_frozen_layers_resumes_with_the_same_bits(params, tmp_path):
     changes = {"freeze": ("conv", "norm"), "ema_decay": 0.9, "epochs": 3}
     params, graphdef, state = start(params, stateful(0.2), **changes)

@@ -136,7 +136,7 @@ def assert_equal(found, expected):
 @pytest.mark.parametrize(
     ("changes", "reference"),
     [
-        ({}, {}),
+        pytest.param({}, {}, marks=pytest.mark.slow),
         pytest.param({"accumulate": 2}, {"accumulate": 2}, marks=pytest.mark.slow),
         pytest.param({"ema_decay": 0.8}, {"decay": 0.8}, marks=pytest.mark.slow),
         ({"accumulate": 4, "ema_decay": 0.8}, {"accumulate": 4, "decay": 0.8}),
@@ -181,6 +181,7 @@ def test_reruns_and_resumed_runs_have_the_bits_of_the_first(params):
         assert all(np.array_equal(last[name], resumed[-1][0][name]) for name in last)
 
 
+@pytest.mark.slow
 def test_stream_of_a_dropout_layer_follows_seed_and_step(params):
     """Without learning, only the masks make the losses of equal batches differ."""
     train, validation = splits()
