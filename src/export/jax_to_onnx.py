@@ -36,7 +36,7 @@ def convert_by_jax2onnx(
     import onnx
     from jax2onnx import to_onnx
 
-    # jax2onnx imports all its plugins, and warns of those that fail as these do now.
+    # jax2onnx imports all its plugins, and warns of each that fails, as these do now.
     sys.modules.update(dict.fromkeys(UNUSED_PLUGINS))  # type: ignore[arg-type]
     logging.getLogger("jax2onnx").setLevel(logging.ERROR)
 

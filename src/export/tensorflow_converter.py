@@ -1,4 +1,4 @@
-"""The process that converts to the formats of TensorFlow, beside this one."""
+"""The process that converts to the formats of TensorFlow."""
 
 import subprocess
 import sys
@@ -51,7 +51,7 @@ class TensorflowConverter:
     def submit(
         self, program: Program, then: Callable[[dict[str, bytes]], dict[str, bytes]]
     ) -> Future[dict[str, bytes]]:
-        """Converts a program while this thread goes on; one after another.
+        """Converts a program in another thread; one after another.
 
         Args:
             program: what to convert.

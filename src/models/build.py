@@ -24,7 +24,7 @@ MODELS: dict[ModelName, type[Model]] = {
 def build_model(architecture: Architecture, rngs: nnx.Rngs) -> Model:
     """Builds the network; its initial weights are drawn from `rngs.params`.
 
-    Convolutions that name no function of their own get `loop_convolution`.
+    Convolutions without another function than lax's get `loop_convolution`.
     """
     model = MODELS[architecture.model](architecture, rngs)
     model.set_attributes(

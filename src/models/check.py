@@ -33,7 +33,7 @@ ADVICE = {
     "Cannot mutate '": "Use a local variable, or an nnx.Variable from __init__.",
     "Cannot mutate": "Change variables and draw random numbers only if rngs is not "
     f"None, and {NO_TRANSFORMS}",
-    "Cannot extract graph node": f"Call layers as they are: {NO_TRANSFORMS}",
+    "Cannot extract graph node": f"Call layers directly: {NO_TRANSFORMS}",
 }
 
 

@@ -190,9 +190,9 @@ def windows(
     padded = jnp.pad(images, ((0, 0), *pads, (0, 0)))
     _, height, width, _ = padded.shape
     down, right = strides
-    below, beside = height - size[0] + 1, width - size[1] + 1
+    rows, columns = height - size[0] + 1, width - size[1] + 1
     return [
-        padded[:, row : row + below : down, column : column + beside : right]
+        padded[:, row : row + rows : down, column : column + columns : right]
         for row in range(size[0])
         for column in range(size[1])
     ]

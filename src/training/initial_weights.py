@@ -42,7 +42,7 @@ class InitialWeights:
     normalizes: bool | None  # whether its network normalized pixels; None: unknown
     pixels: PixelStatistics | None  # of its training images
     summary: str  # which weights are taken, drawn and unused: one line
-    warning: str  # which weights `freeze` keeps as they are drawn; "" for none
+    warning: str  # which weights `freeze` keeps as drawn; "" for none
 
 
 def load_initial_weights(

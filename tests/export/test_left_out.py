@@ -186,7 +186,7 @@ def test_stage_writes_the_other_formats_and_names_the_one_that_is_left_out(
 ):
     write_params(model="mlp", hidden=8, epochs=1, export_formats="[stablehlo, numpy]")
 
-    # A class of its own: what other tests compiled for MLP would be called again.
+    # Another class than MLP: what other tests compiled for MLP would be called again.
     class CumulativeMLP(MLP):
         def __call__(self, images, rngs=None):
             return jnp.cumsum(super().__call__(images, rngs), axis=1)

@@ -1,4 +1,4 @@
-"""Processes beside the one that exports: TensorFlow's, and those that run the files."""
+"""The processes of an export: TensorFlow's, and one for each file."""
 
 import json
 import os
