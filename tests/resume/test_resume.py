@@ -73,7 +73,8 @@ def test_run_killed_and_stopped_six_times_ends_with_the_same_bits(
     signals = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]
     report = campaign(prepared, 6, 6, signals, ("-c", SAVES_OFTEN))
     assert (report.kills, report.different) == (6, 0)
-    assert report.codes <= {-signal.SIGKILL, 143, 130}
+    # Negative: the signal came while the script above imported JAX, before the stage.
+    assert report.codes <= {143, 130, *(-number for number in signals)}
     assert report.resumes, "no start resumed from a snapshot"
     assert not [path for path in (prepared / ".resume").iterdir() if path.is_dir()]
 
