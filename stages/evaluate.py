@@ -90,7 +90,7 @@ def warn_of_missing_classes(
 
     actual, predicted = confusion.sum(1), confusion.sum(0)
     warning = prediction_warning(actual, predicted, class_names, "test")
-    if warning and not record.model_dump().get("warning"):
+    if warning and not record.warning:
         print_warning("evaluate", warning)
 
 
