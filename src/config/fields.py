@@ -181,5 +181,5 @@ class Fields(AugmentFields, frozen=True, extra="forbid", strict=True):
         tuple[FormatName, ...], Field(strict=False, min_length=1)
     ] = Field(
         description="non-empty list of stablehlo (JAX), saved_model (TensorFlow), "
-        "tflite, tflite_int8 (8-bit integers), onnx, numpy. All six take half a minute"
+        "tflite, tflite_int8 (8-bit integers), onnx, numpy. All six take ten seconds"
     )
