@@ -146,6 +146,12 @@ def test_indivisible_batch_size_is_refused_and_names_the_nearest(
     )
 
 
+def test_refused_batch_size_names_the_parameter_that_set_the_devices(params):
+    changed = params.model_copy(update={"batch_size": 32, "cpu_devices": 3})
+    with pytest.raises(ParameterError, match=r"Use 33, or another number of cpu_dev"):
+        check_batch(changed, devices=3)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "line"),

@@ -50,8 +50,10 @@ def read(values: Values, node: Proto) -> None:
     if op not in RESHAPING and set(inputs) <= values.constants.keys():
         values.compute(node)
         return
-    if form is None or (values.thin & set(inputs) and form not in BROADCASTING):
+    if form is None:
         raise UnsupportedError(op)
+    if values.thin & set(inputs) and form not in BROADCASTING:
+        raise UnsupportedError(f"{op} of a constant that is copied for each image")
     kind = values.kind(node.output[0])
     if kind not in (TensorProto.FLOAT, TensorProto.BOOL) and op not in MOVING:
         raise UnsupportedError(f"{op} of {TensorProto.DataType.Name(kind).lower()}")

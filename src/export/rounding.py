@@ -3,8 +3,11 @@
 A sum of `n` float32 products has an error of about `sqrt(n) * u` relative to the sum of
 the products' sizes, `u = 2**-24`, in whatever order a runtime adds (Higham and Mary
 2019, SIAM J. Sci. Comput. 41, "A new approach to probabilistic rounding error
-analysis"). The errors of the layers add up in the logits. The softmax turns an error
-`e` of all logits into at most `2 * p * (1 - p) * e` in a probability `p`.
+analysis"). The errors of the layers add up in the logits. A network can amplify them,
+as by the division by a small deviation; so it is also measured how far its logits move
+when every number changes in the last bit (Parker 1997, "Monte Carlo arithmetic"). The
+softmax turns an error `e` of all logits into at most `2 * p * (1 - p) * e` in a
+probability `p`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +22,10 @@ from jax.extend import core
 from src.export.replacing import bind, with_replaced
 
 UNIT = 2.0**-24  # the largest relative error of rounding to float32
+LAST_BIT = 2.0**-23  # of a float32 in [1, 2)
+SUMS = "dot_general", "conv_general_dilated"
+ROUNDED = *SUMS, "add", "sub", "mul", "div"
+SAFETY = 2  # a runtime rounds more often than the program has operations
 SMALLEST = 1e-5  # allowed in any case: runtimes approximate exp, tanh and the like
 
 
@@ -81,11 +88,36 @@ def largest_size(logits: Callable[[jax.Array], jax.Array], images: np.ndarray) -
             found.append(bind(equation, [jnp.abs(operand) for operand in operands]))
             return bind(equation, operands)
 
-        names = ("dot_general", "conv_general_dilated")
-        with_replaced(logits, dict.fromkeys(names, record))(batch)
+        with_replaced(logits, dict.fromkeys(SUMS, record))(batch)
         return found[-1].max()
 
     return float(jax.jit(sizes)(jnp.asarray(images)))
+
+
+def measured_change(
+    logits: Callable[[jax.Array], jax.Array], images: np.ndarray
+) -> float:
+    """How far a logit moves when the network's numbers change in the last bit.
+
+    Args:
+        logits: from uint8 `[batch, height, width, channels]`.
+        images: some of them.
+    """
+    random = np.random.default_rng(0)
+
+    def change(equation: Any, operands: Sequence[Any]) -> jax.Array:  # noqa: ANN401
+        result: jax.Array = bind(equation, operands)
+        if result.dtype != jnp.float32:
+            return result
+        signs = random.choice(np.array([-1, 1], np.float32), result.shape[-1:])
+        return result * jnp.broadcast_to(1 + LAST_BIT * signs, result.shape)
+
+    @jax.jit
+    def largest(batch: jax.Array) -> jax.Array:
+        changed = with_replaced(logits, dict.fromkeys(ROUNDED, change))(batch)
+        return jnp.abs(changed - logits(batch)).max()
+
+    return float(largest(jnp.asarray(images)))
 
 
 def logit_error(logits: Callable[[jax.Array], jax.Array], images: np.ndarray) -> float:
@@ -96,7 +128,8 @@ def logit_error(logits: Callable[[jax.Array], jax.Array], images: np.ndarray) ->
         images: some of them, for the sizes of the network's numbers.
     """
     sums = sum_lengths(logits, images.shape[1:])
-    return UNIT * sum(map(sqrt, sums)) * max(1.0, largest_size(logits, images))
+    summed = UNIT * sum(map(sqrt, sums)) * max(1.0, largest_size(logits, images))
+    return max(summed, SAFETY * measured_change(logits, images))
 
 
 def allowed_differences(expected: np.ndarray, error: float) -> np.ndarray:

@@ -32,6 +32,7 @@ class ModelRecord(BaseModel, frozen=True, extra="allow"):
     class_names: list[str]
     sha256: str  # of model.safetensors
     history_sha256: str  # of history.csv
+    epoch: int  # the best one, whose weights were saved
     warning: str = ""  # that `train` printed of missing classes
 
 

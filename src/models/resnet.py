@@ -1,7 +1,8 @@
 """Residual network for images of 28 to 224 pixels a side.
 
 Source: He et al. 2016, arXiv:1512.03385, section 3, with max pooling in place of
-strides. Why batch normalization: docs/explanation/measurements.md.
+strides, and in the stem before normalization. Why batch normalization:
+docs/explanation/measurements.md.
 """
 
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from src.models.normalize import Normalize
 STAGES = 3
 LARGE_SIDE = 48  # pixels; images from here on enter as pixels of 2x2 pixels
 STAGE_SIDE = 28  # pixels; the stem halves larger sides, at least once
+SMALLEST_SIDE = 4  # pixels after the stem: the two other stages leave one
 
 KERNEL_INIT = nnx.initializers.he_normal()
 
@@ -25,7 +27,7 @@ KERNEL_INIT = nnx.initializers.he_normal()
 class ResNet(Model):
     """A stem, three stages of residual blocks, average over pixels, dropout, dense."""
 
-    smallest_image = 8  # the stem and two stages leave one pixel
+    smallest_image = 2 * SMALLEST_SIDE
     default_filters: ClassVar[int] = 32
     default_blocks: ClassVar[int] = 1
     default_normalize = True
@@ -83,20 +85,22 @@ class ConvNorm(nnx.Module):
 
 
 class Stem(nnx.Module):
-    """Convolutions with max pooling, until a side has at most `STAGE_SIDE` pixels.
+    """Convolutions with max pooling, until no side has more than `STAGE_SIDE` pixels.
 
-    Each has twice the filters of the one before: so images of 224 pixels cost no more
-    per pixel than those of 64.
+    They stop earlier if a side would get less than `SMALLEST_SIDE`. Each has twice the
+    filters of the one before: so images of 224 pixels cost no more per pixel than those
+    of 64.
     """
 
     def __init__(
         self, image_shape: tuple[int, int, int], filters: int, rngs: nnx.Rngs
     ) -> None:
         height, width, channels = image_shape
-        side = max(height, width)
-        self.patch = 2 if side >= LARGE_SIDE else 1
+        long, short = max(height, width), min(height, width)
+        self.patch = 2 if long >= LARGE_SIDE and short >= 4 * SMALLEST_SIDE else 1
+        long, short = long // self.patch, short // self.patch
         halvings = 1
-        while side // self.patch >> halvings > STAGE_SIDE:
+        while long >> halvings > STAGE_SIDE and short >> halvings >= 2 * SMALLEST_SIDE:
             halvings += 1
         widths = [max(filters >> left, 1) for left in reversed(range(halvings))]
         inputs = [channels * self.patch**2, *widths[:-1]]
@@ -110,8 +114,8 @@ class Stem(nnx.Module):
         """`[batch, rows, columns, filters]` of `[batch, height, width, channels]`."""
         hidden = space_to_depth(pixels, self.patch)
         for layer in self.layers:
-            # Relu is monotonic: apply it to a quarter of the values.
-            hidden = nnx.relu(self.pool(layer(hidden)))
+            # Pooled first: normalization has a quarter of the values left to do.
+            hidden = nnx.relu(layer.norm(self.pool(layer.conv(hidden))))
         return hidden
 
 

@@ -8,6 +8,8 @@ import os
 import sys
 
 from src.config.params import Params
+from src.errors import ParameterError
+from src.runtime.processes import is_single_process
 
 VARIABLE = "JAX_NUM_CPU_DEVICES"
 FLAG = "--xla_force_host_platform_device_count"  # the same, in XLA_FLAGS
@@ -18,7 +20,19 @@ def set_cpu_devices(params: Params) -> None:
     """Makes JAX treat the CPU as `cpu_devices` devices.
 
     Without effect after JAX is imported, and if the environment sets the number.
+
+    Raises:
+        ParameterError: several processes, which have one device each, and the parameter
+            asks for more.
     """
+    if not is_single_process():
+        if (params.cpu_devices or 1) > 1:
+            raise ParameterError(
+                "params.yaml: cpu_devices: expected an empty value for several "
+                f"processes, found {params.cpu_devices}. Remove it: each process has "
+                "a device."
+            )
+        return
     given = VARIABLE in os.environ or FLAG in os.environ.get("XLA_FLAGS", "")
     if not given and "jax" not in sys.modules:
         os.environ[VARIABLE] = str(cpu_devices(params))

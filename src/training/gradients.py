@@ -17,9 +17,8 @@ from jax.flatten_util import ravel_pytree
 from src.data.examples import Batch
 from src.models.build import Model
 from src.models.dropout import Dropout
+from src.models.frozen import Frozen
 from src.sharding import BATCH_AXIS, BY_BATCH, REPLICATED, device_count, shard_batch
-
-OTHERS = nnx.Not(nnx.Any(nnx.Param, nnx.BatchStat))
 
 # ((mean loss, arrays with a row per example), gradients)
 LossAndGrads = tuple[tuple[jax.Array, Any], nnx.State]
@@ -89,7 +88,9 @@ def data_parallel(grad_fn: GradFn) -> GradFn:
             local_model = nnx.merge(graphdef, state)
             synchronize(local_model)
             (loss, per_example), grads = grad_fn(local_model, local, key)
-            statistics, others = nnx.state(local_model, nnx.BatchStat, OTHERS)
+            statistics, others = nnx.state(
+                local_model, is_statistic, nnx.Not(nnx.Any(nnx.Param, is_statistic))
+            )
             means = loss, grads, statistics
             flat, restore = ravel_pytree(
                 (means, jax.tree.map(scatter_rows, per_example))
@@ -112,6 +113,12 @@ def data_parallel(grad_fn: GradFn) -> GradFn:
         return result
 
     return run
+
+
+def is_statistic(_: object, variable: nnx.Variable[jax.Array]) -> bool:
+    """Whether devices average a variable; a filter of NNX."""
+    fixed = isinstance(variable, nnx.Param | nnx.RngState | Frozen)
+    return not fixed and jnp.issubdtype(variable.dtype, jnp.floating)
 
 
 def synchronize(model: Model) -> None:

@@ -16,8 +16,9 @@ from src.config.params import Params
 from src.data.pixel_statistics import PixelStatistics
 from src.errors import DataError, ParameterError
 from src.models.architecture import Architecture, Weights
-from src.models.build import build_model
+from src.models.build import Model, build_model
 from src.models.checkpoint import dotted, dtype_and_shape
+from src.models.frozen import check_known
 from src.models.random_streams import SAVED
 from src.models.resnet18 import (
     IMAGENET_DEVIATION,
@@ -56,12 +57,13 @@ def load_initial_weights(
         class_names: of the data.
 
     Raises:
-        ParameterError: `init_from` is no name in data/weights, or `freeze` names a
-            layer of random weights.
+        ParameterError: `init_from` is no name in data/weights, or `freeze` names an
+            unknown layer or one of random weights.
         DataError: a file is missing, damaged or of another kind, or no weight fits.
     """
     if params.init_from is None:
         if params.freeze:
+            check_known(network_of(architecture), params.freeze)
             raise random_forever(params.freeze[0], "init_from is empty")
         return None
     file = read_weight_file(params.init_from)
@@ -124,11 +126,18 @@ def random_forever(layer: str, reason: str) -> ParameterError:
 
 def shapes_of(architecture: Architecture) -> Shapes:
     """The shapes and dtypes of a network's weights and statistics."""
-    model = nnx.eval_shape(lambda: build_model(architecture, nnx.Rngs(0)))
     return {
         dotted(path): jax.ShapeDtypeStruct(variable.shape, variable.dtype)
-        for path, variable in nnx.to_flat_state(nnx.state(model, SAVED))
+        for path, variable in nnx.to_flat_state(
+            nnx.state(network_of(architecture), SAVED)
+        )
     }
+
+
+def network_of(architecture: Architecture) -> Model:
+    """The network with shapes in place of its weights."""
+    model: Model = nnx.eval_shape(lambda: build_model(architecture, nnx.Rngs(0)))
+    return model
 
 
 def head_of(architecture: Architecture, shapes: Shapes) -> set[str]:
@@ -166,6 +175,8 @@ def nothing_fits(
     """The error for a file of another network."""
     name = file.model or ("resnet18" if from_torch else None)
     repair = f"They are of model: {name}." if name else "Use the model that has them."
+    if name == architecture.model:
+        repair = "Use the sizes of that network: hidden, filters, image_size."
     return DataError(
         f"{file.path}: expected weights of {architecture.model} ({shown(shapes)}), "
         f"found no kernel that fits ({shown(file.arrays)}). {repair}"

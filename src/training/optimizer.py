@@ -107,8 +107,14 @@ def scale_by_muon(momentum: float) -> optax.GradientTransformation:
 
 
 def is_kernel(weights: nnx.State) -> nnx.State:
-    """True for kernels, False for biases: biases have one dimension."""
-    return jax.tree.map(lambda weight: weight.ndim > 1, weights)
+    """False for biases, and for the scales of normalizations: one dimension."""
+
+    def of_leaf(path: tuple[Any, ...], weight: jax.Array) -> bool:
+        names = jax.tree_util.keystr(path, simple=True, separator=".").split(".")
+        return weight.ndim > 1 and "bias" not in names  # attention's has two dimensions
+
+    kernels: nnx.State = jax.tree.map_with_path(of_leaf, weights)
+    return kernels
 
 
 def build_schedule(params: Params, steps_per_epoch: int) -> optax.Schedule:

@@ -166,10 +166,12 @@ def build_state(
     # Compiled as one function: array by array, initialization takes two seconds. It
     # runs once, so compiling it without optimization saves another second.
     unoptimized = {"xla_backend_optimization_level": 0}
-    state = jax.jit(lambda: nnx.state(build()), compiler_options=unoptimized)()
+    graphdef, state = jax.jit(
+        lambda: nnx.split(build()), compiler_options=unoptimized
+    )()
     if initial:
         state = with_initial_weights(state, initial.weights)
-    return nnx.graphdef(nnx.eval_shape(build)), state
+    return graphdef, state
 
 
 def eval_model(graphdef: TrainGraph, state: nnx.State) -> Model:

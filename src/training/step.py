@@ -1,11 +1,13 @@
 """The four beats of one optimizer step: forward, loss, backward, update."""
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from src.config.params import Params
 from src.data.examples import Batch, Examples
 from src.models.build import Model
+from src.models.frozen import Frozen
 from src.models.random_streams import reseed
 from src.sharding import replicate, shard_batch
 from src.training.augment import augment
@@ -43,11 +45,13 @@ def train_step(
         return losses.mean() * loss_scale, (logits, losses)
 
     model, optimizer = train_state.model, train_state.optimizer
+    frozen = jax.tree.map(jnp.asarray, nnx.state(model, Frozen))
     grad_fn = nnx.value_and_grad(loss_fn, has_aux=True)
     grad_fn = microbatched(data_parallel(grad_fn), params.accumulate)
     (loss, (logits, losses)), grads = grad_fn(model, batch, key)  # backward
     loss, grads = jax.tree.map(lambda value: value / loss_scale, (loss, grads))
     optimizer.update(model, grads)  # update
+    nnx.update(model, frozen)  # which a layer may have changed while it was called
     train_state.metrics.update(loss=losses, logits=logits, labels=batch.labels)
     return loss, grads
 

@@ -372,7 +372,7 @@ def test_form_of_onnx_computes_what_onnxruntime_does(name):
         ("y = Max(x, x, x)", "Max of another number"),
         ("y = ReduceMax(x, zero)", "ReduceMax of the batch"),
         ("y = Slice(x, low, high, zero)", "Slice of another form"),
-        ("z = Shape(x)\ne = Expand(row, z)\ny = Concat<axis = 1>(x, e)", "Concat"),
+        ("z = Shape(x)\ne = Expand(row, z)\ny = Concat<axis = 1>(x, e)", "Concat of"),
     ],
 )
 def test_form_without_an_operator_is_named(lines, named):

@@ -11,7 +11,9 @@ from jax import lax
 from src.export.replacing import with_replaced
 from src.export.rounding import (
     SMALLEST,
+    UNIT,
     allowed_differences,
+    largest_size,
     logit_error,
     sum_lengths,
 )
@@ -45,15 +47,33 @@ def test_sums_inside_of_conditions_and_loops_count():
 
 
 def test_error_of_the_logits_is_the_formula_of_the_docstring():
-    """Of a network whose last layer cancels: 1000 - 1000."""
+    """Of a network whose last layer cancels: 2000 - 2000."""
     weights = np.array([[1000, 0], [-1000, 0], [0, 3]], np.float32)
 
     def logits(images):
         return images.reshape(-1, 3).astype(jnp.float32) @ jnp.asarray(weights)
 
-    images = np.array([[[[1], [1], [2]]], [[[1], [0], [1]]]], np.uint8)
+    images = np.array([[[[1], [1], [2]]], [[[2], [2], [1]]]], np.uint8)
     found = logit_error(logits, images)
-    assert found == pytest.approx(2.0**-24 * sqrt(3) * 2000, rel=1e-6)
+    assert found == pytest.approx(2.0**-24 * sqrt(3) * 4000, rel=1e-6)
+
+
+def test_error_counts_what_an_early_layer_amplifies():
+    """A small deviation magnifies the rounding of a pixel, compared with float64."""
+    mean, deviation = np.float32(200.3 / 255), np.float32(1e-4)
+    weights = np.full((3, 2), 0.01, np.float32)
+
+    def logits(images):
+        pixels = images.reshape(-1, 3).astype(jnp.float32) / 255
+        return (pixels - mean) / deviation @ jnp.asarray(weights)
+
+    images = np.random.default_rng(0).integers(199, 202, (64, 1, 3, 1), np.uint8)
+    pixels = images.reshape(-1, 3) / 255
+    exact = (pixels - np.float64(mean)) / np.float64(deviation) @ np.float64(weights)
+    found = np.abs(np.asarray(logits(images)) - exact).max()
+    error = logit_error(logits, images)
+    assert found <= error <= 20 * found
+    assert UNIT * sqrt(3) * largest_size(logits, images) < found
 
 
 def test_bound_follows_from_the_logits_error_and_how_sure_an_answer_is():

@@ -54,6 +54,7 @@ RUNS = {
         "augment": ("crop", "trivial", "cutmix"),
         "epochs": 4,
     },
+    "muon": {"optimizer": "muon", "epochs": 2},
     "bfloat16": {"precision": "bfloat16", "epochs": 2},
     "stateful": {"model": "stateful", "ema_decay": 0.9, "accumulate": 2, "epochs": 4},
     "overfit_batches": {"overfit_batches": 2, "epochs": 10},

@@ -1,6 +1,7 @@
 """A network with state other than parameters, written as Flax's documentation does."""
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from src.models.architecture import Architecture, Model
@@ -32,12 +33,22 @@ class StatefulNet(Model):
 
 
 class BiasedNet(StatefulNet):
-    """With a bias that the batch normalization after it cancels."""
+    """With a bias that the batch normalization after it cancels, and a mean of its own.
+
+    The mean is a plain variable: the average brightness of the images of training.
+    """
 
     def __init__(self, architecture: Architecture, rngs: nnx.Rngs) -> None:
         super().__init__(architecture, rngs)
         channels = architecture.image_shape[-1]
         self.conv = nnx.Conv(channels, 6, kernel_size=(3, 3), rngs=rngs)
+        self.brightness = nnx.Variable(jnp.zeros(()))
+
+    def __call__(self, images: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
+        if rngs is not None:
+            mean = self.normalize(images).mean()
+            self.brightness[...] = 0.9 * self.brightness[...] + 0.1 * mean
+        return super().__call__(images, rngs)
 
 
 def stateful(dropout: float = 0.0) -> Architecture:

@@ -28,7 +28,7 @@ from tests.helpers.examples import patterned
 from tests.helpers.files import committed, write_record
 
 SMALL = Architecture("mlp", hidden=6, dropout=0.1, image_shape=(8, 8, 1), classes=3)
-NAMES = {"class_names": ["low", "middle", "high"], "history_sha256": "0"}
+NAMES = {"class_names": ["low", "middle", "high"], "history_sha256": "0", "epoch": 1}
 
 
 @pytest.fixture

@@ -43,16 +43,23 @@ def jittered(model):
 
 def convolved(weights, name, hidden):
     """Convolution and batch normalization by the running statistics."""
-    outputs = lax.conv_general_dilated(
+    return normalized(weights, name, conv(weights, name, hidden))
+
+
+def conv(weights, name, hidden):
+    return lax.conv_general_dilated(
         np.float32(hidden),
         weights[f"{name}.conv.kernel"],
         (1, 1),
         "SAME",
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
+
+
+def normalized(weights, name, outputs):
     mean, variance = weights[f"{name}.norm.mean"], weights[f"{name}.norm.var"]
-    normalized = (np.asarray(outputs) - mean) / np.sqrt(variance + 1e-5)
-    return normalized * weights[f"{name}.norm.scale"] + weights[f"{name}.norm.bias"]
+    scaled = (np.asarray(outputs) - mean) / np.sqrt(variance + 1e-5)
+    return scaled * weights[f"{name}.norm.scale"] + weights[f"{name}.norm.bias"]
 
 
 def halved(hidden):
@@ -66,8 +73,9 @@ def by_hand(weights, images, patch, convs, blocks, mean, deviation):
         corners = [hidden[:, i::2, j::2] for i in range(2) for j in range(2)]
         hidden = np.concatenate(corners, -1)
     for number in range(convs):
-        hidden = np.maximum(convolved(weights, f"stem.layers.{number}", hidden), 0)
-        hidden = halved(hidden)
+        name = f"stem.layers.{number}"
+        hidden = halved(conv(weights, name, hidden))
+        hidden = np.maximum(normalized(weights, name, hidden), 0)
     for number in range(3 * blocks):
         name = f"blocks.{number}"
         short = hidden
@@ -78,6 +86,20 @@ def by_hand(weights, images, patch, convs, blocks, mean, deviation):
         branch = convolved(weights, f"{name}.second", branch)
         hidden = np.maximum(short + branch, 0)
     return hidden.mean((1, 2)) @ weights["output.kernel"] + weights["output.bias"]
+
+
+SIDES = (8, 9, 12, 16, 24, 28, 31, 48, 64, 128, 160, 224)
+
+
+@pytest.mark.parametrize("height", SIDES)
+def test_stem_of_oblong_images_leaves_pixels_for_every_stage(height):
+    for width in SIDES:
+        stem = Stem((height, width, 1), 4, nnx.Rngs(0))
+        stem.eval()
+        pixels = jax.ShapeDtypeStruct((2, height, width, 1), np.float32)
+        sides = nnx.eval_shape(stem, pixels).shape[1:3]
+        assert min(sides) >= 4
+        assert max(sides) <= 28 or min(sides) < 8
 
 
 @pytest.mark.parametrize(

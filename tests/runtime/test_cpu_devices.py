@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from src.runtime.cpu_devices import cpu_devices
+from src.errors import ParameterError
+from src.runtime.cpu_devices import cpu_devices, set_cpu_devices
 from tests.helpers.imports import ROOT
 from tests.helpers.running import run_stage
 
@@ -27,6 +28,14 @@ from tests.helpers.running import run_stage
 )
 def test_number_of_devices_follows_from_the_parameters(params, changes, devices):
     assert cpu_devices(params.model_copy(update=changes)) == devices
+
+
+def test_several_processes_refuse_devices_of_their_own(params, become_process):
+    become_process(0, 2)
+    set_cpu_devices(params)
+    asking = params.model_copy(update={"cpu_devices": 2})
+    with pytest.raises(ParameterError, match="cpu_devices: expected an empty value"):
+        set_cpu_devices(asking)
 
 
 DEVICES = """

@@ -64,6 +64,24 @@ def test_frozen_weights_and_statistics_keep_their_bits(params, changes):
         assert np.array_equal(before[name], after[name]) == (name in FROZEN), name
 
 
+class ExplicitNet(StatefulNet):
+    """Names the mode of its normalization, as a call of Flax's may."""
+
+    def __call__(self, images, rngs=None):
+        hidden = self.conv(self.normalize(images))
+        hidden = self.norm(hidden, use_running_average=rngs is None)
+        return self.output(hidden.reshape(images.shape[0], -1))
+
+
+def test_statistics_that_a_call_would_update_stay_frozen(params, monkeypatch):
+    monkeypatch.setitem(MODELS, "stateful", ExplicitNet)
+    params, graphdef, state = start(params, stateful(), freeze=("conv", "norm"))
+    before = weights_of(nnx.merge(graphdef, state).model)
+    after = trained(params, graphdef, state)
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert changed == {"output.kernel", "output.bias"}
+
+
 def test_frozen_weights_have_no_optimizer_state(params):
     _, _, state = start(params, SMALL, freeze=("dense",))
     shapes = [leaf.shape for leaf in jax.tree.leaves(state["optimizer"])]

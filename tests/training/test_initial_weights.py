@@ -400,6 +400,16 @@ def test_weights_of_another_network_are_refused_with_what_was_found(params, prep
     )
 
 
+def test_weights_of_the_same_model_in_another_size_name_the_sizes(params, prepared):
+    put_file("small.safetensors", {"dense.kernel": np.zeros((64, 8), np.float32)})
+    with pytest.raises(DataError, match="Use the model that has them"):
+        load(params, "small.safetensors")
+    narrow = replace(SMALL, hidden=8)
+    put_model("narrow", drawn(narrow), architecture=narrow)
+    with pytest.raises(DataError, match="Use the sizes of that network: hidden, "):
+        load(params, "narrow")
+
+
 def test_weights_of_torchvision_name_their_model(params, prepared):
     put_file("timm.safetensors", draw_state())
     with pytest.raises(DataError, match=r"They are of model: resnet18\.$"):

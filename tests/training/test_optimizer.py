@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from src.config.names import ScheduleName
 from src.training.optimizer import build_optimizer, build_schedule
@@ -75,11 +76,14 @@ def test_adam_has_no_weight_decay(params):
 def test_weight_decay_leaves_biases_alone(params):
     changes = {"optimizer": "sgd", "weight_decay": 0.5, "schedule": "constant"}
     optimizer = build_optimizer(params.model_copy(update=changes), steps_per_epoch=1)
-    weights = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
+    attention = nnx.MultiHeadAttention(2, 4, rngs=nnx.Rngs(0))
+    weights = nnx.state(attention, nnx.Param)
+    weights = jax.tree.map(jnp.ones_like, weights)
     zero = jax.tree.map(jnp.zeros_like, weights)
     update, _ = optimizer.update(zero, optimizer.init(weights), weights)
-    assert np.all(update["kernel"] < 0)
-    assert not np.any(update["bias"])
+    for layer in ("query", "key", "value", "out"):
+        assert np.all(update[layer]["kernel"][...] < 0)
+        assert not np.any(update[layer]["bias"][...])
 
 
 @pytest.mark.parametrize("scale", [0.1, 10.0])
