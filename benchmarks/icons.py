@@ -64,10 +64,14 @@ def main() -> None:
     """Collects the icons of the themes that are installed."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("out", type=Path, help="the folder to write")
+    options = parser.parse_args()
     missing = [theme for theme in THEMES if not (ICONS / theme).is_dir()]
-    counts = collect(parser.parse_args().out)
     if missing:
-        print(f"icons: expected the themes in {ICONS}, missing {', '.join(missing)}")
+        raise SystemExit(
+            f"icons: expected the themes in {ICONS}, missing {', '.join(missing)}. "
+            "Install their packages, see the first lines of benchmarks/icons.py."
+        )
+    counts = collect(options.out)
     print(", ".join(f"{count} {split}" for split, count in counts.items()), "icons")
 
 

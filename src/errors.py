@@ -55,8 +55,9 @@ class BusyError(FourbeatError):
 
 def suggestion(found: object, known: list[str]) -> str:
     """` Did you mean ...?` for the closest known word; empty if none is close."""
-    near = get_close_matches(str(found), known, n=1)
-    return f" Did you mean '{near[0]}'?" if near else ""
+    lowered = {word.lower(): word for word in reversed(known)}
+    near = get_close_matches(str(found).lower(), list(lowered), n=1)
+    return f" Did you mean '{lowered[near[0]]}'?" if near else ""
 
 
 def counted(count: int, noun: str) -> str:

@@ -70,11 +70,10 @@ def check_batch(params: Params, devices: int) -> None:
         return
     below = size // unit * unit
     nearest = below if below and size - below <= unit // 2 else below + unit
-    fewer = ", or another number of cpu_devices" if params.cpu_devices else ""
     slices = f" times accumulate ({params.accumulate})" if params.accumulate > 1 else ""
     raise ParameterError(
         f"params.yaml: batch_size: expected a multiple of the {devices} devices"
-        f"{slices}, found {size}. Use {nearest}{fewer}."
+        f"{slices}, found {size}. Use {nearest}, or on a CPU other cpu_devices."
     )
 
 

@@ -24,7 +24,8 @@ def main(params: Params, context: StageContext) -> str:
     if not (path.is_dir() or path.is_file()):
         raise ParameterError(
             f"params.yaml: data_path: expected a folder or a file, found none at "
-            f"'{path}'. Create it, or use data/raw, the embedded digits."
+            f"'{path}'. Create it, or use data/raw, the embedded digits; a queued or "
+            f"--temp run also needs `dvc add {path}` or an absolute path."
         )
     return f"params.yaml: {len(type(params).model_fields)} parameters, all in range."
 

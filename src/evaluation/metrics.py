@@ -133,8 +133,8 @@ def prediction_warning(
     more = len(never) - SHOWN_CLASSES
     return (
         f"the model never predicts {names}{f' and {more} more' if more > 0 else ''} "
-        f"({missed} of {total} {split} images). For rare classes set sampling_power: "
-        "1; otherwise lower lr, or train longer."
+        f"({missed} of {total} {split} images). Train longer, or lower lr; rare "
+        "classes: see sampling_power."
     )
 
 

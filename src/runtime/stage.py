@@ -151,9 +151,10 @@ def explain_error(error: Exception) -> tuple[str, int] | None:
             where = error.filename or "the disk"
             return f"{where}: {error.strerror or error}.", StorageError.exit_code
         case ModuleNotFoundError(name=str(module)):
-            if module.startswith(("src", "stages")):
-                return None
-            message = f"expected the package {module}, found none. Run make setup."
+            repair = "Run make setup."
+            if module.split(".")[0] in ("src", "stages"):
+                repair = "Write it; for a queued or --temp run also git add it."
+            message = f"expected the module {module}, found none. {repair}"
             return message, ParameterError.exit_code
         case MemoryError():
             message = f"out of memory: {error}. Use less data, or a larger machine."

@@ -140,11 +140,16 @@ def check_finite(chunk: ChunkResult, epoch: int, steps_before: int) -> None:
         if chunk.skips:
             before = int(chunk.skips.total) - 1
             so_far = f", after {before} skipped, one too many in a row"
+        step = steps_before + int(chunk.steps)
+        repair = (
+            "Lower lr, set clip_norm, or raise warmup_epochs; debug=true finds the "
+            "operation."
+            if step > 1
+            else "No weight has changed yet: debug=true finds the operation to change."
+        )
         raise DivergedError(
-            f"step {steps_before + int(chunk.steps)} (epoch {epoch}){so_far}: expected "
-            f"finite numbers, found loss {loss:g} and gradient norm {norm:g} at "
-            f"learning rate {lr:g}. Lower lr, set clip_norm, or raise warmup_epochs; "
-            "debug=true finds the operation."
+            f"step {step} (epoch {epoch}){so_far}: expected finite numbers, found loss "
+            f"{loss:g} and gradient norm {norm:g} at learning rate {lr:g}. {repair}"
         )
 
 

@@ -119,8 +119,8 @@ def find(name: str) -> Path:
         there = sorted(each.name for each in ROOT.glob("*"))
         raise DataError(
             f"{path}: expected a model folder or a .safetensors file, found none."
-            f"{suggestion(name, there)} Copy it there; a queued or --temp run also "
-            f"needs --copy-paths {path}"
+            f"{suggestion(name, there) or ' Copy it there.'} A queued or --temp run "
+            f"also needs --copy-paths {path}"
         )
     check_inside(path)
     if path.suffix in PICKLES:

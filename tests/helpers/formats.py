@@ -34,6 +34,7 @@ def untrained(name, shape=(8, 8, 1)):
         class_names=["low", "middle", "high"],
         sha256="",
         history_sha256="",
+        epoch=1,
         parameters={"top_k": 2},
     )
     return TrainedModel(model, weights_of(model), record)

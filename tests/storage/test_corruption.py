@@ -97,6 +97,7 @@ def test_no_corrupt_record_is_accepted(prepared):
             "class_names": ["a", "ä", "€"],
             "sha256": digest(b""),
             "history_sha256": digest(b"1"),
+            "epoch": 7,
             "loss": 1.25e-05,
         },
     )

@@ -29,10 +29,12 @@ def load(file: str | Path) -> Classify:
         raises UnusableError, a ValueError, for other images.
 
     Raises:
-        UnusableError: the name of the file matches no format.
+        UnusableError: there is no such file, or its name matches no format.
         ModuleNotFoundError: the runtime of the format is not installed.
     """
     path = Path(file)
+    if not path.exists():
+        raise UnusableError(f"{path}: expected an exported file, found none")
     classify, manifest = load_unchecked(path), path.parent / "manifest.json"
     if not manifest.is_file():
         return classify
