@@ -152,8 +152,8 @@ def test_indivisible_batch_size_is_refused_and_names_the_nearest(
     [
         (
             {"batch_size": 31},
-            "batch_size: expected a multiple of the 2 devices, found 31. Use 30, or on a "
-            "CPU other cpu_devices.",
+            "batch_size: expected a multiple of the 2 devices, found 31. Use 30, or on "
+            "a CPU other cpu_devices.",
         ),
         (
             {"debug": "true"},
