@@ -18,6 +18,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from benchmarks.sections import replace_section, table
+from benchmarks.task import CONFIGURATIONS, FILTERS, SIDE
+from src.config.load import load_params
+from src.runtime.cpu_devices import VARIABLE, cpu_devices
 
 HERE = Path(__file__).parent
 OURS, ARTICLE = "Fourbeat", "the tutorial's loop"
@@ -35,9 +38,18 @@ WARM_UP_STEPS = 96
 MULTIPLY_ADD = 2
 
 
-def flops_per_image(model: str) -> int:
+def flops_per_image(model: str, side: int) -> int:
     """Floating-point operations of a training step per image: forward and backward."""
-    if model == "mlp":
+    if model == "resnet":
+        patch = 2 if side >= 48 else 1
+        pixels, filters = (side // patch) ** 2, FILTERS
+        first, rest = pixels * 9 * 3 * patch**2 * filters, 0
+        for stage in range(3):
+            pixels, inputs, outputs = pixels // 4, filters, FILTERS << stage
+            shortcut = inputs * outputs if stage else 0
+            rest += pixels * (9 * inputs * outputs + 9 * outputs**2 + shortcut)
+            filters = outputs
+    elif model == "mlp":
         first, rest = 784 * 256, 256 * 10
     else:
         hidden = 256 if model == "cnn" else 128
@@ -57,10 +69,17 @@ class Worker:
     steps: int = WARM_UP_STEPS
 
     @classmethod
-    def start(cls, name: str, model: str, batch: int, folder: Path) -> "Worker":
+    def start(
+        cls, name: str, model: str, side: int, batch: int, folder: Path
+    ) -> "Worker":
         """Starts the process without waiting until its network is built."""
         module, environment = CONTESTANTS[name]
-        command = ["-m", "benchmarks.worker", module, model, str(batch), str(folder)]
+        sizes = str(side), str(batch)
+        command = ["-m", "benchmarks.worker", module, model, *sizes, str(folder)]
+        if name == OURS:  # as `train` does
+            changes = {"model": model, "batch_size": batch}
+            params = load_params(Path("params.yaml")).model_copy(update=changes)
+            environment = {VARIABLE: str(cpu_devices(params))}
         errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
         process = subprocess.Popen(
             [sys.executable, *command],
@@ -91,10 +110,10 @@ class Worker:
 
 
 def measure(
-    model: str, batch: int, folder: Path, rounds: int
+    model: str, side: int, batch: int, folder: Path, rounds: int
 ) -> dict[str, list[float]]:
     """Images/s of each contestant in each round; GFLOP/s of the matrix product."""
-    workers = [Worker.start(name, model, batch, folder) for name in CONTESTANTS]
+    workers = [Worker.start(name, model, side, batch, folder) for name in CONTESTANTS]
     for worker in workers:
         worker.turn(WARM_UP_STEPS)  # builds and compiles
     for worker in workers:
@@ -118,7 +137,7 @@ def measure(
 
 
 def summary(
-    model: str, batch: int, found: dict[str, list[float]]
+    model: str, side: int, found: dict[str, list[float]]
 ) -> dict[str, dict[str, float]]:
     """Median, range, median ratio to Fourbeat, share of the matrix product's rate."""
     peak = statistics.median(found["matrix product"]) * 1e9
@@ -131,7 +150,7 @@ def summary(
             "least": min(rates),
             "most": max(rates),
             "ours_is_faster_by": statistics.median(ratios),
-            "share_of_peak": median * flops_per_image(model) / peak,
+            "share_of_peak": median * flops_per_image(model, side) / peak,
         }
     return rows
 
@@ -168,21 +187,27 @@ def speed_table(results: dict[str, dict[str, dict[str, float]]]) -> str:
     return table(head, lines)
 
 
+def title(model: str, side: int) -> str:
+    """What a table calls a network, as in "resnet 64x64"."""
+    return model if side == SIDE else f"{model} {side}x{side}"
+
+
 def main() -> None:
     """Measures, prints and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--models", nargs="+", default=["mlp", "cnn", "cnn_max"])
+    names = {title(*each): each for each in CONFIGURATIONS}
+    parser.add_argument("--models", nargs="+", choices=names, default=list(names))
     parser.add_argument("--batches", nargs="+", type=int, default=[32, 128])
     options = parser.parse_args()
     results = {}
-    for model in options.models:
+    for name in options.models:
+        model, side = names[name]
         for batch in options.batches:
-            found = measure(model, batch, options.data, options.rounds)
-            results[f"{model}, {batch}"] = summary(model, batch, found)
-            latest = {f"{model}, {batch}": results[f"{model}, {batch}"]}
-            print(speed_table(latest), flush=True)
+            found = measure(model, side, batch, options.data, options.rounds)
+            results[f"{name}, {batch}"] = rows = summary(model, side, found)
+            print(speed_table({f"{name}, {batch}": rows}), flush=True)
     (HERE / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     replace_section("speed", speed_table(results))
 

@@ -13,7 +13,14 @@ from pathlib import Path
 import numpy as np
 from flax import nnx
 
-from benchmarks.task import HIDDEN, PREPARED
+from benchmarks.task import (
+    CONFIGURATIONS,
+    FILTERS,
+    HIDDEN,
+    PREPARED,
+    Task,
+    weights_file,
+)
 from src import paths
 from src.data.prepared import load_manifest, load_split, save_prepared, split_source
 from src.data.shards import shard_name
@@ -35,10 +42,12 @@ def prepare(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with contextlib.chdir(folder), atomic_commit() as outputs:
             save_prepared(source, split_source(source, 0.1, seed=0), outputs)
-    for model, hidden in HIDDEN.items():
-        architecture = Architecture(model, hidden, 0.0, (28, 28, 1), classes=10)
+    for model, side in CONFIGURATIONS:
+        shape = Task(model, 1, folder, side).image_shape
+        filters = FILTERS if model == "resnet" else None
+        architecture = Architecture(model, HIDDEN[model], 0.0, shape, 10, filters, 1)
         weights = weights_of(build_model(architecture, nnx.Rngs(params=0)))
-        replace_file(folder / f"{model}.npz", pack_arrays(weights))
+        replace_file(folder / weights_file(model, side), pack_arrays(weights))
 
 
 def tile(folder: Path, target: Path, count: int) -> None:

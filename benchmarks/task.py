@@ -8,7 +8,23 @@ import numpy as np
 # The tutorial's recipe: optax.adamw(0.005, 0.9), which decays every weight by 1e-4.
 LEARNING_RATE, WEIGHT_DECAY = 0.005, 1e-4
 PREPARED = Path("data/prepared")  # in the shared folder
-HIDDEN = {"mlp": 256, "cnn": 256, "cnn_max": 128}
+HIDDEN = {"mlp": 256, "cnn": 256, "cnn_max": 128, "resnet": None}
+FILTERS = 32  # of the first stage of resnet
+RESIDUAL_LAYERS = [  # with a kernel, in the order of PyTorch's modules
+    "stem.layers.0.conv",
+    *(
+        f"blocks.{block}.{layer}.conv"
+        for block in range(3)
+        for layer in ("first", "second", "shortcut")[: 3 if block else 2]
+    ),
+    "output",
+]
+SIDE = 28  # pixels of the images as they are
+CONFIGURATIONS = (
+    *((model, SIDE) for model in ("mlp", "cnn", "cnn_max")),
+    *(("resnet", side) for side in (32, 64)),
+)
+ENLARGED = 8192  # examples, where images are made larger
 
 
 def load_split(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -28,15 +44,27 @@ def load_array(folder: Path, name: str, key: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Task:
-    """A network, a batch size and the shared folder."""
+    """A network, a batch size, the shared folder, and the side of the images.
+
+    Images of another side than 28 are enlarged, in three equal channels.
+    """
 
     model: str
     batch: int
     folder: Path
+    side: int = SIDE
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels."""
+        return self.side, self.side, 1 if self.side == SIDE else 3
 
     def split(self) -> tuple[np.ndarray, np.ndarray]:
-        """Training images uint8 `[n, 28, 28, 1]` and labels int32 `[n]`."""
-        return load_split(self.folder, "train")
+        """Training images uint8 `[n, *image_shape]` and labels int32 `[n]`."""
+        images, labels = load_split(self.folder, "train")
+        if self.side == SIDE:
+            return images, labels
+        return enlarge(images[:ENLARGED], self.side), labels[:ENLARGED]
 
     def rows(self, steps: int) -> np.ndarray:
         """Row indices of each step's batch, int32 `[steps, batch]`.
@@ -44,6 +72,8 @@ class Task:
         Within an epoch each example occurs at most once.
         """
         count = len(load_array(self.folder, "train", "labels"))
+        if self.side != SIDE:
+            count = min(count, ENLARGED)
         per_epoch = count // self.batch
         epochs = [
             np.random.default_rng((0, epoch)).permutation(count)[
@@ -56,5 +86,19 @@ class Task:
 
     def weights(self) -> dict[str, np.ndarray]:
         """Initial weights by name; kernels `[..., in, out]` as in Flax and Keras."""
-        with np.load(self.folder / f"{self.model}.npz") as arrays:
+        with np.load(self.folder / weights_file(self.model, self.side)) as arrays:
             return dict(arrays)
+
+
+def weights_file(model: str, side: int) -> str:
+    """The name of the file of initial weights."""
+    return f"{model}.npz" if side == SIDE else f"{model}_{side}.npz"
+
+
+def enlarge(images: np.ndarray, side: int) -> np.ndarray:
+    """Repeats pixels and frames them in black: uint8 `[n, side, side, 3]`."""
+    factor = side // SIDE
+    before = (side - factor * SIDE) // 2
+    after = side - factor * SIDE - before
+    larger = images.repeat(factor, 1).repeat(factor, 2).repeat(3, 3)
+    return np.pad(larger, ((0, 0), (before, after), (before, after), (0, 0)))

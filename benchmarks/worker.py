@@ -15,9 +15,9 @@ from benchmarks.task import Task
 
 def main() -> None:
     """Builds the contestant, then takes turns until stdin ends."""
-    contestant, model, batch, folder = sys.argv[1:]
+    contestant, model, side, batch, folder = sys.argv[1:]
     module = importlib.import_module(f"benchmarks.contestants.{contestant}")
-    prepare = module.build(Task(model, int(batch), Path(folder)))
+    prepare = module.build(Task(model, int(batch), Path(folder), int(side)))
     for line in sys.stdin:
         run = prepare(int(line))  # prepares the batches; not timed
         started = time.perf_counter()

@@ -11,7 +11,11 @@ import tensorflow as tf
 from flax import nnx
 
 from benchmarks.contestants import Prepare, Run
-from benchmarks.task import HIDDEN, LEARNING_RATE, Task
+from benchmarks.task import FILTERS, HIDDEN, LEARNING_RATE, SIDE, Task
+from src.models.architecture import Architecture
+from src.models.checkpoint import with_weights
+from src.models.plain import plain_model
+from src.models.resnet import ResNet
 
 
 class MLP(nnx.Module):
@@ -67,9 +71,19 @@ def eval_step(model, metrics, batch):
     metrics.update(loss=loss, logits=logits, labels=batch["label"])
 
 
-def network(name: str, seed: int) -> MLP | CNN:
-    """Builds the network with initial weights from `seed`."""
+def network(name: str, seed: int, side: int = SIDE) -> nnx.Module:
+    """Builds the network with initial weights from `seed`.
+
+    The residual network is Fourbeat's own, with lax's convolutions and pooling.
+    """
     hidden, rngs = HIDDEN[name], nnx.Rngs(seed)
+    if name == "resnet":
+        shape = (side, side, 3)
+        architecture = Architecture(name, None, 0.0, shape, 10, FILTERS, 1)
+        model = plain_model(ResNet(architecture, rngs))
+        model.normalize = lambda pixels: pixels  # `batches` divides by 255
+        model.train()
+        return model
     if name == "mlp":
         return MLP(hidden, rngs)
     pools = {"cnn": nnx.avg_pool, "cnn_max": nnx.max_pool}
@@ -103,10 +117,7 @@ def batches(images: np.ndarray, labels: np.ndarray, size: int) -> tf.data.Datase
 
 def build(task: Task) -> Prepare:
     """Trains batch by batch from tf.data."""
-    model = network(task.model, seed=0)
-    for name, array in task.weights().items():
-        layer, leaf = name.split(".")
-        getattr(getattr(model, layer), leaf)[...] = array
+    model = with_weights(network(task.model, 0, task.side), task.weights())
     optimizer, metrics = tools(model)
     images, labels = task.split()
 

@@ -8,13 +8,61 @@ import keras
 import numpy as np
 
 from benchmarks.contestants import Prepare, Run
-from benchmarks.task import HIDDEN, LEARNING_RATE, WEIGHT_DECAY, Task
+from benchmarks.task import (
+    FILTERS,
+    HIDDEN,
+    LEARNING_RATE,
+    RESIDUAL_LAYERS,
+    WEIGHT_DECAY,
+    Task,
+)
 
 STEPS_PER_EXECUTION = 32
 
 
-def network(model: str) -> keras.Model:
+def normalized(
+    x: keras.KerasTensor, filters: int, size: int, name: str
+) -> keras.KerasTensor:
+    """Convolution without bias, then batch normalization."""
+    layer = keras.layers.Conv2D(
+        filters, size, padding="same", use_bias=False, name=name
+    )
+    return keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(layer(x))
+
+
+def residual_network(side: int) -> keras.Model:
+    """`model: resnet` for images of `side` pixels, with three channels."""
+    layers = keras.layers
+    names = iter(RESIDUAL_LAYERS)
+    x = images = keras.Input((side, side, 3))
+    if side >= 48:  # squares of 2x2 pixels become pixels, in the order of Flax's kernel
+        half = side // 2
+        x = layers.Reshape((half, 2, half, 2, 3))(x)
+        x = layers.Permute((1, 3, 2, 4, 5))(x)
+        x = layers.Reshape((half, half, 12))(x)
+    x = layers.Conv2D(
+        FILTERS, 3, padding="same", use_bias=False, name=next(names).replace(".", "_")
+    )(x)
+    x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(layers.MaxPooling2D(2)(x))
+    x = layers.ReLU()(x)
+    for stage in range(3):
+        filters = FILTERS << stage
+        if stage:
+            x = layers.MaxPooling2D(2)(x)
+        first, second = next(names), next(names)
+        hidden = layers.ReLU()(normalized(x, filters, 3, first.replace(".", "_")))
+        hidden = normalized(hidden, filters, 3, second.replace(".", "_"))
+        if stage:
+            x = normalized(x, filters, 1, next(names).replace(".", "_"))
+        x = layers.ReLU()(layers.Add()([x, hidden]))
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(images, layers.Dense(10, name=next(names))(x))
+
+
+def network(model: str, side: int) -> keras.Model:
     """Builds the same layers in Keras."""
+    if model == "resnet":
+        return residual_network(side)
     layers = keras.layers
     dense = layers.Dense(HIDDEN[model], activation="relu", name="dense")
     output = layers.Dense(10, name="output")
@@ -51,13 +99,12 @@ def compile_network(model: keras.Model, steps_per_execution: int) -> None:
 
 def build(task: Task) -> Prepare:
     """Trains with one epoch of `fit` over the examples of all steps."""
-    model = network(task.model)
-    weights = task.weights()
+    model = network(task.model, task.side)
+    weights = {name.replace(".", "_"): array for name, array in task.weights().items()}
     for layer in model.layers:
-        if f"{layer.name}.kernel" in weights:
-            layer.set_weights(
-                [weights[f"{layer.name}.kernel"], weights[f"{layer.name}.bias"]]
-            )
+        names = f"{layer.name}_kernel", f"{layer.name}_bias"
+        if found := [weights[name] for name in names if name in weights]:
+            layer.set_weights(found)
     compile_network(model, STEPS_PER_EXECUTION)
     images, labels = task.split()
     floats = images.astype(np.float32) / 255
