@@ -68,7 +68,7 @@ def build(task: Task, log_every: int = 100) -> Prepare:
                         state, block, span, key, graphdef=graphdef, params=params
                     )
                     losses.append(float(jax.device_get(chunk).loss))
-                state = with_empty_metrics(state, graphdef)
+                state = with_empty_metrics(state)
             return losses
 
         return run

@@ -12,6 +12,7 @@ from src.config.params import Params
 from src.models.build import Model
 from src.training.chunk import ChunkResult, MetricSums, SkippedSteps
 from src.training.early_stopping import ReduceLROnPlateau, build_plateau
+from src.training.state import TrainGraph, eval_model
 from src.training.validation import ValidationMetrics, ValidationResult
 
 
@@ -127,8 +128,14 @@ class EpochEnd:
     """An epoch was trained and validated."""
 
     result: EpochResult
-    model: Model  # valid until the next event: then its buffers are reused
+    graphdef: TrainGraph
+    state: nnx.State  # valid until the next event: then its buffers are reused
     stopped: str | None  # why this is the last epoch
+
+    @property
+    def model(self) -> Model:
+        """The trained model, as it was validated; valid as long as `state`."""
+        return eval_model(self.graphdef, self.state)
 
 
 @dataclass(frozen=True)

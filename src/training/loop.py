@@ -23,7 +23,6 @@ from src.training.pacing import Budget, ChunkSizer, next_multiple
 from src.training.state import (
     STEP_STREAM,
     TrainGraph,
-    eval_model,
     seed_key,
     with_empty_metrics,
     with_learning_rate,
@@ -57,7 +56,7 @@ def fit(
     state = shard_state(state)
     for epoch in range(position.epoch, params.epochs + 1):
         if position.step_in_epoch == 0:
-            state = with_empty_metrics(state, graphdef)
+            state = with_empty_metrics(state)
         state, position, chunk = yield from train_epoch(
             state, graphdef, data, params, position, budget, sizer
         )
@@ -66,7 +65,7 @@ def fit(
         check_validation(validation.metrics.loss, epoch, float(chunk.lr))
         result = EpochResult.of(chunk, validation, position, step)
         stopped = "epochs" if epoch == params.epochs else budget.exhausted
-        yield EpochEnd(result, eval_model(graphdef, state), stopped)
+        yield EpochEnd(result, graphdef, state, stopped)
         if stopped:
             return
         if params.schedule == "plateau":

@@ -202,11 +202,10 @@ def seed_key(seed: int, stream: int) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), stream)
 
 
-def with_empty_metrics(state: nnx.State, graphdef: TrainGraph) -> nnx.State:
+def with_empty_metrics(state: nnx.State) -> nnx.State:
     """The state with its metrics reset, for the start of an epoch."""
-    train_state = nnx.merge(graphdef, state)
-    train_state.metrics.reset()
-    return shard_state(nnx.state(train_state))
+    empty = shard_state(nnx.state(TrainAccumulators()))
+    return nnx.State({**state.raw_mapping, "metrics": empty.raw_mapping})
 
 
 def with_learning_rate(

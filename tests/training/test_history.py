@@ -24,7 +24,7 @@ SCORES = ValidationMetrics(
     0.3, 0.9, 0.85, precision=0.7, recall=0.6, f1=0.65, top_k=0.95
 )
 RESULT = EpochResult(1, 10, TrainMetrics(0.4, 0.8), SCORES, 0.001, 2, predicted=(1, 2))
-EPOCH = EpochEnd(RESULT, model=None, stopped=None)
+EPOCH = EpochEnd(RESULT, graphdef=None, state=None, stopped=None)
 LINE = (
     "epoch  1/12  loss 0.4000  accuracy 0.8000  validation loss 0.3000  accuracy 0.9000"
     "  lr 1.00e-03\n"

@@ -186,7 +186,7 @@ def test_chunks_of_every_length_share_one_compilation(params):
         state, _ = run_steps(
             state, split, indices, begin, end, graphdef=graphdef, params=params
         )
-        state = with_empty_metrics(state, graphdef)
+        state = with_empty_metrics(state)
     assert run_chunk._cache_size() - before == 1
 
 
