@@ -19,7 +19,7 @@ RESIDUAL_LAYERS = [  # with a kernel, in the order of PyTorch's modules
     ),
     "output",
 ]
-SIDE = 28  # pixels of the images as they are
+SIDE = 28  # pixels, of Fashion-MNIST
 CONFIGURATIONS = (
     *((model, SIDE) for model in ("mlp", "cnn", "cnn_max")),
     *(("resnet", side) for side in (32, 64)),

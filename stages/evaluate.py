@@ -53,9 +53,8 @@ def main(params: Params, context: StageContext) -> str:
     scores = test_metrics(log_probabilities, labels, names, params.top_k)
     headlines = {name: scores[name] for name in scores if name not in TEST_DETAILS}
     details = {name: scores[name] for name in TEST_DETAILS}
-    curves = plots.draw_learning_curves(
-        paths.HISTORY, record.history_sha256, record.epoch
-    )
+    history = paths.HISTORY, record.history_sha256
+    curves = plots.draw_learning_curves(*history, record.epoch)
     calibration = plots.draw_calibration(confidence, predicted == labels)
     shown = plots.shown_mistakes(labels, probabilities)
     with fonts.fonts_for([*names, *(files[row] for row in shown)]) as fonts_warning:

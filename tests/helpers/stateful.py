@@ -33,7 +33,7 @@ class StatefulNet(Model):
 
 
 class BiasedNet(StatefulNet):
-    """With a bias that the batch normalization after it cancels, and a mean of its own.
+    """With a bias that the batch normalization after it cancels, and another mean.
 
     The mean is a plain variable: the average brightness of the images of training.
     """
