@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks.bench import flops_per_image
 from benchmarks.sections import table
+from benchmarks.task import SIDE
 
 FLOAT_BYTES = 4
 CLASSES = 10
@@ -94,8 +95,8 @@ def efficiency(network: Network, machine: Machine, batch: int) -> tuple[float, f
 
 # ---- Assumptions ----
 WEIGHTS = 824_458  # of `cnn` on 28 x 28 x 1 with ten classes
-CNN = Network("cnn", WEIGHTS, flops_per_image("cnn"))
-LARGE = Network("100 times cnn", 100 * WEIGHTS, 100 * flops_per_image("cnn"))
+CNN = Network("cnn", WEIGHTS, flops_per_image("cnn", SIDE))
+LARGE = Network("100 times cnn", 100 * WEIGHTS, 100 * flops_per_image("cnn", SIDE))
 GPU_FLOPS = 30e12  # sustained: a fifth of a data-centre GPU's peak with TF32
 OVERHEAD = 0.3e-3  # seconds: some dozen kernel launches, the optimizer, the metrics
 READ = 1e-6  # seconds per random image of 784 bytes from the page cache; measured here

@@ -259,8 +259,8 @@ def test_missing_file_names_the_closest_and_what_a_queued_run_needs(params, prep
         load(params, "frist")
     assert str(error.value) == (
         "data/weights/frist: expected a model folder or a .safetensors file, found "
-        "none. Did you mean 'first'? Copy it there; a queued or --temp run also needs "
-        "--copy-paths data/weights/frist"
+        "none. Did you mean 'first'? A queued or --temp run also needs --copy-paths "
+        "data/weights/frist"
     )
 
 
