@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from benchmarks.sections import replace_section, table
-from benchmarks.task import CONFIGURATIONS, FILTERS, SIDE
+from benchmarks.task import CONFIGURATIONS, FILTERS, SIDE, patch_side
 from src.config.load import load_params
 from src.runtime.cpu_devices import VARIABLE, cpu_devices
 
@@ -41,7 +41,7 @@ MULTIPLY_ADD = 2
 def flops_per_image(model: str, side: int) -> int:
     """Floating-point operations of a training step per image: forward and backward."""
     if model == "resnet":
-        patch = 2 if side >= 48 else 1
+        patch = patch_side(side)
         pixels, filters = (side // patch) ** 2, FILTERS
         first, rest = pixels * 9 * 3 * patch**2 * filters, 0
         for stage in range(3):

@@ -15,7 +15,8 @@ from benchmarks.task import CONFIGURATIONS, Task
 STEPS = 200
 # Differences in rounding grow during training. So the first steps must agree closely,
 # and the mean difference over all steps may be a share of the mean loss.
-FIRST_STEPS, FIRST_TOLERANCE, MEAN_TOLERANCE = 3, 1e-5, 0.05
+FIRST_TOLERANCE, MEAN_TOLERANCE = 1e-5, 0.05
+FIRST_STEPS = {"mlp": 10, "cnn": 10, "cnn_max": 10, "resnet": 3}  # of BatchNorm: fewer
 
 
 def main() -> int:
@@ -29,11 +30,12 @@ def main() -> int:
         ours = np.array(fourbeat.build(task, log_every=1)(STEPS)())
         theirs = np.array(article.build(task)(STEPS)())
         difference = np.abs(ours - theirs)
-        first = difference[:FIRST_STEPS].max()
+        steps = FIRST_STEPS[model]
+        first = difference[:steps].max()
         mean = difference.mean() / theirs.mean()
         print(
             f"{model}, {side} pixels: losses over {STEPS} steps differ by at most "
-            f"{first:.1e} in the first {FIRST_STEPS}, on average by {mean:.2%} of the "
+            f"{first:.1e} in the first {steps}, on average by {mean:.2%} of the "
             "mean loss"
         )
         if not (first <= FIRST_TOLERANCE and mean <= MEAN_TOLERANCE):

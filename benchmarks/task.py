@@ -90,6 +90,11 @@ class Task:
             return dict(arrays)
 
 
+def patch_side(side: int) -> int:
+    """The side of the squares that `resnet` takes as pixels, as in its stem."""
+    return 2 if side >= 48 else 1
+
+
 def weights_file(model: str, side: int) -> str:
     """The name of the file of initial weights."""
     return f"{model}.npz" if side == SIDE else f"{model}_{side}.npz"

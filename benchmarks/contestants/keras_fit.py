@@ -15,6 +15,7 @@ from benchmarks.task import (
     RESIDUAL_LAYERS,
     WEIGHT_DECAY,
     Task,
+    patch_side,
 )
 
 STEPS_PER_EXECUTION = 32
@@ -33,16 +34,16 @@ def normalized(
 def residual_network(side: int) -> keras.Model:
     """`model: resnet` for images of `side` pixels, with three channels."""
     layers = keras.layers
-    names = iter(RESIDUAL_LAYERS)
+    names = (name.replace(".", "_") for name in RESIDUAL_LAYERS)
     x = images = keras.Input((side, side, 3))
-    if side >= 48:  # squares of 2x2 pixels become pixels, in the order of Flax's kernel
+    if (
+        patch_side(side) == 2
+    ):  # squares of 2x2 pixels become pixels, in the order of Flax's kernel
         half = side // 2
         x = layers.Reshape((half, 2, half, 2, 3))(x)
         x = layers.Permute((1, 3, 2, 4, 5))(x)
         x = layers.Reshape((half, half, 12))(x)
-    x = layers.Conv2D(
-        FILTERS, 3, padding="same", use_bias=False, name=next(names).replace(".", "_")
-    )(x)
+    x = layers.Conv2D(FILTERS, 3, padding="same", use_bias=False, name=next(names))(x)
     x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(layers.MaxPooling2D(2)(x))
     x = layers.ReLU()(x)
     for stage in range(3):
@@ -50,10 +51,10 @@ def residual_network(side: int) -> keras.Model:
         if stage:
             x = layers.MaxPooling2D(2)(x)
         first, second = next(names), next(names)
-        hidden = layers.ReLU()(normalized(x, filters, 3, first.replace(".", "_")))
-        hidden = normalized(hidden, filters, 3, second.replace(".", "_"))
+        hidden = layers.ReLU()(normalized(x, filters, 3, first))
+        hidden = normalized(hidden, filters, 3, second)
         if stage:
-            x = normalized(x, filters, 1, next(names).replace(".", "_"))
+            x = normalized(x, filters, 1, next(names))
         x = layers.ReLU()(layers.Add()([x, hidden]))
     x = layers.GlobalAveragePooling2D()(x)
     return keras.Model(images, layers.Dense(10, name=next(names))(x))

@@ -16,6 +16,7 @@ from benchmarks.task import (
     RESIDUAL_LAYERS,
     WEIGHT_DECAY,
     Task,
+    patch_side,
 )
 
 
@@ -65,7 +66,7 @@ class PixelUnshuffle(nn.Module):
 
 def residual_network(side: int) -> nn.Sequential:
     """`model: resnet` for images of `side` pixels, with three channels."""
-    patch = 2 if side >= 48 else 1
+    patch = patch_side(side)
     conv, norm = ConvNorm(3 * patch**2, FILTERS, 3)
     widths = [FILTERS << stage for stage in range(3)]
     return nn.Sequential(

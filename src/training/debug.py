@@ -1,9 +1,8 @@
 """`debug: true`: prints the layers and their health, and finds the first NaN.
 
-Debugging runs the same compiled chunks, so a run diverges exactly as one on one
-device without `debug`.
-The chunk that diverged is then replayed step by step from a copy of its first state,
-and the last finite step once more operation by operation.
+Debugging runs the same compiled chunks, so a run diverges exactly as one on one device
+without `debug`. The chunk that diverged is then replayed step by step from a copy of
+its first state, and the last finite step once more operation by operation.
 """
 
 import traceback

@@ -126,11 +126,10 @@ def random_forever(layer: str, reason: str) -> ParameterError:
 
 def shapes_of(architecture: Architecture) -> Shapes:
     """The shapes and dtypes of a network's weights and statistics."""
+    state = nnx.state(network_of(architecture), SAVED)
     return {
         dotted(path): jax.ShapeDtypeStruct(variable.shape, variable.dtype)
-        for path, variable in nnx.to_flat_state(
-            nnx.state(network_of(architecture), SAVED)
-        )
+        for path, variable in nnx.to_flat_state(state)
     }
 
 

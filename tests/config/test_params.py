@@ -10,7 +10,7 @@ from dvc.utils.serialize import load_yaml
 
 from src.config.flat_yaml import parse_flat_yaml
 from src.config.load import load_params
-from src.errors import ParameterError
+from src.errors import ParameterError, suggestion
 from tests.helpers.imports import ROOT
 from tests.helpers.running import run_stage
 
@@ -368,3 +368,9 @@ def test_milestone_that_the_run_never_reaches_is_refused(write_params):
         ParameterError, match=r"in \(0, epochs = 60\) .*got \[30\.0, 60\.0\]"
     ):
         load_params(path)
+
+
+@pytest.mark.parametrize(("found", "word"), [("adamW", "adamw"), ("SGD", "sgd")])
+def test_suggestion_ignores_case(found, word):
+    known = ["adam", "adamw", "sgd"]
+    assert suggestion(found, known) == f" Did you mean '{word}'?"

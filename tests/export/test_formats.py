@@ -230,6 +230,12 @@ def test_predictor_names_the_images_that_it_expects(shipped, name):
         classify(np.zeros((8, 8)))
 
 
+@pytest.mark.parametrize("name", ["model.onnx", "model.tflite", "saved_model"])
+def test_file_that_does_not_exist_is_named(tmp_path, name):
+    with pytest.raises(ValueError, match=rf"{name}: expected an exported file, found"):
+        run.load(tmp_path / name)
+
+
 def test_manifest_has_what_a_microcontroller_build_needs(shipped):
     formats = json.loads((shipped[0] / "manifest.json").read_text())["formats"]
     for name in ("tflite", "tflite_int8"):

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 from src.data.prepared import load_manifest, load_split
 from src.evaluation.predict import predict
 from src.models.checkpoint import load_trained
+from src.runtime.stage import explain_error
 from src.storage.json_files import SEAL
 from tests.helpers.examples import patterned
 from tests.helpers.files import write_record
@@ -335,3 +336,18 @@ def test_class_that_is_never_predicted_is_warned_of_once(
     write_record(path, {**record, "warning": ""})
     assert exit_code("evaluate", monkeypatch) == 0
     assert capsys.readouterr().err.startswith(f"evaluate: {never}")
+
+
+@pytest.mark.parametrize(
+    ("module", "repair"),
+    [
+        ("onnx", "make setup"),
+        ("src.models.mine", "git add it"),
+        ("srcset", "make setup"),
+    ],
+)
+def test_missing_module_is_named_with_what_to_do(module, repair):
+    message, code = explain_error(ModuleNotFoundError(name=module))
+    assert code == 2
+    assert f"expected the module {module}, found none" in message
+    assert repair in message

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from src.errors import DivergedError, ParameterError
+from src.training.chunk import ChunkResult, MetricSums
 from src.training.data import count_steps, epoch_order
+from src.training.loop import check_finite
 from tests.helpers.training import run
 
 
@@ -93,6 +95,15 @@ def test_divergence_names_step_learning_rate_and_gradient_norm(params):
         r"and gradient norm (nan|inf) at learning rate 1e\+30\.",
     ):
         run(params, optimizer="sgd", schedule="constant", lr=1e30)
+
+
+@pytest.mark.parametrize(("before", "advice"), [(0, "No weight has"), (1, "Lower lr")])
+def test_divergence_blames_the_learning_rate_from_the_second_step_on(before, advice):
+    number, lost = np.float32(0), np.float32(np.nan)
+    sums = MetricSums(number, number, number, np.int32(0))
+    chunk = ChunkResult(sums, np.int32(1), number, lost, lost, np.bool(True), None)
+    with pytest.raises(DivergedError, match=rf"^step {before + 1} .*\. {advice}"):
+        check_finite(chunk, epoch=1, steps_before=before)
 
 
 def test_batch_larger_than_the_split_is_refused_and_names_the_largest_size():
