@@ -135,6 +135,7 @@ bench: bench-data  ## compare training speed with Flax's tutorial, Keras and PyT
 	$(BENCH_VENV)/bin/python -m benchmarks.equal_work --data benchmarks/.data
 	$(BENCH_VENV)/bin/python -m benchmarks.bench --data benchmarks/.data
 	python -m benchmarks.saving --data benchmarks/.data
+	python -m benchmarks.scoring --data benchmarks/.data
 	python -m benchmarks.pictures --torchvision $(BENCH_VENV)/bin/python
 
 bench-accuracy: bench-data  ## compare time and accuracy on Fashion-MNIST, five seeds; 20 minutes

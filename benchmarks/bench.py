@@ -2,7 +2,8 @@
 
 Each contestant runs in its own process. In a round they train one after another for
 about two seconds each, so a slow phase of the machine affects all of them. The figures
-are medians over the rounds. Writes results.json and the table in README.md.
+are medians over the rounds. Writes them to results.json, by class of machine, and the
+tables of all classes to README.md.
 """
 
 import argparse
@@ -17,25 +18,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from benchmarks.machine import machine_class
 from benchmarks.sections import replace_section, table
 from benchmarks.task import CONFIGURATIONS, FILTERS, SIDE, patch_side
 from src.config.load import load_params
 from src.runtime.cpu_devices import VARIABLE, cpu_devices
 
-HERE = Path(__file__).parent
+RESULTS = Path(__file__).parent / "results.json"
 OURS, ARTICLE = "Fourbeat", "the tutorial's loop"
+PEAK = "matrix product"
 CONTESTANTS = {  # name: module, environment
     OURS: ("fourbeat", {}),
     ARTICLE: ("article", {}),
+    "jax.jit per step": ("jax_step", {}),
     "Keras fit, TensorFlow": ("keras_fit", {"KERAS_BACKEND": "tensorflow"}),
     "Keras fit, JAX": ("keras_fit", {"KERAS_BACKEND": "jax"}),
     "PyTorch": ("torch_loop", {}),
     "PyTorch, compiled": ("torch_loop", {"FOURBEAT_TORCH_COMPILE": "1"}),
-    "matrix product": ("matmul", {}),
+    PEAK: ("matmul", {}),
 }
+RATIOS = Path("docs/explanation/measurements.md")
 TURN_SECONDS = 2.0
 WARM_UP_STEPS = 96
 MULTIPLY_ADD = 2
+
+Results = dict[str, dict[str, dict[str, float]]]  # by configuration and contestant
 
 
 def flops_per_image(model: str, side: int) -> int:
@@ -132,7 +139,7 @@ def measure(
     for worker in workers:
         worker.stop()
     # A step of the matrix product is 1 GFLOP for any batch size.
-    found["matrix product"] = [rate / batch for rate in found["matrix product"]]
+    found[PEAK] = [rate / batch for rate in found[PEAK]]
     return found
 
 
@@ -140,7 +147,7 @@ def summary(
     model: str, side: int, found: dict[str, list[float]]
 ) -> dict[str, dict[str, float]]:
     """Median, range, median ratio to Fourbeat, share of the matrix product's rate."""
-    peak = statistics.median(found["matrix product"]) * 1e9
+    peak = statistics.median(found[PEAK]) * 1e9
     rows = {}
     for name, rates in found.items():
         ratios = [ours / rate for ours, rate in zip(found[OURS], rates, strict=True)]
@@ -155,12 +162,12 @@ def summary(
     return rows
 
 
-def speed_table(results: dict[str, dict[str, dict[str, float]]]) -> str:
+def speed_table(results: Results) -> str:
     """A row per configuration and contestant."""
     lines = []
     for configuration, rows in results.items():
         for name, row in rows.items():
-            if name == "matrix product":
+            if name == PEAK:
                 continue
             lines.append(
                 [
@@ -171,7 +178,7 @@ def speed_table(results: dict[str, dict[str, dict[str, float]]]) -> str:
                     f"{row['share_of_peak']:.0%}",
                 ]
             )
-        peak = rows["matrix product"]
+        peak = rows[PEAK]
         rate = f"{peak['median']:.0f} GFLOP/s"
         spread = f"({peak['least']:.0f} - {peak['most']:.0f})"
         lines.append(
@@ -185,6 +192,34 @@ def speed_table(results: dict[str, dict[str, dict[str, float]]]) -> str:
         "share of peak",
     ]
     return table(head, lines)
+
+
+def speed_tables(recorded: dict[str, Results]) -> str:
+    """The table of each machine class."""
+    tables = [f"{name}:\n\n{speed_table(rows)}" for name, rows in recorded.items()]
+    return "\n\n".join(tables)
+
+
+def ratio_table(recorded: dict[str, Results]) -> str:
+    """How many times faster Fourbeat is than each other; ranges over the machines."""
+    configurations = list(
+        dict.fromkeys(name for rows in recorded.values() for name in rows)
+    )
+    lines = []
+    for contestant in CONTESTANTS:
+        if contestant in (OURS, PEAK):
+            continue
+        cells = []
+        for configuration in configurations:
+            found = [
+                rows[configuration][contestant]["ours_is_faster_by"]
+                for rows in recorded.values()
+                if contestant in rows.get(configuration, {})
+            ]
+            ends = [f"{each:.1f}" for each in (min(found), max(found))] if found else []
+            cells.append(" to ".join(dict.fromkeys(ends)) or "")
+        lines.append([contestant, *cells])
+    return table(["compared with", *configurations], lines)
 
 
 def title(model: str, side: int) -> str:
@@ -208,8 +243,12 @@ def main() -> None:
             found = measure(model, side, batch, options.data, options.rounds)
             results[f"{name}, {batch}"] = rows = summary(model, side, found)
             print(speed_table({f"{name}, {batch}": rows}), flush=True)
-    (HERE / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    replace_section("speed", speed_table(results))
+    recorded = json.loads(RESULTS.read_text())
+    machine = machine_class()
+    recorded[machine] = recorded.get(machine, {}) | results
+    RESULTS.write_text(json.dumps(recorded, indent=2) + "\n")
+    replace_section("speed", speed_tables(recorded))
+    replace_section("faster", ratio_table(recorded), RATIOS)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Rewrites the tables in README.md."""
+"""Rewrites the tables of measurements in Markdown files."""
 
 import re
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def replace_section(name: str, text: str) -> None:
+def replace_section(name: str, text: str, file: Path = README) -> None:
     """Replaces the text between `<!-- name -->` and `<!-- end name -->`."""
     pattern = rf"(?<=<!-- {name} -->\n).*?(?=<!-- end {name} -->)"
     changed, count = re.subn(
-        pattern, lambda _: f"{text}\n", README.read_text(), flags=re.DOTALL
+        pattern, lambda _: f"{text}\n", file.read_text(), flags=re.DOTALL
     )
     if count != 1:
-        raise SystemExit(f"{README}: expected one section {name}, found {count}.")
-    README.write_text(changed)
+        raise SystemExit(f"{file}: expected one section {name}, found {count}.")
+    file.write_text(changed)

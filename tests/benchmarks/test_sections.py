@@ -19,8 +19,9 @@ from benchmarks import (
 from benchmarks.sections import README
 
 TABLES = {
-    "speed": (bench.HERE / "results.json", None, bench.speed_table),
-    "accuracy": (bench.HERE / "accuracy.json", None, accuracy.accuracy_table),
+    "speed": (bench.RESULTS, None, bench.speed_tables),
+    "faster": (bench.RESULTS, None, bench.ratio_table),
+    "accuracy": (accuracy.HERE / "accuracy.json", None, accuracy.accuracy_table),
     "fine_tune": (fine_tune.RESULTS, None, fine_tune.render),
     "pictures": (pictures.HERE / "pictures.json", None, pictures.render),
     "costs": (scaling.RESULTS, "costs", scaling.render_costs),
@@ -31,7 +32,7 @@ TABLES = {
 
 
 def section(name: str) -> str:
-    text = README.read_text()
+    text = (bench.RATIOS if name == "faster" else README).read_text()
     (found,) = re.findall(
         rf"<!-- {name} -->\n(.*?)\n<!-- end {name} -->", text, re.DOTALL
     )
