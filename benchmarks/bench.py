@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from benchmarks.machine import machine_class
 from benchmarks.sections import replace_section, table
-from benchmarks.task import CONFIGURATIONS, FILTERS, SIDE, patch_side
+from benchmarks.task import CONFIGURATIONS, FILTERS, SIDE, Task, patch_side
 from src.config.load import load_params
 from src.runtime.cpu_devices import VARIABLE, cpu_devices
 
@@ -86,7 +86,8 @@ class Worker:
         if name == OURS:  # as `train` does
             changes = {"model": model, "batch_size": batch}
             params = load_params(Path("params.yaml")).model_copy(update=changes)
-            environment = {VARIABLE: str(cpu_devices(params))}
+            shape = Task(model, batch, folder, side).image_shape
+            environment = {VARIABLE: str(cpu_devices(params, shape))}
         errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
         process = subprocess.Popen(
             [sys.executable, *command],

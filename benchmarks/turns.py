@@ -14,7 +14,9 @@ from typing import Any
 from src import paths
 from src.config.load import load_params
 from src.config.params import Params
+from src.data.prepared import load_manifest
 from src.runtime.cores import share_cores
+from src.runtime.cpu_devices import set_cpu_devices
 from src.runtime.determinism import pin_arithmetic
 from src.runtime.processes import init_distributed
 
@@ -48,7 +50,6 @@ class Turns:
 
 def start(params: Params) -> Turns:
     """Builds the run as the train stage does."""
-    from src.data.prepared import load_manifest
     from src.runtime.processes import broadcast_arrays
     from src.training.data import count_steps, load_train_data
     from src.training.loop import fit
@@ -68,6 +69,7 @@ def main() -> None:
     share_cores()
     pin_arithmetic(params)
     init_distributed()
+    set_cpu_devices(params, load_manifest().image_shape)
     from src.sharding import on_all_devices
 
     with on_all_devices(params):

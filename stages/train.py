@@ -36,17 +36,20 @@ def main(params: Params, context: StageContext) -> str:
     """Joins the other processes, if there are any, and trains on all devices."""
     pin_arithmetic(params)
     init_distributed()
-    set_cpu_devices(params)
     # Imported late, as in every stage: wrong parameters are reported before JAX loads.
-    from src.sharding import on_all_devices
-
-    with peer_errors(), on_all_devices(params):
-        return train(params, context)
-
-
-def train(params: Params, context: StageContext) -> str:
-    """Trains and writes the outputs; returns the line to print."""
     from src.data.prepared import load_manifest
+
+    with peer_errors():
+        manifest = load_manifest()
+        set_cpu_devices(params, manifest.image_shape)
+        from src.sharding import on_all_devices
+
+        with on_all_devices(params):
+            return train(params, context, manifest)
+
+
+def train(params: Params, context: StageContext, manifest: Manifest) -> str:
+    """Trains and writes the outputs; returns the line to print."""
     from src.models.checkpoint import weights_of
     from src.resume.fingerprint import fingerprint
     from src.resume.resume import Resume
@@ -59,7 +62,6 @@ def train(params: Params, context: StageContext) -> str:
     from src.training.progress import ProgressBar
     from src.training.state import build_state
 
-    manifest = load_manifest()
     data, architecture, initial = load_inputs(params, manifest)
     steps_per_epoch = count_steps(len(data.train), params.batch_size)
     graphdef, state = build_state(params, architecture, steps_per_epoch, initial)

@@ -1,6 +1,5 @@
 """Convolutional network: two convolutions with pooling, then two dense layers."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
 
@@ -8,11 +7,10 @@ import jax
 from flax import nnx
 
 from src.models.architecture import Architecture, Model
-from src.models.convolution import average_pool, fast_convolution, max_pool
 from src.models.dropout import Dropout
-from src.models.fused_block import convolve_relu_pool
 from src.models.microbatch import in_slices
 from src.models.normalize import Normalize
+from src.models.pooling import Pool, relu_average_pool, relu_max_pool
 
 FILTERS = 32, 64
 
@@ -27,12 +25,10 @@ class CNN(Model):
         height, width, channels = architecture.image_shape
         self.normalize = Normalize.of(architecture)
         first, second = FILTERS
-        conv = partial(
-            nnx.Conv, kernel_size=(3, 3), conv_general_dilated=fast_convolution
-        )
+        conv = partial(nnx.Conv, kernel_size=(3, 3))
         self.conv1 = conv(channels, first, rngs=rngs)
         self.conv2 = conv(first, second, rngs=rngs)
-        self.pool: Callable[[jax.Array], jax.Array] = average_pool
+        self.pool: Pool = relu_average_pool
         # 'SAME' padding keeps the size. Each pooling halves it and drops an odd edge.
         pixels = (height // 4) * (width // 4)
         hidden = architecture.hidden or self.default_hidden
@@ -49,8 +45,7 @@ class CNN(Model):
 
     def features(self, pixels: jax.Array) -> jax.Array:
         """Float32 `[batch, height // 4, width // 4, 64]` of pixels in [0, 1]."""
-        hidden = convolve_relu_pool(self.conv1, pixels, self.pool)
-        return convolve_relu_pool(self.conv2, hidden, self.pool)
+        return self.pool(self.conv2(self.pool(self.conv1(pixels))))
 
 
 class MaxPoolCNN(CNN):
@@ -60,4 +55,4 @@ class MaxPoolCNN(CNN):
 
     def __init__(self, architecture: Architecture, rngs: nnx.Rngs) -> None:
         super().__init__(architecture, rngs)
-        self.pool = max_pool
+        self.pool = relu_max_pool

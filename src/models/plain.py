@@ -12,18 +12,23 @@ from flax import nnx
 from jax import lax
 
 from src.models.architecture import Model
-from src.models.convolution import Pool, average_pool, max_pool
+from src.models.pooling import Pool, max_pool, relu_average_pool, relu_max_pool
 from src.models.resnet18 import overlapping_max_pool
 
 
-def plain_average_pool(images: jax.Array) -> jax.Array:
-    """`average_pool` as one operation of XLA."""
-    return nnx.avg_pool(images, window_shape=(2, 2), strides=(2, 2))
+def plain_relu_average_pool(images: jax.Array) -> jax.Array:
+    """`relu_average_pool` as two operations of XLA."""
+    return nnx.avg_pool(nnx.relu(images), window_shape=(2, 2), strides=(2, 2))
 
 
 def plain_max_pool(images: jax.Array) -> jax.Array:
     """`max_pool` as one operation of XLA."""
     return nnx.max_pool(images, window_shape=(2, 2), strides=(2, 2))
+
+
+def plain_relu_max_pool(images: jax.Array) -> jax.Array:
+    """`relu_max_pool` as two operations of XLA."""
+    return nnx.relu(plain_max_pool(images))
 
 
 def plain_overlapping_max_pool(images: jax.Array) -> jax.Array:
@@ -33,8 +38,9 @@ def plain_overlapping_max_pool(images: jax.Array) -> jax.Array:
 
 
 PLAIN_POOLS: dict[Pool, Pool] = {
-    average_pool: plain_average_pool,
+    relu_average_pool: plain_relu_average_pool,
     max_pool: plain_max_pool,
+    relu_max_pool: plain_relu_max_pool,
     overlapping_max_pool: plain_overlapping_max_pool,
 }
 

@@ -5,16 +5,15 @@ strides, and in the stem before normalization. Why batch normalization:
 docs/explanation/measurements.md.
 """
 
-from collections.abc import Callable
 from typing import ClassVar
 
 import jax
 from flax import nnx
 
 from src.models.architecture import Architecture, Model
-from src.models.convolution import max_pool
 from src.models.dropout import Dropout
 from src.models.normalize import Normalize
+from src.models.pooling import Pool, max_pool
 
 STAGES = 3
 LARGE_SIDE = 48  # pixels; images from here on enter as pixels of 2x2 pixels
@@ -108,7 +107,7 @@ class Stem(nnx.Module):
             ConvNorm(channels, width, 3, rngs)
             for channels, width in zip(inputs, widths, strict=True)
         )
-        self.pool: Callable[[jax.Array], jax.Array] = max_pool
+        self.pool: Pool = max_pool
 
     def __call__(self, pixels: jax.Array) -> jax.Array:
         """`[batch, rows, columns, filters]` of `[batch, height, width, channels]`."""
@@ -131,7 +130,7 @@ class Block(nnx.Module):
         self.second = ConvNorm(filters, filters, 3, rngs)
         widens = filters != channels
         self.shortcut = ConvNorm(channels, filters, 1, rngs) if widens else None
-        self.pool: Callable[[jax.Array], jax.Array] = max_pool
+        self.pool: Pool = max_pool
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """`[batch, height, width, filters]`, halved if the filters changed."""

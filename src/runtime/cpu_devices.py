@@ -12,11 +12,14 @@ from src.errors import ParameterError
 from src.runtime.processes import is_single_process
 
 VARIABLE = "JAX_NUM_CPU_DEVICES"
+ImageShape = tuple[int, int, int]  # height, width, channels
 FLAG = "--xla_force_host_platform_device_count"  # the same, in XLA_FLAGS
-SPLIT_MODELS = "resnet", "resnet18"  # measured: docs/explanation/measurements.md
+# Measured: docs/explanation/measurements.md
+SPLIT_MODELS = "cnn", "cnn_max", "resnet", "resnet18"
+SPLIT_PIXELS = 8192  # of a batch, in one channel; smaller steps are not worth a message
 
 
-def set_cpu_devices(params: Params) -> None:
+def set_cpu_devices(params: Params, image_shape: ImageShape) -> None:
     """Makes JAX treat the CPU as `cpu_devices` devices.
 
     Without effect after JAX is imported, and if the environment sets the number.
@@ -35,12 +38,15 @@ def set_cpu_devices(params: Params) -> None:
         return
     given = VARIABLE in os.environ or FLAG in os.environ.get("XLA_FLAGS", "")
     if not given and "jax" not in sys.modules:
-        os.environ[VARIABLE] = str(cpu_devices(params))
+        os.environ[VARIABLE] = str(cpu_devices(params, image_shape))
 
 
-def cpu_devices(params: Params) -> int:
-    """The parameter, or the model's number of devices where it is empty."""
+def cpu_devices(params: Params, image_shape: ImageShape) -> int:
+    """The parameter; where it is empty, 2 if that is faster, else 1."""
     if params.cpu_devices is not None:
         return params.cpu_devices
+    height, width, _ = image_shape
     divides = params.batch_size % (2 * params.accumulate) == 0
-    return 2 if params.model in SPLIT_MODELS and divides and not params.debug else 1
+    large = params.batch_size * height * width >= SPLIT_PIXELS
+    splits = params.model in SPLIT_MODELS and divides and large and not params.debug
+    return 2 if splits else 1

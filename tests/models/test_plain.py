@@ -10,13 +10,15 @@ from jax import lax
 from src.export.rounding import inner_programs
 from src.models.architecture import Architecture
 from src.models.build import build_model
-from src.models.convolution import average_pool, fast_convolution, max_pool
+from src.models.loop_convolution import loop_convolution
 from src.models.plain import (
-    plain_average_pool,
     plain_max_pool,
     plain_model,
     plain_overlapping_max_pool,
+    plain_relu_average_pool,
+    plain_relu_max_pool,
 )
+from src.models.pooling import max_pool, relu_average_pool, relu_max_pool
 from src.models.resnet18 import overlapping_max_pool
 
 
@@ -72,8 +74,8 @@ def test_network_itself_stays_fast():
     model = network("cnn")
     before = primitives(model, pictures((9, 8, 1)))
     plain_model(model)
-    assert model.pool is average_pool
-    assert model.conv1.conv_general_dilated is fast_convolution
+    assert model.pool is relu_average_pool
+    assert model.conv1.conv_general_dilated is loop_convolution
     assert primitives(model, pictures((9, 8, 1))) == before
 
 
@@ -93,7 +95,7 @@ def test_only_our_own_functions_are_replaced_at_any_depth():
     plain = plain_model(parts)
     assert plain.pool is plain_max_pool
     assert plain.inner[0].pool is nnx.avg_pool
-    assert plain.inner[1].pool is plain_max_pool
+    assert plain.inner[1].pool is plain_relu_max_pool
     for inner in plain.inner:
         assert inner.conv2.conv_general_dilated is lax.conv_general_dilated
 
@@ -110,8 +112,9 @@ def test_plain_network_is_in_eval_mode():
 @pytest.mark.parametrize(
     ("fast", "plain"),
     [
-        (average_pool, plain_average_pool),
+        (relu_average_pool, plain_relu_average_pool),
         (max_pool, plain_max_pool),
+        (relu_max_pool, plain_relu_max_pool),
         (overlapping_max_pool, plain_overlapping_max_pool),
     ],
 )

@@ -12,6 +12,8 @@ from src.runtime.cpu_devices import cpu_devices, set_cpu_devices
 from tests.helpers.imports import ROOT
 from tests.helpers.running import run_stage
 
+SHAPE = (28, 28, 1)
+
 
 @pytest.mark.parametrize(
     ("changes", "devices"),
@@ -22,27 +24,30 @@ from tests.helpers.running import run_stage
         ({"model": "resnet", "batch_size": 32, "accumulate": 32}, 1),
         ({"model": "resnet", "batch_size": 32, "debug": True}, 1),
         ({"model": "resnet", "batch_size": 32, "cpu_devices": 1}, 1),
-        ({"model": "cnn", "batch_size": 128}, 1),
+        ({"model": "cnn", "batch_size": 32}, 2),
+        ({"model": "cnn_max", "batch_size": 10}, 1),
+        ({"model": "mlp", "batch_size": 128}, 1),
         ({"model": "cnn", "batch_size": 128, "cpu_devices": 4}, 4),
     ],
 )
 def test_number_of_devices_follows_from_the_parameters(params, changes, devices):
-    assert cpu_devices(params.model_copy(update=changes)) == devices
+    assert cpu_devices(params.model_copy(update=changes), SHAPE) == devices
 
 
 def test_several_processes_refuse_devices_of_their_own(params, become_process):
     become_process(0, 2)
-    set_cpu_devices(params)
+    set_cpu_devices(params, SHAPE)
     asking = params.model_copy(update={"cpu_devices": 2})
     with pytest.raises(ParameterError, match="cpu_devices: expected an empty value"):
-        set_cpu_devices(asking)
+        set_cpu_devices(asking, SHAPE)
 
 
 DEVICES = """
 from pathlib import Path
 from src.config.load import load_params
 from src.runtime.cpu_devices import set_cpu_devices
-set_cpu_devices(load_params(Path("params.yaml")).model_copy(update={"cpu_devices": 3}))
+params = load_params(Path("params.yaml")).model_copy(update={"cpu_devices": 3})
+set_cpu_devices(params, (28, 28, 1))
 import jax
 print(jax.device_count())
 """

@@ -1,0 +1,56 @@
+"""Slices of a batch against the whole batch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from src.models.microbatch import in_slices, save_for_backward
+from src.models.pooling import relu_average_pool, relu_max_pool
+
+
+def some(*shape):
+    return jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
+
+
+@pytest.mark.parametrize("batch", [1, 31, 32, 48, 64, 67, 100])
+def test_slices_give_the_results_of_the_whole_batch(batch):
+    images, weights = some(batch, 5), some(5, 4)
+
+    def loss(weights, images, sliced):
+        def function(images):
+            return jnp.tanh(save_for_backward(images @ weights)) ** 2
+
+        outputs = in_slices(function, images) if sliced else function(images)
+        return (outputs * some(batch, 4)).sum()
+
+    found, expected = (
+        jax.value_and_grad(loss, argnums=(0, 1))(weights, images, sliced)
+        for sliced in (True, False)
+    )
+    for mine, theirs in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("batch", "size"), [(64, 32), (48, 24), (100, 25), (67, 67)])
+def test_slice_is_the_largest_divisor_of_the_batch_up_to_32(batch, size):
+    seen = []
+
+    def function(images):
+        seen.append(images.shape[0])
+        return images
+
+    in_slices(function, some(batch, 2))
+    assert set(seen) == {size}
+
+
+@pytest.mark.parametrize("pool", [relu_average_pool, relu_max_pool])
+def test_pooling_in_slices_has_the_gradient_of_the_whole_batch(pool):
+    images = some(64, 6, 6, 2)
+
+    def loss(images, sliced):
+        outputs = in_slices(pool, images) if sliced else pool(images)
+        return (outputs * some(*outputs.shape)).sum()
+
+    found, expected = (jax.grad(loss)(images, sliced) for sliced in (True, False))
+    np.testing.assert_array_equal(found, expected)
