@@ -20,9 +20,14 @@ from typing import IO, Any
 
 from benchmarks.machine import machine_class
 from benchmarks.sections import replace_section, table
-from benchmarks.task import CONFIGURATIONS, FILTERS, SIDE, Task, patch_side
-from src.config.load import load_params
-from src.runtime.cpu_devices import VARIABLE, cpu_devices
+from benchmarks.task import (
+    CONFIGURATIONS,
+    FILTERS,
+    SIDE,
+    Task,
+    devices,
+    patch_side,
+)
 
 RESULTS = Path(__file__).parent / "results.json"
 OURS, ARTICLE = "Fourbeat", "the tutorial's loop"
@@ -37,7 +42,7 @@ CONTESTANTS = {  # name: module, environment
     "PyTorch, compiled": ("torch_loop", {"FOURBEAT_TORCH_COMPILE": "1"}),
     PEAK: ("matmul", {}),
 }
-RATIOS = Path("docs/explanation/measurements.md")
+RATIOS = Path(__file__).parents[1] / "docs/explanation/measurements.md"
 TURN_SECONDS = 2.0
 WARM_UP_STEPS = 96
 MULTIPLY_ADD = 2
@@ -83,11 +88,8 @@ class Worker:
         module, environment = CONTESTANTS[name]
         sizes = str(side), str(batch)
         command = ["-m", "benchmarks.worker", module, model, *sizes, str(folder)]
-        if name == OURS:  # as `train` does
-            changes = {"model": model, "batch_size": batch}
-            params = load_params(Path("params.yaml")).model_copy(update=changes)
-            shape = Task(model, batch, folder, side).image_shape
-            environment = {VARIABLE: str(cpu_devices(params, shape))}
+        if name == OURS:
+            environment = devices(Task(model, batch, folder, side))
         errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
         process = subprocess.Popen(
             [sys.executable, *command],
@@ -218,7 +220,7 @@ def ratio_table(recorded: dict[str, Results]) -> str:
                 if contestant in rows.get(configuration, {})
             ]
             ends = [f"{each:.1f}" for each in (min(found), max(found))] if found else []
-            cells.append(" to ".join(dict.fromkeys(ends)) or "")
+            cells.append(" to ".join(dict.fromkeys(ends)))
         lines.append([contestant, *cells])
     return table(["compared with", *configurations], lines)
 

@@ -33,18 +33,22 @@ def main() -> None:
 
     from src import paths
     from src.config.load import load_params
+    from src.data.prepared import load_manifest
+    from src.runtime.cpu_devices import set_cpu_devices
 
     params = load_params(paths.PARAMS)
     lap("parameters")
+    set_cpu_devices(params, load_manifest().image_shape)
     import jax
 
-    from src.data.prepared import load_manifest
+    from src.sharding import on_all_devices
     from src.training.data import count_steps, load_train_data
     from src.training.events import EpochEnd, LogRow
     from src.training.loop import fit
     from src.training.state import build_state, choose_architecture
 
-    jax.devices()
+    # For good: all that follows runs on these devices.
+    on_all_devices(params).__enter__()
     lap("imports")
     manifest = load_manifest()
     architecture = choose_architecture(params, manifest)

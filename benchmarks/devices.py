@@ -16,6 +16,7 @@ from benchmarks.race import (
 )
 from benchmarks.sections import table
 from benchmarks.task import PREPARED, Task
+from src.runtime.cpu_devices import VARIABLE
 
 CASES = [(model, batch) for model in ("mlp", "cnn") for batch in (128, 256)]
 RECIPE = {**FASHION, "schedule": "constant", "epochs": 1000}
@@ -29,7 +30,7 @@ ROUNDS, TURN_SECONDS = 5, 1.5
 def setups() -> dict[str, list[Environment]]:
     """The environments of each set-up's processes."""
     return {
-        ALONE: [{}],
+        ALONE: [{VARIABLE: "1"}],
         "1 process, 2 devices": [FORCED],
         "2 processes": [*group_environments(2)],
         "2 processes, FOURBEAT_JOBS=2": [

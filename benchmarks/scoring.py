@@ -52,7 +52,7 @@ def seconds(project: Path, *command: str) -> float:
 
 
 def measure(data: Path, folder: Path, rounds: int) -> Rates:
-    """Trains a network in a folder, then times the three in each round."""
+    """Trains a network in a folder, then times forward passes, evaluate and predict."""
     pictures, project = folder / "pictures", folder / "project"
     make_pictures(pictures, FILES)
     make_project(project, data / PREPARED, VALUES)
@@ -70,13 +70,13 @@ def measure(data: Path, folder: Path, rounds: int) -> Rates:
 
 
 def render(results: dict[str, dict[str, Spread]]) -> str:
-    """A row for each machine class and each of the three."""
+    """A row for each machine class and each of forward passes, evaluate and predict."""
     rows = [
         [machine, name, format_spread(spread)]
         for machine, found in results.items()
         for name, spread in found.items()
     ]
-    return table(["machine", "", "images/s, median (min - max)"], rows)
+    return table(["machine", "what", "images/s, median (min - max)"], rows)
 
 
 def main() -> None:

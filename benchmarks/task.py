@@ -5,6 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from src.config.load import load_params
+from src.runtime.cpu_devices import VARIABLE, cpu_devices
+
 # The tutorial's recipe: optax.adamw(0.005, 0.9), which decays every weight by 1e-4.
 LEARNING_RATE, WEIGHT_DECAY = 0.005, 1e-4
 PREPARED = Path("data/prepared")  # in the shared folder
@@ -88,6 +91,13 @@ class Task:
         """Initial weights by name; kernels `[..., in, out]` as in Flax and Keras."""
         with np.load(self.folder / weights_file(self.model, self.side)) as arrays:
             return dict(arrays)
+
+
+def devices(task: Task) -> dict[str, str]:
+    """The environment in which Fourbeat has the devices of its train stage."""
+    changes = {"model": task.model, "batch_size": task.batch}
+    params = load_params(Path("params.yaml")).model_copy(update=changes)
+    return {VARIABLE: str(cpu_devices(params, task.image_shape))}
 
 
 def patch_side(side: int) -> int:

@@ -36,12 +36,12 @@ def main(params: Params, context: StageContext) -> str:
     """Joins the other processes, if there are any, and trains on all devices."""
     pin_arithmetic(params)
     init_distributed()
-    # Imported late, as in every stage: wrong parameters are reported before JAX loads.
     from src.data.prepared import load_manifest
 
     with peer_errors():
         manifest = load_manifest()
         set_cpu_devices(params, manifest.image_shape)
+        # JAX is imported only now: it reads the number of devices once.
         from src.sharding import on_all_devices
 
         with on_all_devices(params):

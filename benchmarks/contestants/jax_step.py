@@ -1,4 +1,4 @@
-"""`jax.jit` per step: plain functions of arrays, lax's convolutions, data in memory."""
+"""`jax.jit` per step: a pure function of arrays, lax's convolutions, data in memory."""
 
 from functools import partial
 

@@ -87,9 +87,10 @@ class Fields(AugmentFields, frozen=True, extra="forbid", strict=True):
     )
     cpu_devices: Annotated[int, Field(ge=1, le=64)] | None = Field(
         description="equal parts of a batch that the cores of a CPU compute side by "
-        "side; integer in [1, 64], empty = 2 for networks of convolutions if the batch "
-        "is even and has 8192 pixels or more, else 1; 1 with debug and in each of "
-        "several processes. Another number changes results by rounding"
+        "side; integer in [1, 64], empty = 2 for cnn, cnn_max, resnet and "
+        "resnet18 if they divide the batch and it has 8192 pixels or more, else 1; 1 "
+        "with debug and in each of several processes. Another number changes results "
+        "by rounding"
     )
     epochs: Count = Field(description="maximum number of epochs; integer >= 1")
     max_steps: Count | None = Field(

@@ -1,6 +1,6 @@
-"""2x2 pooling that keeps four bits of each window for its gradient.
+"""2x2 pooling that keeps a byte of each window for its gradient.
 
-JAX would keep the pixels, 32 bits each. Memory traffic limits these layers on CPU.
+JAX would keep the four pixels. Memory traffic limits these layers on CPU.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """Several devices on one CPU, which compute the parts of a batch side by side.
 
-The threads of one device wait for each other after every operation; devices wait for
-each other once per message. That pays for networks with many small operations.
+The threads of one device share every operation, and a convolution uses two badly.
+Devices compute whole steps and wait for each other once per message.
 """
 
 import os
@@ -12,11 +12,14 @@ from src.errors import ParameterError
 from src.runtime.processes import is_single_process
 
 VARIABLE = "JAX_NUM_CPU_DEVICES"
-ImageShape = tuple[int, int, int]  # height, width, channels
 FLAG = "--xla_force_host_platform_device_count"  # the same, in XLA_FLAGS
 # Measured: docs/explanation/measurements.md
 SPLIT_MODELS = "cnn", "cnn_max", "resnet", "resnet18"
-SPLIT_PIXELS = 8192  # of a batch, in one channel; smaller steps are not worth a message
+# Pixels of a batch, channels not counted. Below, a step is so short that waiting for
+# the other device may cost more than it saves, above all on a busy machine.
+SPLIT_PIXELS = 8192
+
+ImageShape = tuple[int, int, int]  # height, width, channels
 
 
 def set_cpu_devices(params: Params, image_shape: ImageShape) -> None:
@@ -42,7 +45,10 @@ def set_cpu_devices(params: Params, image_shape: ImageShape) -> None:
 
 
 def cpu_devices(params: Params, image_shape: ImageShape) -> int:
-    """The parameter; where it is empty, 2 if that is faster, else 1."""
+    """The parameter; where it is empty, 2 if that is faster on two cores, else 1.
+
+    The rule does not look at the number of cores, because it decides the bits.
+    """
     if params.cpu_devices is not None:
         return params.cpu_devices
     height, width, _ = image_shape

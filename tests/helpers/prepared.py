@@ -15,13 +15,15 @@ from tests.helpers.imports import ROOT
 
 
 def write_prepared(
-    folder: Path, names: Sequence[str] = ("low", "middle", "high")
+    folder: Path,
+    names: Sequence[str] = ("low", "middle", "high"),
+    shape: tuple[int, int, int] = (8, 8, 1),
 ) -> None:
     """Writes data/prepared: 100, 30 and 37 images of three classes."""
     splits = {
-        "train": patterned(100, seed=1),
-        "validation": patterned(30, seed=2),
-        "test": patterned(37, seed=3),
+        "train": patterned(100, 1, shape),
+        "validation": patterned(30, 2, shape),
+        "test": patterned(37, 3, shape),
     }
     source = Source("stripes", "1", list(names), splits["train"], None, None)
     with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,4 @@
-"""Pooling against Flax: values and gradients, bit for bit."""
+"""Pooling against Flax: values and gradients of whole numbers, bit for bit."""
 
 import jax
 import jax.numpy as jnp
@@ -24,17 +24,25 @@ def value_and_gradient(pool, images):
     values, backward = jax.vjp(pool, images)
     # Powers of two: so the order of sums does not change the bits of a mean.
     exponents = np.random.default_rng(1).integers(-3, 3, values.shape)
-    return values, *backward(jnp.asarray(2.0**exponents, jnp.float32))
+    return values, *backward(jnp.asarray(2.0**exponents, values.dtype))
 
 
 @pytest.mark.parametrize("pool", FLAX)
-@pytest.mark.parametrize("size", [(6, 8), (7, 5), (2, 2), (3, 3)])
-def test_value_and_gradient_equal_flax(pool, size):
+@pytest.mark.parametrize(
+    ("size", "dtype"),
+    [
+        *((size, "float32") for size in [(6, 8), (7, 5), (2, 2), (3, 3)]),
+        ((6, 5), "bfloat16"),
+        ((6, 5), "float16"),
+    ],
+)
+def test_value_and_gradient_equal_flax(pool, size, dtype):
     # Whole numbers: many pixels of a window are equal, or zero.
     rng = np.random.default_rng(0)
-    images = jnp.asarray(rng.integers(-3, 4, (2, *size, 3)), jnp.float32)
+    images = jnp.asarray(rng.integers(-3, 4, (2, *size, 3)), dtype)
     found, expected = (value_and_gradient(each, images) for each in (pool, FLAX[pool]))
     for mine, theirs in zip(found, expected, strict=True):
+        assert mine.dtype == theirs.dtype
         np.testing.assert_array_equal(mine, theirs)
 
 

@@ -10,6 +10,7 @@ import pytest
 from src.errors import ParameterError
 from src.runtime.cpu_devices import cpu_devices, set_cpu_devices
 from tests.helpers.imports import ROOT
+from tests.helpers.prepared import write_prepared
 from tests.helpers.running import run_stage
 
 SHAPE = (28, 28, 1)
@@ -32,6 +33,14 @@ SHAPE = (28, 28, 1)
 )
 def test_number_of_devices_follows_from_the_parameters(params, changes, devices):
     assert cpu_devices(params.model_copy(update=changes), SHAPE) == devices
+
+
+@pytest.mark.parametrize(
+    ("shape", "devices"), [((8, 64, 3), 2), ((9, 57, 1), 2), ((7, 73, 3), 1)]
+)
+def test_batch_is_worth_two_devices_from_8192_pixels_on(params, shape, devices):
+    changes = {"model": "cnn_max", "batch_size": 16}
+    assert cpu_devices(params.model_copy(update=changes), shape) == devices
 
 
 def test_several_processes_refuse_devices_of_their_own(params, become_process):
@@ -75,9 +84,19 @@ def test_variables_of_jax_take_precedence_over_the_parameter(variables, devices)
 
 
 @pytest.mark.slow
-def test_residual_network_trains_on_two_devices_and_says_so(prepared, write_params):
-    write_params(model="resnet", filters=4, epochs=1, batch_size=16)
+@pytest.mark.parametrize(("model", "side", "devices"), [("cnn", 32, 2), ("cnn", 8, 1)])
+def test_train_uses_the_devices_that_its_images_are_worth(
+    prepared, write_params, model, side, devices
+):
+    write_prepared(prepared, shape=(side, side, 1))
+    write_params(model=model, epochs=1, batch_size=16)
     found = run_stage("train", prepared)
     assert found.returncode == 0, found.stderr
     record = json.loads((prepared / "models/model.json").read_text())
-    assert record["devices"] == 2
+    assert record["devices"] == devices
+
+
+def test_reading_the_image_size_does_not_import_jax():
+    """JAX reads the number of devices when it is imported."""
+    program = "import src.data.prepared, sys; sys.exit('jax' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
