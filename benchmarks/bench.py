@@ -3,7 +3,7 @@
 Each contestant runs in its own process. In a round they train one after another for
 about two seconds each, so a slow phase of the machine affects all of them. The figures
 are medians over the rounds. Writes them to results.json, by class of machine, and the
-tables of all classes to README.md.
+tables of all classes to README.md; ratios also to FRONT_PAGE and RATIOS.
 """
 
 import argparse
@@ -42,6 +42,7 @@ CONTESTANTS = {  # name: module, environment
     "PyTorch, compiled": ("torch_loop", {"FOURBEAT_TORCH_COMPILE": "1"}),
     PEAK: ("matmul", {}),
 }
+FRONT_PAGE = Path(__file__).parents[1] / "README.md"
 RATIOS = Path(__file__).parents[1] / "docs/explanation/measurements.md"
 TURN_SECONDS = 2.0
 WARM_UP_STEPS = 96
@@ -205,24 +206,48 @@ def speed_tables(recorded: dict[str, Results]) -> str:
 
 def ratio_table(recorded: dict[str, Results]) -> str:
     """How many times faster Fourbeat is than each other; ranges over the machines."""
-    configurations = list(
-        dict.fromkeys(name for rows in recorded.values() for name in rows)
-    )
-    lines = []
-    for contestant in CONTESTANTS:
-        if contestant in (OURS, PEAK):
-            continue
-        cells = []
-        for configuration in configurations:
-            found = [
-                rows[configuration][contestant]["ours_is_faster_by"]
-                for rows in recorded.values()
-                if contestant in rows.get(configuration, {})
-            ]
-            ends = [f"{each:.1f}" for each in (min(found), max(found))] if found else []
-            cells.append(" to ".join(dict.fromkeys(ends)))
-        lines.append([contestant, *cells])
-    return table(["compared with", *configurations], lines)
+    columns = configurations(recorded)
+    lines = [
+        [name, *(span(recorded, column, [name]) for column in columns)]
+        for name in others()
+    ]
+    return table(["compared with", *columns], lines)
+
+
+def fastest_table(recorded: dict[str, Results]) -> str:
+    """How many times faster Fourbeat is than the fastest other; ranges as above."""
+    columns = configurations(recorded)
+    cells = [span(recorded, column, others()) for column in columns]
+    return table(["network, batch", *columns], [["times as fast", *cells]])
+
+
+def configurations(recorded: dict[str, Results]) -> list[str]:
+    """The networks and batches, each once, in the order of `CONFIGURATIONS`."""
+    names = [title(*each) for each in CONFIGURATIONS]
+
+    def order(name: str) -> tuple[int, int]:
+        network, batch = name.split(", ")
+        return names.index(network), int(batch)
+
+    return sorted({name for rows in recorded.values() for name in rows}, key=order)
+
+
+def others() -> list[str]:
+    """The contestants that Fourbeat is compared with."""
+    return [name for name in CONTESTANTS if name not in (OURS, PEAK)]
+
+
+def span(
+    recorded: dict[str, Results], configuration: str, contestants: list[str]
+) -> str:
+    """The ratios of the machines to the fastest of the contestants, as "1.2 to 1.4"."""
+    found = [
+        min(rows[configuration][name]["ours_is_faster_by"] for name in present)
+        for rows in recorded.values()
+        if (present := [n for n in contestants if n in rows.get(configuration, {})])
+    ]
+    ends = [f"{each:.2f}" for each in (min(found), max(found))] if found else []
+    return " to ".join(dict.fromkeys(ends))
 
 
 def title(model: str, side: int) -> str:
@@ -252,6 +277,7 @@ def main() -> None:
     RESULTS.write_text(json.dumps(recorded, indent=2) + "\n")
     replace_section("speed", speed_tables(recorded))
     replace_section("faster", ratio_table(recorded), RATIOS)
+    replace_section("fastest", fastest_table(recorded), FRONT_PAGE)
 
 
 if __name__ == "__main__":

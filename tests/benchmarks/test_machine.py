@@ -1,6 +1,6 @@
 """Results are recorded by class of machine, and summarized over the classes."""
 
-from benchmarks.bench import ratio_table
+from benchmarks.bench import fastest_table, ratio_table
 from benchmarks.machine import describe
 
 INTEL = """processor\t: 0
@@ -31,4 +31,14 @@ def test_ratios_are_ranges_over_the_classes_that_have_them():
     }
     lines = ratio_table(recorded).splitlines()
     assert lines[0] == "| compared with | mlp, 32 | cnn, 32 |"
-    assert "| PyTorch | 2.0 to 3.0 | 1.5 |" in lines
+    assert "| PyTorch | 2.00 to 3.04 | 1.50 |" in lines
+
+
+def test_fastest_contestant_is_chosen_on_each_machine():
+    def rows(torch, keras):
+        ratios = {"Fourbeat": 1.0, "PyTorch": torch, "Keras fit, JAX": keras}
+        named = {name: {"ours_is_faster_by": each} for name, each in ratios.items()}
+        return {"mlp, 32": named | {"matrix product": {"ours_is_faster_by": 0.1}}}
+
+    recorded = {"one": rows(2.0, 1.5), "two": rows(1.25, 4.0)}
+    assert "| times as fast | 1.25 to 1.50 |" in fastest_table(recorded)

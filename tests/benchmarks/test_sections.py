@@ -14,6 +14,7 @@ from benchmarks import (
     paper,
     pictures,
     scaling,
+    scoring,
     sizes,
 )
 from benchmarks.sections import README
@@ -21,8 +22,10 @@ from benchmarks.sections import README
 TABLES = {
     "speed": (bench.RESULTS, None, bench.speed_tables),
     "faster": (bench.RESULTS, None, bench.ratio_table),
+    "fastest": (bench.RESULTS, None, bench.fastest_table),
     "accuracy": (accuracy.HERE / "accuracy.json", None, accuracy.accuracy_table),
     "fine_tune": (fine_tune.RESULTS, None, fine_tune.render),
+    "scoring": (scoring.RESULTS, None, scoring.render),
     "pictures": (pictures.HERE / "pictures.json", None, pictures.render),
     "costs": (scaling.RESULTS, "costs", scaling.render_costs),
     "devices": (scaling.RESULTS, "devices", devices.render),
@@ -32,7 +35,8 @@ TABLES = {
 
 
 def section(name: str) -> str:
-    text = (bench.RATIOS if name == "faster" else README).read_text()
+    elsewhere = {"faster": bench.RATIOS, "fastest": bench.FRONT_PAGE}
+    text = elsewhere.get(name, README).read_text()
     (found,) = re.findall(
         rf"<!-- {name} -->\n(.*?)\n<!-- end {name} -->", text, re.DOTALL
     )
