@@ -216,9 +216,16 @@ def ratio_table(recorded: dict[str, Results]) -> str:
 
 def fastest_table(recorded: dict[str, Results]) -> str:
     """How many times faster Fourbeat is than the fastest other; ranges as above."""
-    columns = configurations(recorded)
-    cells = [span(recorded, column, others()) for column in columns]
-    return table(["network, batch", *columns], [["times as fast", *cells]])
+    networks: dict[str, dict[str, str]] = {}
+    for column in configurations(recorded):
+        network, batch = column.split(", ")
+        networks.setdefault(network, {})[batch] = span(recorded, column, others())
+    batches = list(dict.fromkeys(batch for row in networks.values() for batch in row))
+    rows = [
+        [network, *(row.get(batch, "") for batch in batches)]
+        for network, row in networks.items()
+    ]
+    return table(["network", *(f"batch {batch}" for batch in batches)], rows)
 
 
 def configurations(recorded: dict[str, Results]) -> list[str]:

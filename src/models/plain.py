@@ -1,7 +1,7 @@
 """A network with XLA's own operations instead of the ones that are fast on CPU.
 
-The others have gradients of their own, and poolings and depthwise convolutions are sums
-of slices. Converters would export them as many small operations.
+The others compute pooling and depthwise convolution from slices. Converters would
+export them as many small operations.
 """
 
 from functools import partial
