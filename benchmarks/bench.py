@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from benchmarks.machine import machine_class
+from benchmarks.machine import machine_name
 from benchmarks.sections import replace_section, table
 from benchmarks.task import (
     CONFIGURATIONS,
@@ -279,7 +279,7 @@ def main() -> None:
             results[f"{name}, {batch}"] = rows = summary(model, side, found)
             print(speed_table({f"{name}, {batch}": rows}), flush=True)
     recorded = json.loads(RESULTS.read_text())
-    machine = machine_class()
+    machine = machine_name()
     recorded[machine] = recorded.get(machine, {}) | results
     RESULTS.write_text(json.dumps(recorded, indent=2) + "\n")
     replace_section("speed", speed_tables(recorded))

@@ -38,7 +38,8 @@ def main() -> None:
 
     params = load_params(paths.PARAMS)
     lap("parameters")
-    set_cpu_devices(params, load_manifest().image_shape)
+    manifest = load_manifest()
+    set_cpu_devices(params, manifest.image_shape)
     import jax
 
     from src.sharding import on_all_devices
@@ -50,7 +51,6 @@ def main() -> None:
     # For good: all that follows runs on these devices.
     on_all_devices(params).__enter__()
     lap("imports")
-    manifest = load_manifest()
     architecture = choose_architecture(params, manifest)
     data = load_train_data(manifest, params)
     jax.block_until_ready(data.train.examples)

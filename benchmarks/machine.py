@@ -1,4 +1,4 @@
-"""The class of the machine, under which results are recorded."""
+"""The name of a class of machines, under which results are recorded."""
 
 import platform
 import re
@@ -15,7 +15,7 @@ FAMILIES = {
 }  # the widest instructions first
 
 
-def machine_class() -> str:
+def machine_name() -> str:
     """Processor, widest vector instructions and cores: "AMD EPYC, AVX-512, 2 cores"."""
     found = CPU_INFO.read_text() if CPU_INFO.is_file() else ""
     return describe(

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from benchmarks.data import tile
-from benchmarks.machine import machine_class
+from benchmarks.machine import machine_name
 from benchmarks.pictures import make_pictures
 from benchmarks.project import FASHION, finish, make_project, start
 from benchmarks.race import Spread, format_spread
@@ -95,7 +95,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rates = measure(options.data, Path(folder), options.rounds)
     recorded = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-    recorded[machine_class()] = {name: Spread.of(each) for name, each in rates.items()}
+    recorded[machine_name()] = {name: Spread.of(each) for name, each in rates.items()}
     RESULTS.write_text(json.dumps(recorded, indent=2) + "\n")
     text = render(recorded)
     print(text)

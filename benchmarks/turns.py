@@ -14,7 +14,7 @@ from typing import Any
 from src import paths
 from src.config.load import load_params
 from src.config.params import Params
-from src.data.prepared import load_manifest
+from src.data.prepared import Manifest, load_manifest
 from src.runtime.cores import share_cores
 from src.runtime.cpu_devices import set_cpu_devices
 from src.runtime.determinism import pin_arithmetic
@@ -48,14 +48,13 @@ class Turns:
         return {"steps": self.step - first, "seconds": seconds, "losses": losses}
 
 
-def start(params: Params) -> Turns:
+def start(params: Params, manifest: Manifest) -> Turns:
     """Builds the run as the train stage does."""
     from src.runtime.processes import broadcast_arrays
     from src.training.data import count_steps, load_train_data
     from src.training.loop import fit
     from src.training.state import build_state, choose_architecture
 
-    manifest = load_manifest()
     architecture = choose_architecture(params, manifest)
     data = load_train_data(manifest, params)
     steps = count_steps(len(data.train), params.batch_size)
@@ -69,11 +68,12 @@ def main() -> None:
     share_cores()
     pin_arithmetic(params)
     init_distributed()
-    set_cpu_devices(params, load_manifest().image_shape)
+    manifest = load_manifest()
+    set_cpu_devices(params, manifest.image_shape)
     from src.sharding import on_all_devices
 
     with on_all_devices(params):
-        turns = start(params)
+        turns = start(params, manifest)
         for line in sys.stdin:
             print(json.dumps(turns.take(int(line))), flush=True)
 

@@ -36,9 +36,8 @@ def residual_network(side: int) -> keras.Model:
     layers = keras.layers
     names = (name.replace(".", "_") for name in RESIDUAL_LAYERS)
     x = images = keras.Input((side, side, 3))
-    if (
-        patch_side(side) == 2
-    ):  # squares of 2x2 pixels become pixels, in the order of Flax's kernel
+    if patch_side(side) == 2:
+        # Squares of 2x2 pixels become pixels, in the order of Flax's kernel.
         half = side // 2
         x = layers.Reshape((half, 2, half, 2, 3))(x)
         x = layers.Permute((1, 3, 2, 4, 5))(x)

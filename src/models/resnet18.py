@@ -6,7 +6,6 @@ needs only other words for its last names, and its axes in another order.
 Source: He et al. 2016, arXiv:1512.03385, table 1.
 """
 
-from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -18,6 +17,7 @@ from jax import lax
 from src.models.architecture import Architecture, Model, Weights
 from src.models.dropout import Dropout
 from src.models.normalize import Normalize
+from src.models.pooling import Pool
 
 WIDTHS = 64, 128, 256, 512  # filters of layer1 to layer4
 # Of the pixels of ImageNet in [0, 1]; red, green, blue.
@@ -111,7 +111,7 @@ class ResNet18(Model):
         first = WIDTHS[0]
         self.conv1 = build_convolution(channels * self.repeats, first, 7, 2, rngs)
         self.bn1 = build_batch_norm(first, rngs=rngs)
-        self.pool: Callable[[jax.Array], jax.Array] = overlapping_max_pool
+        self.pool: Pool = overlapping_max_pool
         inputs = (first, *WIDTHS)
         self.layer1, self.layer2, self.layer3, self.layer4 = (
             nnx.List(
