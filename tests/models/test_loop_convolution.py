@@ -21,6 +21,9 @@ CASES = [  # image, kernel, strides, padding
     ((33, 9, 9, 8), (3, 3, 8, 8), (1, 1), "SAME"),  # batches that 32 does not divide
     ((48, 5, 4, 2), (2, 3, 2, 3), (1, 1), "VALID"),
     ((64, 4, 4, 1), (3, 3, 1, 2), (1, 1), "SAME"),
+    # the kernel's gradient in blocks of 10 and 9, and of 5, 5, 5 and 4 images
+    ((19, 16, 16, 5), (3, 3, 5, 32), (1, 1), "SAME"),
+    ((19, 20, 21, 3), (3, 3, 3, 48), (1, 1), "VALID"),
 ]
 
 
