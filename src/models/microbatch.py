@@ -10,7 +10,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from src.models.frozen import Frozen
 
-MAX_SLICE, MIN_SLICE = 32, 16  # images
+MAX_SLICE, MIN_SLICE = 16, 8  # images
 SAVED = "saved_for_backward"
 STATE = nnx.Not(nnx.Any(nnx.Param, Frozen))
 

@@ -41,7 +41,7 @@ COMMON = {
 RUNS = {
     "mlp": {},
     "cnn": {"model": "cnn", "epochs": 2},
-    "slices of 32": {"model": "cnn_max", "batch_size": 192, "epochs": 10},
+    "slices": {"model": "cnn_max", "batch_size": 192, "epochs": 10},
     "features": {
         "accumulate": 2,
         "ema_decay": 0.9,
