@@ -17,7 +17,7 @@ from src.training.history import HISTORY_COLUMNS, STEPS_COLUMNS, History
 
 PAGE_TEMPLATE = Path(__file__).with_name("live_page.html")
 QUIET_SECONDS = 5  # after so long without an update, the page says so
-MAX_POINTS = 400  # of a curve
+MAX_POINTS = 300  # of a curve
 TABLE_ROWS = 10
 WIDTH, TOP, BOTTOM = 400.0, 18.0, 200.0  # of a drawing, in its own units
 TICKS = 5  # on an axis, at most
@@ -172,18 +172,23 @@ def tiles(
     """
     step, epoch = (rows[-1] if rows else {} for rows in (steps, epochs))
     rate = moment.steps_per_second
-    trained = number(step.get("train_accuracy"), ".4f")
-    validated = number(epoch.get("validation_accuracy"), ".4f")
-    validated += f", epoch {epoch['epoch']:.0f}" if epoch else ""
+    of_epoch = f", epoch {epoch['epoch']:.0f}" if epoch else ""
     return [
-        Tile("training loss", number(step.get("train_loss"), ".4f"), trained),
-        Tile("validation loss", number(epoch.get("validation_loss"), ".4f"), validated),
+        loss_tile("training loss", step, "train"),
+        loss_tile(f"validation loss{of_epoch}", epoch, "validation"),
         Tile("learning rate", number(step.get("lr"), ".3g")),
         Tile("images per second", number(rate and rate * run.batch_size, ",.0f")),
         Tile("training took", duration(moment.seconds))
         if moment.ended
         else Tile("time left", duration(moment.seconds_left)),
     ]
+
+
+def loss_tile(name: str, row: Row, split: str) -> Tile:
+    """The loss of a split, and below it the accuracy."""
+    accuracy = number(row.get(f"{split}_accuracy"), ".4f")
+    loss = number(row.get(f"{split}_loss"), ".4f")
+    return Tile(name, loss, f"accuracy {accuracy}")
 
 
 def number(value: float | None, form: str) -> str:
@@ -219,7 +224,7 @@ def charts(
         }
         for metric in ("loss", "accuracy")
     }
-    rate = {"training": points(steps, "lr")}
+    rate = {"now": points(steps, "lr")}
     return [
         draw_chart("Loss", both["loss"], last_step, may_be_log=True),
         draw_chart("Accuracy", both["accuracy"], last_step),
