@@ -31,7 +31,7 @@ from src.signals import Stopped, pending_signal
 from src.storage.atomic import replace_file
 from src.training.history import History
 
-PAUSE = 0.75  # seconds; the page reloads every second, so a row is seen within two
+PAUSE = 0.5  # seconds; the page reloads every second, so a row is seen within two
 RECENT = 20  # updates with new rows, over which the speed is measured
 # The page shows those that are not empty.
 MAIN_PARAMETERS = (
