@@ -186,12 +186,13 @@ class LiveView:
         history, pace = self.history, self.pace
         pace.see(newest_step(history))
         left = pace.seconds_left(self.run.steps)
+        allowed = max(self.max_seconds - pace.seconds(), 0.0)
         moment = Moment(
             state=self.state,
             ended=ended,
             seconds=pace.seconds(),
             steps_per_second=pace.steps_per_second(),
-            seconds_left=left and min(left, self.max_seconds - pace.seconds()),
+            seconds_left=None if left is None else min(left, allowed),
         )
         return build_live_page(self.run, history, moment)
 

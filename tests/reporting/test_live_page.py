@@ -204,7 +204,7 @@ def test_size_of_the_page_is_bounded():
             Page(History(steps, [epoch_row(n) for n in range(1, count)])).content
         )
 
-    assert size(200_000) < 1.5 * size(400) < 100_000
+    assert size(20_000) < 1.5 * size(400) < 100_000
 
 
 @pytest.mark.parametrize(
