@@ -160,4 +160,4 @@ lock: setup  ## write the locks from requirements*.in; ARGS=--upgrade for newer 
 	    --no-emit-index-url --no-header $(ARGS) $$name.in -o $$name.lock; done
 
 clean:  ## remove everything that can be made again, except the environment
-	rm -rf models data/prepared .mypy_cache .pytest_cache .ruff_cache
+	rm -rf live models data/prepared .mypy_cache .pytest_cache .ruff_cache

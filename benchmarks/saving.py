@@ -1,6 +1,7 @@
-"""Measures the share of training time that saving checkpoints takes.
+"""Measures the shares of training time that checkpoints and the live page take.
 
-Run by `make bench`. Trains in separate processes and times each save.
+Run by `make bench`. Trains in separate processes. Times each save, and measures the
+processor time of each update of the live page, which another thread writes.
 """
 
 import argparse
@@ -8,6 +9,7 @@ import json
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,38 +21,52 @@ RECIPE = {**FASHION, "batch_size": 64, "epochs": 3}
 ROUNDS = 3
 
 
-def measure() -> dict[str, float]:
-    """Trains in the working directory; counts and times the saves."""
+def timed(
+    function: Callable[..., None], clock: Callable[[], float], times: list[float]
+) -> Callable[..., None]:
+    """The function; the seconds of each call are added to `times`."""
+
+    def call(*arguments: Any, **options: Any) -> None:  # noqa: ANN401 - passed on
+        began = clock()
+        function(*arguments, **options)
+        times.append(clock() - began)
+
+    return call
+
+
+def measure() -> dict[str, list[float]]:
+    """Trains in the working directory.
+
+    Returns, of saves and of updates, the number, the median milliseconds, and the
+    percentage of the training time.
+    """
     from src import paths
     from src.config.load import load_params
     from src.runtime.determinism import pin_arithmetic
 
     params = load_params(paths.PARAMS)
     pin_arithmetic(params)
+    from src.reporting.live import LiveView
     from src.resume.resume import Resume
     from src.runtime.stage import StageContext
     from stages import train
 
-    times: list[float] = []
-    save = Resume.save
-
-    def timed_save(*arguments: Any) -> None:  # noqa: ANN401 - passed on unchanged
-        began = time.perf_counter()
-        save(*arguments)
-        times.append(time.perf_counter() - began)
-
-    Resume.save = timed_save  # type: ignore[method-assign]
+    saves: list[float] = []
+    updates: list[float] = []
+    save = timed(Resume.save, time.perf_counter, saves)
+    Resume.save = save  # type: ignore[method-assign]
+    update = timed(LiveView.update, time.thread_time, updates)
+    LiveView.update = update  # type: ignore[method-assign]
     began = time.perf_counter()
     train.main(params, StageContext())
     seconds = time.perf_counter() - began
     return {
-        "saves": len(times),
-        "milliseconds": 1e3 * statistics.median(times),
-        "percent": 100 * sum(times) / seconds,
+        name: [len(times), 1e3 * statistics.median(times), 100 * sum(times) / seconds]
+        for name, times in (("saves", saves), ("updates", updates))
     }
 
 
-def run(prepared: Path, values: dict[str, Any]) -> list[dict[str, float]]:
+def run(prepared: Path, values: dict[str, Any]) -> list[dict[str, list[float]]]:
     """Measures in several processes, one after another."""
     found = []
     for _ in range(ROUNDS):
@@ -80,17 +96,23 @@ def main() -> None:
     }
     rows = []
     for name, found in cases.items():
-        percents = sorted(each["percent"] for each in found)
-        middle = statistics.median(percents)
-        rows.append(
-            [
-                name,
-                f"{statistics.median(each['saves'] for each in found):.0f}",
-                f"{statistics.median(each['milliseconds'] for each in found):.1f}",
+        row = [name]
+        for what in ("saves", "updates"):
+            columns = zip(*(each[what] for each in found), strict=True)
+            counts, milliseconds, percents = map(sorted, columns)
+            middle = statistics.median(percents)
+            row += [
+                f"{statistics.median(counts):.0f}",
+                f"{statistics.median(milliseconds):.1f}",
                 f"{middle:.2f} ({percents[0]:.2f} - {percents[-1]:.2f})",
             ]
-        )
-    text = table(["run", "saves", "ms per save", "% of the training time"], rows)
+        rows.append(row)
+    head = [
+        "run",
+        *("saves", "ms per save", "% of the training time"),
+        *("updates of the page", "ms per update", "% of the training time"),
+    ]
+    text = table(head, rows)
     print(text)
     replace_section("saving", text)
 

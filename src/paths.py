@@ -23,3 +23,5 @@ PLOTS = METRICS / "plots"
 HISTORY = PLOTS / "history.csv"
 STEPS = PLOTS / "steps.csv"
 PREDICTIONS = PLOTS / "predictions.csv"
+
+LIVE = Path("live/index.html")

@@ -51,6 +51,7 @@ def main(params: Params, context: StageContext) -> str:
 def train(params: Params, context: StageContext, manifest: Manifest) -> str:
     """Trains and writes the outputs; returns the line to print."""
     from src.models.checkpoint import weights_of
+    from src.reporting.live import LiveView
     from src.resume.fingerprint import fingerprint
     from src.resume.resume import Resume
     from src.resume.snapshots import TrainingProgress
@@ -68,9 +69,11 @@ def train(params: Params, context: StageContext, manifest: Manifest) -> str:
     name = fingerprint(params, manifest, initial)
     check_same("".join(name))
     context.check_inputs()  # the fingerprint names the sources that were imported
-    with Resume(name, params.save_minutes) as resume:
+    view = LiveView(params, manifest.dataset, steps_per_epoch, name.run)
+    with Resume(name, params.save_minutes) as resume, view:
         new = TrainingProgress(build_early_stopping(params))
         state, run, weights = resume.load(state) or (broadcast_arrays(state), new, {})
+        view.follow(run.history)
         with ProgressBar(params.epochs, steps_per_epoch) as bar:
             for event in fit(state, graphdef, data, params, run.position):
                 signals.defer()  # from now on a signal saves first

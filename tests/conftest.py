@@ -16,6 +16,7 @@ from tests.helpers.running import run_python
 from tests.helpers.training import small_params
 
 os.environ.pop("FOURBEAT_RESUME_DIR", None)  # no save of the caller's may help
+os.environ.pop("FOURBEAT_TENSORBOARD", None)
 # A shape that does not fit is an error, not a silent broadcast.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -9,6 +9,7 @@ from flax import nnx
 
 from src.errors import DivergedError
 from src.models.build import Model
+from src.runtime.progress import with_progress
 from src.signals import raise_if_stopped
 from src.storage.tables import csv_bytes
 
@@ -27,7 +28,8 @@ def predict(model: Model, images: np.ndarray) -> np.ndarray:
         DivergedError: a number is not finite.
     """
     batches = []
-    for start in range(0, len(images), FORWARD_BATCH):
+    starts = range(0, len(images), FORWARD_BATCH)
+    for start in with_progress(starts, len(starts), "scoring", "batch"):
         raise_if_stopped()
         batch = images[start : start + FORWARD_BATCH]
         # Padded to one size, so that it compiles once.

@@ -35,6 +35,7 @@ from src.export.quiet import quiet
 from src.export.rounding import logit_error
 from src.export.tensorflow_converter import Program, TensorflowConverter
 from src.models.checkpoint import TrainedModel
+from src.runtime.progress import with_progress
 from src.signals import raise_if_stopped
 from src.storage.json_files import record_bytes
 from src.storage.npz import pack_arrays
@@ -128,7 +129,8 @@ def start_all(
         return "tensorflow" not in packages, "jax2onnx" in packages, name
 
     conversions: dict[FormatName, Future[Files]] = {}
-    for name in sorted(names, key=order):
+    ordered = sorted(names, key=order)
+    for name in with_progress(ordered, len(ordered), "converting", "format"):
         raise_if_stopped()
         conversions[name] = start(name, network, calibration, tensorflow, run)
     return conversions
@@ -166,7 +168,8 @@ def finish(
     """The files of each format, and a reason for each that could not be made."""
     made: dict[FormatName, Files] = {}
     reasons: dict[str, str] = {}
-    for name in sorted(conversions):
+    started = sorted(conversions)
+    for name in with_progress(started, len(started), "finishing", "format"):
         raise_if_stopped()
         try:
             made[name] = conversions[name].result()

@@ -19,6 +19,7 @@ from src.export.latency import NETWORK, time_network
 from src.export.manifest import Export
 from src.export.rounding import allowed_differences
 from src.export.shipped.runtimes import Classify
+from src.runtime.progress import with_progress
 from src.signals import raise_if_stopped
 from src.storage.atomic import storage_errors
 
@@ -56,7 +57,7 @@ def prove_all(
     metrics: dict[FormatName, dict[str, Any]] = {}
     latency: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
-    for name in names:
+    for name in with_progress(names, len(names), "comparing", "format"):
         raise_if_stopped()
         if name not in export.manifest["formats"]:
             continue
@@ -69,7 +70,8 @@ def prove_all(
             continue
         metrics[name] = {"bytes": size, **compared}
     # One after another, when no process computes answers any more.
-    for name in list(metrics):
+    proven = list(metrics)
+    for name in with_progress(proven, len(proven), "timing", "format"):
         raise_if_stopped()
         try:
             latency[name] = processes.latency(name)

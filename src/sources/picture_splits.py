@@ -13,6 +13,7 @@ from src.data.lazy_images import Images, ImageWriter
 from src.data.pictures import KINDS, PicturePolicy
 from src.data.summary import file_lines
 from src.errors import BrokenFilesError, DataError
+from src.runtime.progress import with_progress
 from src.sources.read_pictures import (
     Broken,
     Content,
@@ -23,7 +24,6 @@ from src.sources.read_pictures import (
     median_side,
     read_size,
     to_grey,
-    with_progress,
 )
 
 MAX_TRAINING_PIXELS = 4096 * 4096  # a batch of images must fit in memory
@@ -106,9 +106,10 @@ def choose_policy(
         return options.policy(*options.size)
     listed = (each for pictures in splits.values() for each in pictures.items())
     total = sum(pictures.size for pictures in splits.values())
+    surveyed = in_order(survey, listed)
     found = [
         (name, size)
-        for name, size in with_progress(in_order(survey, listed), total, "sizes")
+        for name, size in with_progress(surveyed, total, "sizes", "file")
         if not isinstance(size, Broken)
     ]
     if not found:  # reading the pictures will say why
@@ -161,7 +162,7 @@ def read_split(
     broken: list[tuple[str, Broken]] = []
     task = partial(decode, policy=policy, colour=colour)
     results = in_order(task, pictures.items())
-    for listed, result in with_progress(results, pictures.size, "pictures"):
+    for listed, result in with_progress(results, pictures.size, "pictures", "file"):
         if isinstance(result, Broken):
             broken.append((listed.name, result))
             continue

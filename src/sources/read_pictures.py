@@ -7,7 +7,6 @@ few pictures are in memory at a time.
 import hashlib
 import os
 import stat
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +17,6 @@ from typing import NamedTuple, Self, TypeAlias, TypeVar
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from src.config.names import BackgroundName, ChannelsName, ImageFit, ImageSize, OnBroken
 from src.config.params import Params
@@ -35,7 +33,6 @@ from src.runtime.cores import available_cores
 
 MAX_FILE_BYTES = 1 << 28
 MAX_THREADS = 16  # each may decode a picture of `MAX_PIXELS`
-BAR_DELAY = 1  # seconds before the progress bar appears
 PER_TASK = 4  # pictures; with fewer, threads wait for each other more often
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -158,19 +155,6 @@ def in_order(
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()
-
-
-def with_progress(results: Iterable[Result], count: int, what: str) -> Iterator[Result]:
-    """Yields the results; on a terminal a bar shows them if they take over a second."""
-    yield from tqdm(
-        results,
-        what,
-        count,
-        leave=False,
-        unit="file",
-        delay=BAR_DELAY,
-        disable=not sys.stderr.isatty(),
-    )
 
 
 def to_grey(images: Images) -> Images:

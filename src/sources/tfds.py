@@ -25,6 +25,7 @@ from src.config.names import LocalSource
 from src.data.examples import Examples, Source
 from src.data.lazy_images import ImageWriter
 from src.errors import DataError, ParameterError, StorageError, one_line, suggestion
+from src.runtime.progress import with_progress
 
 REACH_SECONDS = 8  # to wait for a server
 READ_BATCH = 1024  # examples converted to numpy at a time; affects speed only
@@ -200,7 +201,8 @@ def read_tfds_split(builder: Any, split: str, image: str, label: str) -> Example
     count = builder.info.splits[split].num_examples
     writer = ImageWriter((count, *builder.info.features[image].shape))
     labels = np.empty(count, np.int32)
-    for batch in read_batches(builder, split):
+    batches = -(-count // READ_BATCH)
+    for batch in with_progress(read_batches(builder, split), batches, split, "batch"):
         labels[writer.count : writer.count + len(batch[label])] = batch[label]
         writer.add(batch[image])
     return Examples(writer.images(), labels[: writer.count])

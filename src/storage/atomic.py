@@ -64,25 +64,31 @@ def atomic_commit() -> Iterator[AtomicCommit]:
             temporary.unlink(missing_ok=True)
 
 
-def replace_file(path: Path, content: Content) -> None:
+def replace_file(path: Path, content: Content, *, sync: bool = True) -> None:
     """Writes or replaces one file, at once.
+
+    Args:
+        path: the file.
+        content: all of it.
+        sync: False for a file that a power failure may empty.
 
     Raises:
         StorageError: the disk is full, or the folder is not writable; `path` is
             unchanged.
     """
-    temporary = write_temporary(path, content)
+    temporary = write_temporary(path, content, sync=sync)
     try:
         with storage_errors(path):
             temporary.replace(path)
     except StorageError:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    if sync:
+        sync_folder(path.parent)
 
 
-def write_temporary(path: Path, content: Content) -> Path:
-    """Writes and syncs a temporary file in the folder of `path`; returns its path."""
+def write_temporary(path: Path, content: Content, *, sync: bool = True) -> Path:
+    """Writes a temporary file in the folder of `path`; returns its path."""
     make_folder(path.parent)
     with storage_errors(path):
         if path.is_dir():  # checked now: at the rename, other files have been replaced
@@ -96,7 +102,8 @@ def write_temporary(path: Path, content: Content) -> Path:
             rest = memoryview(content)
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
-            os.fsync(descriptor)
+            if sync:
+                os.fsync(descriptor)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise

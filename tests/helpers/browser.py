@@ -1,14 +1,16 @@
 """Pages in a real browser: headless Chromium, without a network."""
 
+import fcntl
 import html
 import json
 import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -108,6 +110,77 @@ def play_in_browser(
     }})"""
     found = evaluate(page, script, folder)
     return [np.array(values).reshape(shape) for shape, values in found]
+
+
+class Tab:
+    """A page that stays open, in real time; Chromium is asked through two pipes."""
+
+    def __init__(self, page: Path, folder: Path) -> None:
+        self.page, self.folder, self.number = page, folder, 0
+
+    def __enter__(self) -> Self:
+        pipes = [*os.pipe(), *os.pipe()]
+        # Chromium reads commands from 3 and writes answers to 4: free both for it.
+        high = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in pipes]
+        for end in pipes:
+            os.close(end)
+        commands, self.commands, self.answers, answers = high
+
+        def connect() -> None:
+            os.dup2(commands, 3)
+            os.dup2(answers, 4)
+
+        profile = f"--user-data-dir={self.folder / 'profile'}"
+        self.process = subprocess.Popen(
+            [browser(), *OPTIONS, profile, "--remote-debugging-pipe"],
+            pass_fds=(3, 4),
+            preexec_fn=connect,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(commands)
+        os.close(answers)
+        self.reader = os.fdopen(self.answers, "rb")
+        target = self.ask("Target.createTarget", url=self.page.as_uri())["targetId"]
+        found = self.ask("Target.attachToTarget", targetId=target, flatten=True)
+        self.session = found["sessionId"]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.commands)
+        self.reader.close()
+
+    def ask(self, method: str, session: str = "", **parameters: Any) -> dict[str, Any]:
+        """The answer to a command of Chromium's DevTools protocol."""
+        self.number += 1
+        command = {"id": self.number, "method": method, "params": parameters}
+        command |= {"sessionId": session} if session else {}
+        os.write(self.commands, json.dumps(command).encode() + b"\0")
+        while True:
+            answer = json.loads(self.read_message())
+            if answer.get("id") == self.number:
+                return answer.get("result", {})
+
+    def read_message(self) -> bytes:
+        message = bytearray()
+        while (sign := self.reader.read(1)) != b"\0":
+            assert sign, "the browser has ended"
+            message += sign
+        return bytes(message)
+
+    def evaluate(self, expression: str) -> Any:
+        """The value of an expression; None while the page is loading."""
+        found = self.ask("Runtime.evaluate", self.session, expression=expression)
+        return found.get("result", {}).get("value")
+
+    def wait_for(self, expression: str, seconds: float = 120) -> Any:
+        """Waits until an expression has a value other than null, 0, false or ""."""
+        end = time.monotonic() + seconds
+        while not (found := self.evaluate(expression)):
+            assert time.monotonic() < end, f"still nothing: {expression}"
+            time.sleep(0.02)
+        return found
 
 
 def screenshot(page: Path, picture: Path, folder: Path, size: str = "1000,900") -> None:

@@ -334,7 +334,7 @@ def test_progress_bar_appears_after_the_first_second(images, monkeypatch):
     monkeypatch.setattr(sys, "stderr", terminal)
     load_folder(images, OPTIONS)
     assert "pictures" not in terminal.text
-    monkeypatch.setattr("src.sources.read_pictures.BAR_DELAY", 0)
+    monkeypatch.setattr("src.runtime.progress.DELAY", 0)
     load_folder(images, OPTIONS)
     assert "pictures:   0%" in terminal.text
 

@@ -173,6 +173,14 @@ def test_failed_commit_writes_no_file(tmp_path, monkeypatch):
     assert number > 8
 
 
+def test_file_that_may_be_lost_is_replaced_without_a_sync(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        disk = Disk(tmp_path, patch)
+        replace_file(tmp_path / "file", b"new", sync=False)
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert [entry[0] for entry in disk.log] == ["create", "write", "move"]
+
+
 def test_partial_write_is_completed(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         disk = Disk(tmp_path, patch)
@@ -212,12 +220,14 @@ BEFORE = {
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGE_OUTPUTS)
 def test_stage_on_a_failing_disk_ends_with_code_five_and_changes_nothing(
-    stage, prepared, write_params, monkeypatch, capsys
+    stage, prepared, write_params, monkeypatch, capsys, tmp_path_factory
 ):
     """Fails at the first write, at the last, and at ten between."""
     write_params(
         data_path=ROOT / "data/raw", model="mlp", hidden=4, epochs=2, batch_size=50
     )
+    # No result: elsewhere, and not among the writes that fail.
+    monkeypatch.setattr("src.paths.LIVE", tmp_path_factory.mktemp("live") / "page")
     # Saves after every epoch.
     monkeypatch.setattr("src.resume.resume.EPOCH_PAUSE", -1.0)
     monkeypatch.setattr("src.resume.resume.COST_FACTOR", 0)
