@@ -1,4 +1,6 @@
-"""Searches for better parameters on train and validation; writes .search/NAME.db.
+"""Searches for better parameters on train and validation.
+
+Writes .search/NAME.db and .search/NAME.png.
 
 python -m stages.search --trials 30 'lr=1e-4..1e-1' 'model=cnn,resnet'
 

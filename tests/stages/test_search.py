@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 import optuna
@@ -93,11 +93,12 @@ def wait_until(condition, process):
 
 def started(folder):
     """How many trials a search has begun; reads the file without changing it."""
-    file = folder / ".search/lr-batch_size.db"
-    with suppress(sqlite3.OperationalError):  # no file yet, or no tables
-        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+    url = f"file:{folder}/.search/lr-batch_size.db?mode=ro"
+    try:
+        with closing(sqlite3.connect(url, uri=True)) as connection:
             return connection.execute("SELECT count(*) FROM trials").fetchone()[0]
-    return 0
+    except sqlite3.OperationalError:  # no file yet, or no tables
+        return 0
 
 
 def test_search_sees_no_test_split_and_changes_no_output(prepared, write_params):
