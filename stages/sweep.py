@@ -4,30 +4,29 @@
 """
 
 import argparse
-import subprocess
-import sys
 
 from src import paths
 from src.errors import DataError
 from src.runtime.stage import run_command
 
-HELP = "sort by this score; sorting by a test score would select on the test set"
+HELP = "sort by this score on train or validation; nothing is chosen by the test split"
 
 
 def main() -> None:
     """Prints a table of the experiments and plots the finished ones."""
+    from src.experiments.dvc_command import run_dvc
     from src.experiments.sweep import ranked, read_experiments, sweep_table, varying
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--by", default="validation.loss", help=HELP)
     by: str = parser.parse_args().by
-    experiments = ranked(read_experiments(show_experiments()), by)
+    experiments = ranked(read_experiments(run_dvc("exp", "show", "--json")), by)
     drawn = [each for each in experiments if by in each.scores]
     if not varying(drawn):
         raise DataError(
             f"experiments of this commit: expected two or more with {by} and "
             f"different parameters, found {len(drawn)} with equal ones. Run some: "
-            "dvc exp run --queue -S 'lr=1e-3,3e-3', then dvc queue start."
+            "dvc exp run --queue -S 'lr=1e-3,3e-3' train, then dvc queue start."
         )
     from src.experiments.sweep_plot import draw_sweep
     from src.storage.atomic import replace_file
@@ -40,27 +39,6 @@ def main() -> None:
         f"sweep: {len(drawn)} of {len(experiments)} experiments have {by}; best: "
         f"{best.name}, {best.scores[by]:.6g} -> {picture}"
     )
-
-
-def show_experiments() -> str:
-    """Returns the output of `dvc exp show --json`.
-
-    Raises:
-        DataError: the command failed.
-    """
-    result = subprocess.run(
-        [sys.executable, "-m", "dvc", "exp", "show", "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if result.returncode:
-        error = (result.stderr.strip().splitlines() or ["no message"])[0]
-        raise DataError(
-            f"dvc exp show: expected a list of experiments, found an error: {error} "
-            "Run this in the repository's root."
-        )
-    return result.stdout
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Commands outside the pipeline: LR range test, seeds, sweeps."""
+"""Commands outside the pipeline: LR range test, seeds, search, sweeps."""

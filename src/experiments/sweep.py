@@ -1,12 +1,13 @@
 """Compares DVC experiments: ranks them and finds the parameters that differ.
 
-For an experiment that failed, is queued or is running, DVC reports the metrics of the
+The scores are those of train and validation: nothing is chosen by the test split. For
+an experiment that failed, is queued or is running, DVC reports the metrics of the
 commit it started from. So only finished experiments have scores here.
 """
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +59,7 @@ def read_experiment(
     data = entry["data"] or {}
     scores: dict[str, float] = {}
     if state == FINISHED:
-        for content in file_contents(data.get("metrics")):
+        for content in file_contents(of_training(data.get("metrics"))):
             scores |= flatten(content)
     params = {
         key: value
@@ -66,6 +67,15 @@ def read_experiment(
         for key, value in content.items()
     }
     return Experiment(entry["name"] or entry["rev"][:7], params, scores, state)
+
+
+def of_training(files: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The metrics files of the train stage, which never sees the test split."""
+    return {
+        name: file
+        for name, file in (files or {}).items()
+        if name.rpartition("/")[2] == "train.json"
+    }
 
 
 def file_contents(files: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
@@ -99,7 +109,7 @@ def ranked(experiments: Iterable[Experiment], by: str) -> list[Experiment]:
         raise DataError(
             "experiments of this commit: expected two or more finished ones, "
             f"found {len(finished)} of {len(listed)}. Run some: dvc exp run --queue "
-            "-S 'lr=1e-3,3e-3', then dvc queue start."
+            "-S 'lr=1e-3,3e-3' train, then dvc queue start."
         )
     names = set().union(*(each.scores for each in finished))
     if by not in names:
@@ -107,7 +117,7 @@ def ranked(experiments: Iterable[Experiment], by: str) -> list[Experiment]:
         last = by.rpartition(".")[2]
         near = [name for name in known if name.endswith(f".{last}")]
         raise ParameterError(
-            f"--by: expected a score of the experiments, found {by!r}. "
+            f"--by: expected a score on train or validation, found {by!r}. "
             f"Choose one of {', '.join(near or known)}."
         )
     sign = 1 if by.endswith("loss") else -1
@@ -172,9 +182,22 @@ def sweep_table(experiments: Sequence[Experiment], by: str) -> str:
         values = [format_value(each.params.get(key)) for key in names]
         score = f"{each.scores[by]:.6g}" if by in each.scores else each.state
         rows.append([each.name, *values, score])
+    return aligned(rows, right=range(1, len(rows[0])))
+
+
+def aligned(rows: Sequence[Sequence[str]], right: Collection[int]) -> str:
+    """A table as text.
+
+    Args:
+        rows: with equally many cells.
+        right: the columns that are aligned to the right; the others are to the left.
+    """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for name, *cells in rows:
-        padded = [cell.rjust(w) for cell, w in zip(cells, widths[1:], strict=True)]
-        lines.append("  ".join([name.ljust(widths[0]), *padded]))
-    return "\n".join(lines)
+    lines = [
+        "  ".join(
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    return "\n".join(line.rstrip() for line in lines)

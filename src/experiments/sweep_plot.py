@@ -28,6 +28,14 @@ def sweep_figure(experiments: Sequence[Experiment], by: str) -> Figure:
             thick.
         by: the score's name; the score sets the line's colour.
     """
+    width = 1.6 + AXIS_DISTANCE * len(varying(experiments))
+    figure = Figure(figsize=(width, 3.6), layout="constrained")
+    draw_experiments(figure.subplots(), experiments, by)
+    return figure
+
+
+def draw_experiments(axes: Axes, experiments: Sequence[Experiment], by: str) -> None:
+    """Draws the lines of `sweep_figure`; arguments as there."""
     names = varying(experiments)
     scores = [each.scores[by] for each in experiments]
     dimensions = [
@@ -36,9 +44,6 @@ def sweep_figure(experiments: Sequence[Experiment], by: str) -> Figure:
     ]
     dimensions.append(build_dimension(by, scores))
     heights = np.array([heights_on(dimension) for dimension in dimensions])
-    width = 1.6 + AXIS_DISTANCE * len(names)
-    figure = Figure(figsize=(width, 3.6), layout="constrained")
-    axes = figure.subplots()
     colors = matplotlib.colormaps[COLOR_MAP](heights[-1])
     best = experiments[0]
     # In reverse order, so that better lines cover worse ones.
@@ -53,7 +58,6 @@ def sweep_figure(experiments: Sequence[Experiment], by: str) -> Figure:
     axes.tick_params(axis="x", length=0)
     axes.spines[:].set_visible(False)
     axes.set_title(f"{len(experiments)} experiments; thick: {best.name}", fontsize=9)
-    return figure
 
 
 def heights_on(dimension: Dimension) -> np.ndarray:

@@ -24,7 +24,7 @@ from tests.helpers.running import run_stage
 
 def run(name, loss, state="success", **params):
     """An experiment; without scores if `loss` is None."""
-    scores = {} if loss is None else {"validation.loss": loss, "test.accuracy": -loss}
+    scores = {} if loss is None else {"validation.loss": loss, "validation.f1": -loss}
     return Experiment(name, {"lr": 0.1, "epochs": 5, **params}, scores, state)
 
 
@@ -75,14 +75,29 @@ def test_commit_without_experiments_gives_an_empty_list():
 def test_least_loss_is_first_and_experiments_without_a_score_are_last():
     runs = [run("c", 0.3), run("x", None, "failed"), run("a", 0.1), run("b", 0.2)]
     assert [each.name for each in ranked(runs, "validation.loss")] == list("abcx")
-    # Here test.accuracy is minus the loss, so its largest value is first.
-    assert [each.name for each in ranked(runs, "test.accuracy")] == list("abcx")
+    # Here validation.f1 is minus the loss, so its largest value is first.
+    assert [each.name for each in ranked(runs, "validation.f1")] == list("abcx")
 
 
 def test_one_experiment_is_not_enough():
     runs = [run("a", 0.1), run("b", None, "failed")]
     with pytest.raises(DataError, match="two or more finished ones, found 1 of 2"):
         ranked(runs, "validation.loss")
+
+
+@pytest.mark.parametrize("name", ["test.accuracy", "test.loss"])
+def test_scores_of_the_test_split_are_not_read(name):
+    """Nothing is chosen by them."""
+    first, second = entry("a", 0.5, lr=0.1), entry("b", 0.25, lr=0.2)
+    for each, score in ((first, 0.1), (second, 0.9)):
+        test = {"data": {"test": {"accuracy": score, "loss": score}}}
+        each["data"]["metrics"]["metrics/test.json"] = test
+    found = read_experiments(shown((first, None), (second, None)))
+    assert [each.name for each in ranked(found, "validation.loss")] == ["b", "a"]
+    with pytest.raises(
+        ParameterError, match=r"expected a score on train or validation, found 'test"
+    ):
+        ranked(found, name)
 
 
 def test_unknown_score_is_refused_with_the_known_ones():
@@ -202,7 +217,7 @@ def test_equal_scores_and_names_that_look_like_formulas_are_drawn():
 def test_folder_without_a_dvc_repository_is_refused_with_code_three(tmp_path):
     result = run_stage("sweep", tmp_path)
     assert result.returncode == 3
-    assert result.stderr.startswith("sweep: dvc exp show: expected a list of exp")
+    assert result.stderr.startswith("sweep: dvc exp show: expected success, found")
     assert result.stderr.count("\n") == 1
 
 
