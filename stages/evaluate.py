@@ -37,7 +37,11 @@ def main(params: Params, context: StageContext) -> str:
 
     from src.data.prepared import load_manifest, load_split
     from src.evaluation.metrics import confusion_matrix, test_metrics
-    from src.evaluation.predict import predict, predictions_csv
+    from src.evaluation.predict import (
+        predict,
+        predictions_csv,
+        probabilities_npz,
+    )
     from src.models.checkpoint import load_trained
     from src.reporting import fonts, plots
     from src.storage.json_files import metrics_bytes
@@ -67,6 +71,7 @@ def main(params: Params, context: StageContext) -> str:
         paths.METRICS / "test.json": metrics_bytes({"test": headlines}),
         paths.DETAILS / "test.json": metrics_bytes({"test": details}),
         paths.PREDICTIONS: predictions_csv(probabilities, labels, names, files),
+        paths.PROBABILITIES: probabilities_npz(probabilities, names),
         paths.PLOTS / "learning_curves.png": curves,
         paths.PLOTS / "confusion.png": confusion,
         paths.PLOTS / "calibration.png": calibration,

@@ -1,4 +1,4 @@
-"""Predictions for a whole split, and predictions.csv."""
+"""Predictions for a whole split, predictions.csv and probabilities.npz."""
 
 from collections.abc import Sequence
 
@@ -10,9 +10,12 @@ from flax import nnx
 from src.errors import DivergedError
 from src.models.build import Model
 from src.signals import raise_if_stopped
+from src.storage.json_files import DECIMALS
+from src.storage.npz import compress_arrays
 from src.storage.tables import csv_bytes
 
 PREDICTION_COLUMNS = ("index", "actual", "predicted", "confidence", "file")
+MAX_COLUMNS = 30  # classes that get a column; probabilities.npz has any number
 FORWARD_BATCH = 256  # examples per forward pass; affects memory, not results
 
 
@@ -58,6 +61,9 @@ def predictions_csv(
 ) -> bytes:
     """predictions.csv: a row per test image, classes by name.
 
+    Up to `MAX_COLUMNS` classes, the last columns are the probabilities: `p_` and the
+    name of the class.
+
     Args:
         probabilities: `[examples, classes]`.
         labels: int32 `[examples]`.
@@ -65,10 +71,29 @@ def predictions_csv(
         files: `[examples]`, the file of each image; empty for an array's.
     """
     predicted = probabilities.argmax(1)
+    columns = class_names if len(class_names) <= MAX_COLUMNS else ()
+    shown = slice(len(columns))
     rows = [
-        (index, class_names[label], class_names[answer], float(row[answer]), file)
+        (index, class_names[label], class_names[answer], row[answer], file, *row[shown])
         for index, (label, answer, row, file) in enumerate(
-            zip(labels, predicted, probabilities, files, strict=True)
+            zip(labels, predicted, probabilities.tolist(), files, strict=True)
         )
     ]
-    return csv_bytes(PREDICTION_COLUMNS, rows)
+    return csv_bytes([*PREDICTION_COLUMNS, *(f"p_{name}" for name in columns)], rows)
+
+
+def probabilities_npz(
+    probabilities: np.ndarray, class_names: Sequence[str]
+) -> memoryview:
+    """probabilities.npz: `probabilities` and `class_names`, for any number of classes.
+
+    Rounded like the table: of many classes, most are 0 then, and take no space.
+
+    Args:
+        probabilities: `[examples, classes]`.
+        class_names: in the order of the classes.
+    """
+    rounded = probabilities.astype(np.float64).round(DECIMALS).astype(np.float32)
+    return compress_arrays(
+        {"probabilities": rounded, "class_names": np.array(class_names, str)}
+    )
