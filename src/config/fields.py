@@ -154,6 +154,13 @@ class Fields(AugmentFields, frozen=True, extra="forbid", strict=True):
         "bit-reproducible"
     )
 
+    calibrate: bool = Field(
+        description="true or false: divide the logits by one temperature, fitted on "
+        "validation and folded into the output layer, so that probabilities agree with "
+        "frequencies. Predictions stay the same. It needs some validation images that "
+        "are wrong"
+    )
+
     on_nan: Literal["stop", "skip"] = Field(
         description="if a loss or gradient is not finite: stop (exit code 4), or skip "
         "the step; five skips in a row stop too"

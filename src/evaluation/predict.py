@@ -82,9 +82,7 @@ def predictions_csv(
     return csv_bytes([*PREDICTION_COLUMNS, *(f"p_{name}" for name in columns)], rows)
 
 
-def probabilities_npz(
-    probabilities: np.ndarray, class_names: Sequence[str]
-) -> memoryview:
+def probabilities_npz(probabilities: np.ndarray, class_names: Sequence[str]) -> bytes:
     """probabilities.npz: `probabilities` and `class_names`, for any number of classes.
 
     Rounded like the table: of many classes, most are 0 then, and take no space.
@@ -94,6 +92,5 @@ def probabilities_npz(
         class_names: in the order of the classes.
     """
     rounded = probabilities.astype(np.float64).round(DECIMALS).astype(np.float32)
-    return compress_arrays(
-        {"probabilities": rounded, "class_names": np.array(class_names, str)}
-    )
+    arrays = {"probabilities": rounded, "class_names": np.array(class_names, str)}
+    return bytes(compress_arrays(arrays))
