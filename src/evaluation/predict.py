@@ -8,13 +8,13 @@ import numpy as np
 from flax import nnx
 
 from src.errors import DivergedError
+from src.evaluation.decision import MOST_LIKELY, Decision, decide
 from src.models.build import Model
 from src.signals import raise_if_stopped
 from src.storage.json_files import DECIMALS
 from src.storage.npz import compress_arrays
 from src.storage.tables import csv_bytes
 
-PREDICTION_COLUMNS = ("index", "actual", "predicted", "confidence", "file")
 MAX_COLUMNS = 30  # classes that get a column; probabilities.npz has any number
 FORWARD_BATCH = 256  # examples per forward pass; affects memory, not results
 
@@ -58,28 +58,34 @@ def predictions_csv(
     labels: np.ndarray,
     class_names: Sequence[str],
     files: Sequence[str],
+    decision: Decision = MOST_LIKELY,
 ) -> bytes:
     """predictions.csv: a row per test image, classes by name.
 
-    Up to `MAX_COLUMNS` classes, the last columns are the probabilities: `p_` and the
-    name of the class.
+    With `reject_below`, the column `unsure` is true or false. Up to `MAX_COLUMNS`
+    classes, the last columns are the probabilities: `p_` and the name of the class.
 
     Args:
         probabilities: `[examples, classes]`.
         labels: int32 `[examples]`.
         class_names: in the order of the classes.
         files: `[examples]`, the file of each image; empty for an array's.
+        decision: how probabilities become answers.
     """
-    predicted = probabilities.argmax(1)
-    columns = class_names if len(class_names) <= MAX_COLUMNS else ()
-    shown = slice(len(columns))
-    rows = [
-        (index, class_names[label], class_names[answer], row[answer], file, *row[shown])
-        for index, (label, answer, row, file) in enumerate(
-            zip(labels, predicted, probabilities.tolist(), files, strict=True)
-        )
-    ]
-    return csv_bytes([*PREDICTION_COLUMNS, *(f"p_{name}" for name in columns)], rows)
+    predicted, confidence, unsure = decide(probabilities, decision)
+    columns: dict[str, Sequence[object]] = {
+        "index": range(len(labels)),
+        "actual": [class_names[label] for label in labels],
+        "predicted": [class_names[answer] for answer in predicted],
+        "confidence": confidence.tolist(),
+        "file": files,
+    }
+    if decision.reject_below is not None:
+        columns["unsure"] = ["true" if each else "false" for each in unsure]
+    if len(class_names) <= MAX_COLUMNS:
+        for name, shares in zip(class_names, probabilities.T.tolist(), strict=True):
+            columns[f"p_{name}"] = shares
+    return csv_bytes(list(columns), zip(*columns.values(), strict=True))
 
 
 def probabilities_npz(probabilities: np.ndarray, class_names: Sequence[str]) -> bytes:

@@ -19,11 +19,12 @@ def write_prepared(
     names: Sequence[str] = ("low", "middle", "high"),
     shape: tuple[int, int, int] = (8, 8, 1),
 ) -> None:
-    """Writes data/prepared: 100, 30 and 37 images of three classes."""
+    """Writes data/prepared: 100, 30 and 37 images of two or three classes."""
+    classes = len(names)
     splits = {
-        "train": patterned(100, 1, shape),
-        "validation": patterned(30, 2, shape),
-        "test": patterned(37, 3, shape),
+        "train": patterned(100, 1, shape, classes),
+        "validation": patterned(30, 2, shape, classes),
+        "test": patterned(37, 3, shape, classes),
     }
     source = Source("stripes", "1", list(names), splits["train"], None, None)
     with pytest.MonkeyPatch.context() as patch:
