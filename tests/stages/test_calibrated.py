@@ -10,7 +10,7 @@ import pytest
 
 from tests.helpers.chaos import outputs
 from tests.helpers.groups import trained
-from tests.helpers.prepared import write_params_file, write_prepared
+from tests.helpers.prepared import write_noisy, write_params_file
 from tests.helpers.running import run_stage
 
 pytestmark = pytest.mark.slow  # runs every stage in processes
@@ -35,36 +35,44 @@ def run(stage, folder):
     return result
 
 
+@pytest.fixture
+def noisy(tmp_path):
+    write_noisy(tmp_path)
+    return tmp_path
+
+
 @pytest.mark.parametrize("model", ["cnn", "resnet"])
-def test_two_devices_find_the_temperature_of_one(prepared, write_params, model):
+def test_two_devices_find_the_temperature_of_one(noisy, write_params, model):
     found = []
     for devices in (1, 2):
         write_params(**{**RUN, "model": model}, cpu_devices=devices)
-        run("train", prepared)
-        assert record(prepared)["devices"] == devices
-        found.append(record(prepared)["temperature"])
+        run("train", noisy)
+        assert record(noisy)["devices"] == devices
+        found.append(record(noisy)["temperature"])
     assert found[1] == pytest.approx(found[0], rel=1e-3)
     assert found[0] != 1
 
 
 def test_two_processes_find_the_temperature_of_one_and_again_the_same_bytes(
-    prepared, write_params
+    noisy, write_params
 ):
     write_params(**RUN)
-    run("train", prepared)
-    one = record(prepared)["temperature"]
-    trained(prepared)
-    first = outputs(prepared)
-    assert record(prepared)["temperature"] == pytest.approx(one, rel=1e-3)
-    trained(prepared)
-    assert outputs(prepared) == first
+    run("train", noisy)
+    one = record(noisy)["temperature"]
+    assert one != 1
+    trained(noisy)
+    first = outputs(noisy)
+    assert record(noisy)["temperature"] == pytest.approx(one, rel=1e-3)
+    trained(noisy)
+    assert outputs(noisy) == first
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     """A calibrated network of two classes in all formats, with a decision."""
     folder = tmp_path_factory.mktemp("exported")
-    write_prepared(folder, ["cat", "dog"])
+    write_noisy(folder, ["cat", "dog"])
+    (folder / "requirements.lock").write_text("none")
     write_params_file(folder, **RUN, threshold="recall:0.9", reject_below=0.6)
     for stage in ("train", "evaluate", "export", "report"):
         run(stage, folder)

@@ -13,8 +13,7 @@ from pydantic import TypeAdapter
 from safetensors.numpy import load
 
 from src import paths
-from src.data.examples import Examples, Source, select
-from src.data.prepared import load_manifest, load_split, save_prepared
+from src.data.prepared import load_manifest, load_split
 from src.errors import ParameterError
 from src.evaluation.metrics import expected_calibration_error
 from src.evaluation.temperature import fit_temperature
@@ -30,8 +29,7 @@ from src.training.calibration import (
     logits_of,
 )
 from tests.helpers.examples import patterned
-from tests.helpers.files import committed
-from tests.helpers.prepared import write_params_file
+from tests.helpers.prepared import write_noisy, write_params_file
 from tests.helpers.running import exit_code
 from tests.helpers.stage_outputs import STAGE_OUTPUTS
 
@@ -134,19 +132,6 @@ def test_no_prediction_changes_and_ties_stay_ties(temperature):
 
 def read(path):
     return json.loads(path.read_text())
-
-
-def write_noisy(folder):
-    """Writes data/prepared with wrong labels: the network errs on validation."""
-    splits = {}
-    for seed, (name, count) in enumerate((("train", 100), ("test", 60))):
-        images, labels = patterned(count, seed)
-        labels[::5] = (labels[::5] + 1) % 3
-        splits[name] = Examples(images, labels)
-    splits["validation"] = select(splits["test"], np.arange(15, 60))
-    source = Source("noisy", "1", ["a", "b", "c"], splits["train"], None, None)
-    with chdir(folder):
-        committed(save_prepared, source, splits)
 
 
 def train(folder, monkeypatch, stages=("train",), **changes):
