@@ -23,5 +23,6 @@ PLOTS = METRICS / "plots"
 HISTORY = PLOTS / "history.csv"
 STEPS = PLOTS / "steps.csv"
 PREDICTIONS = PLOTS / "predictions.csv"
+PROBABILITIES = PLOTS / "probabilities.npz"
 
 LIVE = Path("live/index.html")

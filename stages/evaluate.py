@@ -16,7 +16,9 @@ from src.runtime.stage import StageContext, print_warning, run_stage
 if TYPE_CHECKING:
     import numpy as np
 
-    from src.models.checkpoint import ModelRecord
+    from src.data.prepared import Manifest
+    from src.evaluation.decision import Answers, Decision
+    from src.models.checkpoint import ModelRecord, TrainedModel
 
 # Scores that `dvc metrics diff` does not show: metrics/details/test.json.
 TEST_DETAILS = (
@@ -26,6 +28,9 @@ TEST_DETAILS = (
     "correct",
     "examples",
     "top_k",
+    "roc_auc",
+    "average_precision",
+    "aurc",
     "classes",
 )
 
@@ -36,41 +41,64 @@ def main(params: Params, context: StageContext) -> str:
     import numpy as np
 
     from src.data.prepared import load_manifest, load_split
+    from src.evaluation.decision import Decision, decide
     from src.evaluation.metrics import confusion_matrix, test_metrics
-    from src.evaluation.predict import predict, predictions_csv
+    from src.evaluation.predict import (
+        predict,
+        predictions_csv,
+        probabilities_npz,
+    )
     from src.models.checkpoint import load_trained
-    from src.reporting import fonts, plots
-    from src.storage.json_files import metrics_bytes
+    from src.reporting import curves, fonts, plots
+    from src.storage.json_files import metrics_bytes, rounded
 
     manifest = load_manifest()
     trained = load_trained(manifest)
+    # As the details hold it, from which export reads it.
+    decision = Decision(
+        threshold=rounded(find_threshold(params, trained, manifest)),
+        reject_below=rounded(params.reject_below),
+    )
     images, labels = load_split("test", manifest)
     files = test_files(len(labels))
     log_probabilities = predict(trained.model, images)
     probabilities = np.exp(log_probabilities)
-    predicted, confidence = probabilities.argmax(1), probabilities.max(1)
     names, record = manifest.class_names, trained.record
-    scores = test_metrics(log_probabilities, labels, names, params.top_k)
+    answers = decide(probabilities, decision)
+    predicted = answers.predicted
+    scores = test_metrics(log_probabilities, labels, names, params.top_k, predicted)
     headlines = {name: scores[name] for name in scores if name not in TEST_DETAILS}
-    details = {name: scores[name] for name in TEST_DETAILS}
+    details = {name: scores[name] for name in TEST_DETAILS if name in scores}
+    details |= decision_details(decision, answers, labels)
     history = paths.HISTORY, record.history_sha256
-    curves = plots.draw_learning_curves(*history, record.epoch)
-    calibration = plots.draw_calibration(confidence, predicted == labels)
-    shown = plots.shown_mistakes(labels, probabilities)
+    learning_curves = plots.draw_learning_curves(*history, record.epoch)
+    # Of the most likely class, whatever the threshold: is this probability right?
+    most_likely = probabilities.max(1), probabilities.argmax(1) == labels
+    calibration = plots.draw_calibration(*most_likely)
+    risk = curves.draw_risk_coverage(answers, labels, decision.reject_below)
+    shown = plots.shown_mistakes(labels, probabilities, predicted)
     with fonts.fonts_for([*names, *(files[row] for row in shown)]) as fonts_warning:
         counts = confusion_matrix(labels, predicted, len(names))
         confusion = plots.draw_confusion(counts, names)
-        mistakes = plots.draw_mistakes(images, labels, probabilities, names, files)
+        one_vs_rest = curves.draw_one_vs_rest(probabilities, labels, names)
+        mistakes = plots.draw_mistakes(
+            images, labels, probabilities, names, files, predicted
+        )
     if fonts_warning:
         print(f"evaluate: warning: {fonts_warning}", flush=True)  # noqa: T201
     contents = {
         paths.METRICS / "test.json": metrics_bytes({"test": headlines}),
         paths.DETAILS / "test.json": metrics_bytes({"test": details}),
-        paths.PREDICTIONS: predictions_csv(probabilities, labels, names, files),
-        paths.PLOTS / "learning_curves.png": curves,
+        paths.PREDICTIONS: predictions_csv(
+            probabilities, labels, names, files, decision
+        ),
+        paths.PROBABILITIES: probabilities_npz(probabilities, names),
+        paths.PLOTS / "learning_curves.png": learning_curves,
         paths.PLOTS / "confusion.png": confusion,
         paths.PLOTS / "calibration.png": calibration,
         paths.PLOTS / "mistakes.png": mistakes,
+        paths.PLOTS / "risk_coverage.png": risk,
+        paths.PLOTS / "one_vs_rest.png": one_vs_rest,
     }
     with context.outputs() as outputs:
         outputs.write_all(contents)
@@ -80,6 +108,66 @@ def main(params: Params, context: StageContext) -> str:
         f"{scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f}), "
         f"loss {scores['loss']:.4f} -> {paths.METRICS / 'test.json'}"
     )
+
+
+def find_threshold(
+    params: Params, trained: TrainedModel, manifest: Manifest
+) -> float | None:
+    """The threshold of the second of two classes; None: the more likely class.
+
+    A rule chooses it on validation. Test is not used.
+
+    Raises:
+        ParameterError: there are not two classes, or validation lacks one of them.
+    """
+    import numpy as np
+
+    from src.data.prepared import load_split
+    from src.errors import ParameterError
+    from src.evaluation.predict import predict
+    from src.evaluation.threshold import choose_threshold
+
+    rule, names = params.threshold, manifest.class_names
+    if rule is None:
+        return None
+    if len(names) != 2:
+        raise ParameterError(
+            f"params.yaml: threshold: expected two classes for threshold: {rule}, "
+            f"found {len(names)}. Leave it empty."
+        )
+    if not isinstance(rule, str):
+        return None if rule == 0.5 else rule  # at 0.5, ties go to the first class too
+    images, labels = load_split("validation", manifest)
+    missing = [name for index, name in enumerate(names) if index not in labels]
+    if missing:
+        raise ParameterError(
+            f"params.yaml: threshold: expected validation images of both classes for "
+            f"threshold: {rule}, found none of {missing[0]}. Raise "
+            "validation_fraction, or set a number, as in threshold: 0.3."
+        )
+    scores = np.exp(predict(trained.model, images))[:, 1].astype(np.float64)
+    return choose_threshold(rule, scores, labels == 1)
+
+
+def decision_details(
+    decision: Decision, answers: Answers, labels: np.ndarray
+) -> dict[str, float]:
+    """What was decided and, with `reject_below`, the coverage; for export too."""
+    from src.evaluation.risk_coverage import answered_scores
+
+    given = {
+        key: value for key, value in decision._asdict().items() if value is not None
+    }
+    if decision.reject_below is None:
+        return given
+    if answers.unsure.all():
+        print_warning(
+            "evaluate",
+            f"the network is unsure of all {len(labels)} test images. Lower "
+            f"reject_below ({decision.reject_below}).",
+        )
+    correct = answers.predicted == labels
+    return given | answered_scores(correct, answers.unsure)
 
 
 def warn_of_missing_classes(

@@ -30,6 +30,7 @@ def main(params: Params, context: StageContext) -> str:
             import numpy as np
 
             from src.data.prepared import load_manifest, load_split, open_split
+            from src.evaluation.decision import Decision
             from src.evaluation.predict import predict
             from src.export.convert import convert_all
             from src.export.formats import check_packages, format_module
@@ -54,6 +55,9 @@ def main(params: Params, context: StageContext) -> str:
                     name, format_module(name).FILE, files, images
                 ),
                 pictures=manifest.pictures,
+                decision=Decision(
+                    metrics.details.threshold, metrics.details.reject_below
+                ),
             )
         expected = np.exp(predict(trained.model, test.images))
         network = compile_network(trained.model, test.images)

@@ -55,17 +55,22 @@ def train(params: Params, context: StageContext, manifest: Manifest) -> str:
     from src.resume.fingerprint import fingerprint
     from src.resume.resume import Resume
     from src.resume.snapshots import TrainingProgress
+    from src.training.calibration import calibrate, find_output_layer
     from src.training.data import count_steps
     from src.training.early_stopping import build_early_stopping
     from src.training.events import EpochEnd, SavePoint
     from src.training.history import training_record
     from src.training.loop import fit
     from src.training.progress import ProgressBar
-    from src.training.state import build_state
+    from src.training.state import build_state, eval_model
 
     data, architecture, initial = load_inputs(params, manifest)
     steps_per_epoch = count_steps(len(data.train), params.batch_size)
     graphdef, state = build_state(params, architecture, steps_per_epoch, initial)
+    head = None
+    if params.calibrate:
+        drawn = weights_of(eval_model(graphdef, state))
+        head = find_output_layer(drawn, architecture, data.validation)
     name = fingerprint(params, manifest, initial)
     check_same("".join(name))
     context.check_inputs()  # the fingerprint names the sources that were imported
@@ -93,9 +98,16 @@ def train(params: Params, context: StageContext, manifest: Manifest) -> str:
         record = training_record(params, manifest, best.epoch, stopped)
         record["initial_weights_sha256"] = initial.sha256 if initial else None
         record["warning"] = missing_classes(best, data, manifest)
+        scores = None
+        if head:
+            weights, record["temperature"], scores, warning = calibrate(
+                weights, architecture, head, data.validation
+            )
         if is_main_process():
-            tables = run.history.files(best, last)
+            tables = run.history.files(best, last, scores)
             write_outputs(context, tables, weights, architecture, record)
+            if head and warning:
+                print_warning("train", warning)
         # Barrier: otherwise the others would exit 0 even if this write failed.
         broadcast(b"written")
     return summary(params, run, best, stopped)

@@ -21,6 +21,7 @@ from src.config.names import (
     OptimizerName,
     Positive,
     ScheduleName,
+    ThresholdRule,
 )
 
 
@@ -152,6 +153,24 @@ class Fields(AugmentFields, frozen=True, extra="forbid", strict=True):
         description="maximum training time in minutes, checked every log_every steps; "
         "the last epoch is still validated; > 0, empty = no limit. Such a run is not "
         "bit-reproducible"
+    )
+
+    calibrate: bool = Field(
+        description="true or false: divide the logits by one temperature, fitted on "
+        "validation and folded into the output layer, so that probabilities agree with "
+        "frequencies. Predictions stay the same. It needs some validation images that "
+        "are wrong"
+    )
+    reject_below: Annotated[Finite, Field(gt=0, lt=1)] | None = Field(
+        description="answers of less confidence are unsure: in predictions.csv, "
+        "run.py, predict and the demo page; in (0, 1), empty = off. A change does not "
+        "train again"
+    )
+    threshold: ThresholdRule | None = Field(
+        description="two classes: the second one, in the order of the class names, is "
+        "predicted from this probability on. f1 (best F1 on validation), recall:0.95 "
+        "(at least this recall on validation), or a number in (0, 1); empty or 0.5 = "
+        "the more likely class. A change does not train again"
     )
 
     on_nan: Literal["stop", "skip"] = Field(

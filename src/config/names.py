@@ -106,6 +106,17 @@ FormatName = Literal[
     "stablehlo", "saved_model", "tflite", "tflite_int8", "onnx", "numpy"
 ]
 
+ThresholdRule = (
+    Annotated[
+        str,
+        Field(
+            pattern=r"^(f1|recall:(0?\.[0-9]*[1-9][0-9]*|1(\.0+)?))$",
+            json_schema_extra={"expected": "f1, or a recall such as recall:0.95"},
+        ),
+    ]
+    | Annotated[Finite, Field(gt=0, lt=1)]
+)
+
 # Parameters that training does not read.
 NOT_TRAINING = {
     "dataset",
@@ -119,5 +130,7 @@ NOT_TRAINING = {
     "lr_range_low",
     "lr_range_high",
     "lr_range_steps",
+    "reject_below",
+    "threshold",
     "export_formats",
 }

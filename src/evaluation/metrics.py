@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from src.evaluation.one_vs_rest import class_areas, mean_areas
+from src.evaluation.risk_coverage import risk_coverage
+
 CALIBRATION_BINS = 15
 SHOWN_CLASSES = 10  # in a warning
 Z_95 = 1.959963984540054  # the normal distribution's 97.5 % quantile
@@ -16,6 +19,7 @@ def test_metrics(
     labels: np.ndarray,
     class_names: list[str],
     top_k: int,
+    predicted: np.ndarray | None = None,  # noqa: PT028 - this is no test
 ) -> dict[str, Any]:
     """All test metrics; every example counts exactly once.
 
@@ -24,13 +28,18 @@ def test_metrics(
         labels: int32 `[examples]`.
         class_names: one for each class.
         top_k: see `top_k_accuracy`.
+        predicted: int `[examples]`; None: the most likely class of each.
     """
     chosen = log_probabilities[np.arange(len(labels)), labels]
-    predicted = log_probabilities.argmax(1)
+    probabilities = np.exp(log_probabilities)
+    if predicted is None:
+        predicted = log_probabilities.argmax(1)
     confusion = confusion_matrix(labels, predicted, len(class_names))
     correct, count = int(np.trace(confusion)), len(labels)
     low, high = wilson_interval(correct, count)
     per_class = class_scores(confusion)
+    areas = class_areas(probabilities, labels)
+    confidence = probabilities[np.arange(count), predicted]
     return {
         "loss": -float(chosen.sum(dtype=np.float64)) / count,
         "accuracy": correct / count,
@@ -38,15 +47,18 @@ def test_metrics(
         "accuracy_high": high,
         "balanced_accuracy": balanced_accuracy(confusion),
         "calibration_error": expected_calibration_error(
-            np.exp(log_probabilities), labels, bins=CALIBRATION_BINS
+            probabilities, labels, bins=CALIBRATION_BINS
         ),
         "correct": correct,
         "examples": count,
         **macro_averages(confusion),
         "top_k": top_k_accuracy(log_probabilities, labels, top_k),
+        **mean_areas(areas),
+        "aurc": risk_coverage(confidence, predicted == labels).area,
         "classes": {
             class_name: {
                 **{name: float(scores[index]) for name, scores in per_class.items()},
+                **areas[index],
                 "examples": int(confusion[index].sum()),
             }
             for index, class_name in enumerate(class_names)

@@ -17,6 +17,7 @@ from src.data.pictures import (
     read_pixels,
 )
 from src.errors import DataError, ParameterError, escape_unprintable
+from src.evaluation.decision import Decision, decide
 from src.export.fit_picture import Input, to_input
 from src.export.load import Exported, InputEntry
 from src.export.shipped.picture_inputs import (
@@ -169,23 +170,35 @@ def refuse_pictures(wrong: Sequence[str]) -> None:
 def most_likely(
     exported: Exported, inputs: Sequence[tuple[str, Input]]
 ) -> list[dict[str, Any]]:
-    """The top-k classes of each picture."""
+    """The top-k classes of each picture, the answer first."""
     if not inputs:
         return []
     images = np.stack([taken.image for _, taken in inputs])
-    rows = classify_all(exported.classify, images)
-    names, top = exported.manifest.class_names, exported.manifest.model.parameters.top_k
+    rows, manifest = classify_all(exported.classify, images), exported.manifest
+    names, top = manifest.class_names, manifest.model.parameters.top_k
+    answers = decide(rows, Decision(manifest.threshold, manifest.reject_below))
+    rejects = manifest.reject_below is not None
     return [
         {
             "picture": name,
             "classes": [
                 {"class": names[index], "probability": round(float(row[index]), 6)}
-                for index in np.argsort(-row, kind="stable")[:top]
+                for index in in_order(row, label)[:top]
             ],
             "changes": taken.changes,
+            **({"unsure": bool(unsure)} if rejects else {}),
         }
-        for (name, taken), row in zip(inputs, rows, strict=True)
+        for (name, taken), row, label, _, unsure in zip(
+            inputs, rows, *answers, strict=True
+        )
     ]
+
+
+def in_order(row: np.ndarray, label: int) -> list[int]:
+    """The classes by probability; the answer first, which a threshold may prefer."""
+    ranked: list[int] = np.argsort(-row, kind="stable").tolist()
+    ranked.remove(label)
+    return [label, *ranked]
 
 
 def answer_line(answer: dict[str, Any]) -> str:
@@ -193,4 +206,5 @@ def answer_line(answer: dict[str, Any]) -> str:
     classes = (
         f"{each['class']} {each['probability']:.1%}" for each in answer["classes"]
     )
-    return escape_unprintable(f"{answer['picture']}: {', '.join(classes)}")
+    end = " (unsure)" if answer.get("unsure") else ""
+    return escape_unprintable(f"{answer['picture']}: {', '.join(classes)}{end}")

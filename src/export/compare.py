@@ -9,6 +9,7 @@ import numpy as np
 from src import paths
 from src.config.names import FormatName
 from src.errors import DataError
+from src.evaluation.decision import MOST_LIKELY, Decision, decide
 from src.export.formats import Format, format_module
 
 MAX_ACCURACY_LOSS = 0.005  # of an inexact format, apart from `sampling_error`
@@ -22,11 +23,13 @@ def compare(
     labels: np.ndarray,
     expected: np.ndarray,
     allowed: np.ndarray,
+    decision: Decision = MOST_LIKELY,
 ) -> dict[str, Any]:
     """Compares a file's probabilities with the network's, both `[examples, classes]`.
 
     `changed` counts the changed predictions. An exact format may change a prediction
-    only if the network's top two classes tie within twice the allowed difference.
+    only if the network's top two classes tie within twice the allowed difference, or if
+    a threshold is as close.
 
     Args:
         module: the format.
@@ -34,24 +37,30 @@ def compare(
         labels: int32 `[examples]`.
         expected: the network's.
         allowed: of an exact format, `[examples]`, see `rounding`.
+        decision: how probabilities become answers.
 
     Raises:
         DataError: the probabilities differ by more than the format may.
     """
     gaps = np.abs(found.astype(np.float64) - expected)
-    changed = found.argmax(1) != expected.argmax(1)
+    predicted = decide(found, decision).predicted
+    changed = predicted != decide(expected, decision).predicted
     metrics = {
-        "accuracy": float((found.argmax(1) == labels).mean()),
+        "accuracy": float((predicted == labels).mean()),
         "changed": int(changed.sum()),
         "largest_difference": float(gaps.max()),
         "mean_difference": float(gaps.mean()),
     }
     if module.EXACT:
-        first, second = -np.sort(-expected, axis=1)[:, :2].T
-        beyond_ties = int((changed & (first - second > 2 * allowed)).sum())
+        if decision.threshold is None:
+            first, second = -np.sort(-expected, axis=1)[:, :2].T
+            margins = first - second
+        else:
+            margins = np.abs(expected[:, 1] - decision.threshold)
+        beyond_ties = int((changed & (margins > 2 * allowed)).sum())
         check_exact(module.FILE, gaps.max(1), allowed, beyond_ties)
     else:
-        check_inexact(module.FILE, found, expected, labels)
+        check_inexact(module.FILE, found, expected, labels, decision)
     return metrics
 
 
@@ -74,7 +83,11 @@ def check_exact(file: str, gaps: np.ndarray, allowed: np.ndarray, changed: int) 
 
 
 def check_inexact(
-    file: str, found: np.ndarray, expected: np.ndarray, labels: np.ndarray
+    file: str,
+    found: np.ndarray,
+    expected: np.ndarray,
+    labels: np.ndarray,
+    decision: Decision,
 ) -> None:
     """Raises DataError if an inexact format lost more accuracy than chance explains.
 
@@ -83,8 +96,11 @@ def check_inexact(
         found: the file's probabilities, `[examples, classes]`.
         expected: the network's.
         labels: int32 `[examples]`.
+        decision: how probabilities become answers.
     """
-    own, kept = (array.argmax(1) == labels for array in (expected, found))
+    own, kept = (
+        decide(array, decision).predicted == labels for array in (expected, found)
+    )
     loss = float(own.mean() - kept.mean())
     bound = MAX_ACCURACY_LOSS + sampling_error(own, kept)
     if not loss <= bound + ROUNDING or not np.isfinite(found).all():
@@ -116,6 +132,7 @@ def accuracy_differences(
     results: Mapping[FormatName, Mapping[str, Any]],
     expected: np.ndarray,
     labels: np.ndarray,
+    decision: Decision = MOST_LIKELY,
 ) -> dict[FormatName, dict[str, float]]:
     """The accuracy of each format whose accuracy differs from the network's.
 
@@ -123,8 +140,9 @@ def accuracy_differences(
         results: measurements by format.
         expected: the network's probabilities, `[examples, classes]`.
         labels: int32 `[examples]`.
+        decision: how probabilities become answers.
     """
-    accuracy = float((expected.argmax(1) == labels).mean())
+    accuracy = float((decide(expected, decision).predicted == labels).mean())
     return {
         name: {"accuracy": measured["accuracy"]}
         for name, measured in results.items()

@@ -14,6 +14,7 @@ from src.data import pictures as picture_module
 from src.data.lazy_images import Images
 from src.data.prepared import PictureRecord
 from src.errors import FourbeatError
+from src.evaluation.decision import MOST_LIKELY, Decision
 from src.export.faults import (
     OTHER_LAYER,
     advice,
@@ -54,6 +55,7 @@ def convert_all(
     *,
     ready: Ready = lambda name, files: None,
     pictures: PictureRecord | None = None,
+    decision: Decision = MOST_LIKELY,
 ) -> Export:
     """Makes the files of each format, the weights, the programs and the manifest.
 
@@ -67,6 +69,7 @@ def convert_all(
         ready: gets the name of each format, and all files that running it needs, as
             soon as they exist. For a format of TensorFlow, in another thread.
         pictures: how prepare made the images of picture files; None: of other data.
+        decision: how probabilities become answers.
 
     Raises:
         DataError: no format is left.
@@ -78,7 +81,7 @@ def convert_all(
         "pictures.py": Path(picture_module.__file__).read_bytes(),
     }
     background, weights = border_brightness(train_images), digest(files["weights.npz"])
-    manifest = build_manifest(trained, background, weights, pictures)
+    manifest = build_manifest(trained, background, weights, pictures, decision)
 
     def run(name: FormatName, made: Files) -> None:
         record = manifest | (graph_record(network) if name == "numpy" else {})

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from src.data.examples import Examples
+from src.evaluation.decision import MOST_LIKELY, Decision
 from src.export.demo_weights import Encoded, choose_weights
 from src.models.checkpoint import TrainedModel
 
@@ -65,6 +66,7 @@ def demo_page(
         manifest["input"]["background"],
         f"{architecture.model} on {manifest['model'].get('dataset', 'images')}",
         manifest["input"].get("pictures"),
+        Decision(manifest["threshold"], manifest["reject_below"]),
     )
     return DemoPage(page, note)
 
@@ -77,6 +79,7 @@ def build_demo(
     background: float,
     title: str,
     pictures: Mapping[str, Any] | None = None,
+    decision: Decision = MOST_LIKELY,
 ) -> bytes:
     """The page as UTF-8; the same arguments give the same bytes.
 
@@ -90,6 +93,7 @@ def build_demo(
         title: of the page; any text.
         pictures: how prepare fitted picture files, as in manifest.json; None: the page
             adapts pictures to the training images.
+        decision: how probabilities become answers.
     """
     used = {name for node in graph["nodes"] for name in node["inputs"]}
     network = {
@@ -98,6 +102,8 @@ def build_demo(
         "classNames": list(class_names),
         "background": background,
         "pictures": dict(pictures) if pictures else None,
+        "threshold": decision.threshold,
+        "rejectBelow": decision.reject_below,
         "graph": graph,
         "constants": {name: constants[name] for name in constants if name in used},
     }

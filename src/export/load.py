@@ -80,6 +80,8 @@ class ExportManifest(BaseModel):
     input: InputEntry
     output: OutputEntry
     class_names: list[str]
+    threshold: float | None = Field(None, ge=0, le=1)  # of the second of two classes
+    reject_below: float | None = Field(None, ge=0, le=1)
     formats: dict[str, FormatEntry]
     model: ModelEntry
 
@@ -87,6 +89,8 @@ class ExportManifest(BaseModel):
     def _each_class_has_a_name(self) -> Self:
         if len(self.class_names) != self.output.shape[1]:
             raise ValueError(f"{len(self.class_names)} class names")
+        if self.threshold is not None and len(self.class_names) != 2:
+            raise ValueError(f"a threshold for {len(self.class_names)} classes")
         return self
 
 

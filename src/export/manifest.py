@@ -8,6 +8,7 @@ import numpy as np
 from src.data.examples import Examples
 from src.data.prepared import PictureRecord
 from src.errors import DataError
+from src.evaluation.decision import Decision
 from src.export.demo_page import demo_page
 from src.export.graph import Graph
 from src.models.checkpoint import TrainedModel
@@ -30,6 +31,7 @@ def build_manifest(
     background: float,
     weights: str,
     pictures: PictureRecord | None,
+    decision: Decision,
 ) -> dict[str, Any]:
     """The manifest without formats and graph.
 
@@ -38,6 +40,7 @@ def build_manifest(
         background: see `formats.border_brightness`.
         weights: SHA-256 of `weights.npz`.
         pictures: how prepare made the images of picture files; None: of other data.
+        decision: how probabilities become answers.
     """
     architecture = trained.record.architecture
     manifest: dict[str, Any] = {
@@ -53,6 +56,7 @@ def build_manifest(
             "meaning": "probability of each class",
         },
         "class_names": trained.record.class_names,
+        **decision._asdict(),
         "formats": {},
         "left_out": {},
         "weights": {"file": "weights.npz", "sha256": weights},

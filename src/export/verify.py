@@ -11,6 +11,7 @@ from src.config.names import FormatName
 from src.data.examples import Examples
 from src.data.shards import find_shards, shard_name
 from src.errors import DataError
+from src.evaluation.decision import Decision
 from src.export.compare import accuracy_differences, compare
 from src.export.faults import advice
 from src.export.formats import format_module
@@ -54,17 +55,19 @@ def prove_all(
         network: the trained network, compiled.
     """
     allowed = allowed_differences(expected, export.error)
+    manifest = export.manifest
+    decision = Decision(manifest["threshold"], manifest["reject_below"])
     metrics: dict[FormatName, dict[str, Any]] = {}
     latency: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
     for name in with_progress(names, len(names), "comparing", "format"):
         raise_if_stopped()
-        if name not in export.manifest["formats"]:
+        if name not in manifest["formats"]:
             continue
-        module, size = format_module(name), export.manifest["formats"][name]["bytes"]
+        module, size = format_module(name), manifest["formats"][name]["bytes"]
         try:
             found = processes.answers(name)
-            compared = compare(module, found, test.labels, expected, allowed)
+            compared = compare(module, found, test.labels, expected, allowed, decision)
         except DataError as error:
             failed[name] = unproven(name, error)
             continue
@@ -79,7 +82,7 @@ def prove_all(
             failed[name] = unproven(name, error)
             del metrics[name]
     latency[NETWORK] = time_network(network, test.images)
-    differing = accuracy_differences(metrics, expected, test.labels)
+    differing = accuracy_differences(metrics, expected, test.labels, decision)
     return Proofs(len(test.labels), metrics, differing, latency, failed)
 
 

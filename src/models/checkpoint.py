@@ -34,6 +34,7 @@ class ModelRecord(BaseModel, frozen=True, extra="allow"):
     history_sha256: str  # of history.csv
     epoch: int  # the best one, whose weights were saved
     warning: str = ""  # that `train` printed of missing classes
+    temperature: float | None = None  # folded into the output layer; None: 1
 
 
 @dataclass(frozen=True)

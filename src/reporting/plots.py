@@ -192,6 +192,7 @@ def draw_mistakes(
     probabilities: np.ndarray,
     class_names: Sequence[str],
     files: Sequence[str],
+    predicted: np.ndarray | None = None,
 ) -> bytes:
     """A PNG of the wrongly classified test images, most confident first.
 
@@ -201,14 +202,21 @@ def draw_mistakes(
         probabilities: `[examples, classes]`.
         class_names: in the order of the classes.
         files: `[examples]`, the file of each image; empty for an array's.
+        predicted: int `[examples]`; None: the most likely class of each.
     """
-    figure = mistakes_figure(images, labels, probabilities, class_names, files)
+    figure = mistakes_figure(
+        images, labels, probabilities, class_names, files, predicted
+    )
     return png_bytes(figure)
 
 
-def shown_mistakes(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+def shown_mistakes(
+    labels: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray | None = None
+) -> np.ndarray:
     """Rows of the images that `draw_mistakes` shows, the most confident first."""
-    predicted, confidence = probabilities.argmax(1), probabilities.max(1)
+    if predicted is None:
+        predicted = probabilities.argmax(1)
+    confidence = probabilities[np.arange(len(labels)), predicted]
     order = mistakes_by_confidence(labels, predicted, confidence)
     return order[: MISTAKE_ROWS * MISTAKE_COLUMNS]
 
@@ -219,11 +227,13 @@ def mistakes_figure(
     probabilities: np.ndarray,
     class_names: Sequence[str],
     files: Sequence[str],
+    predicted: np.ndarray | None = None,
 ) -> Figure:
     """The figure of `draw_mistakes`: at most 25 images, row by row."""
-    predicted = probabilities.argmax(1)
+    if predicted is None:
+        predicted = probabilities.argmax(1)
     wrong = int(np.count_nonzero(predicted != labels))
-    shown = shown_mistakes(labels, probabilities)
+    shown = shown_mistakes(labels, probabilities, predicted)
     rows = max(-(-len(shown) // MISTAKE_COLUMNS), 1)
     height = 1.85 if any(files[index] for index in shown) else 1.7  # a third line
     figure = Figure(figsize=(8, 0.5 + height * rows), layout="constrained")

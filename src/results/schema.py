@@ -12,6 +12,7 @@ from pydantic import (
     Field,
     FiniteFloat,
     NonNegativeInt,
+    PositiveFloat,
     PositiveInt,
 )
 
@@ -61,8 +62,18 @@ class BestEpoch(FrozenModel):
     best_epoch: PositiveInt
 
 
+class CalibrationScores(FrozenModel):
+    """Validation before and after `calibrate`."""
+
+    temperature: PositiveFloat
+    calibration_error_before: Fraction
+    calibration_error_after: Fraction
+
+
 class TrainDetails(FrozenModel):
     """`metrics/details/train.json`."""
+
+    calibration: CalibrationScores | None = None
 
     epochs: PositiveInt
     steps: NonNegativeInt
@@ -76,6 +87,9 @@ class ClassScores(FrozenModel):
     recall: Fraction
     f1: Fraction
     examples: NonNegativeInt
+    # One versus the rest; None for a class without test images, or the only one.
+    roc_auc: Fraction | None = None
+    average_precision: Fraction | None = None
 
     def recall_interval(self) -> tuple[float, float]:
         """The 95 % interval of the recall; (0, 1) for a class without examples."""
@@ -111,6 +125,13 @@ class ScoreDetails(FrozenModel):
     correct: NonNegativeInt
     examples: PositiveInt
     classes: dict[str, ClassScores]
+    aurc: Fraction | None = None  # area under the risk-coverage curve
+    roc_auc: Fraction | None = None  # macro averages
+    average_precision: Fraction | None = None
+    threshold: Fraction | None = None  # of the second of two classes
+    reject_below: Fraction | None = None
+    coverage: Fraction | None = None  # with `reject_below`: share of answered images
+    answered_accuracy: Fraction | None = None  # None if none is answered
 
     def has_unequal_classes(self) -> bool:
         """Whether the largest class has over `EQUAL_RATIO` times the smallest's images.

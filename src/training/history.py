@@ -1,7 +1,7 @@
 """The rows of history.csv and steps.csv, and the record of a trained model."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -52,12 +52,19 @@ class History:
         else:
             self.epochs.append(history_row(event.result))
 
-    def files(self, best: EpochResult, last: EpochResult) -> dict[Path, bytes]:
+    def files(
+        self,
+        best: EpochResult,
+        last: EpochResult,
+        calibration: Mapping[str, float] | None = None,
+    ) -> dict[Path, bytes]:
         """history.csv, steps.csv and the metrics of the best epoch.
 
         Args:
-            best: the epoch whose weights are saved.
+            best: the epoch whose weights are saved. Its scores are those of before
+                calibration.
             last: the last epoch.
+            calibration: scores of validation before and after; None without it.
         """
         scores = asdict(best.validation)
         details = {name: scores.pop(name) for name in VALIDATION_DETAILS}
@@ -72,6 +79,8 @@ class History:
             "skipped": last.skipped,
         }
         details = {"validation": details, **counts}
+        if calibration:
+            details["calibration"] = dict(calibration)
         return {
             paths.HISTORY: csv_bytes(HISTORY_COLUMNS, self.epochs),
             paths.STEPS: csv_bytes(STEPS_COLUMNS, self.steps),

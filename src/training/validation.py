@@ -60,25 +60,31 @@ def score(
 
     The last batch is padded with repetitions; a mask keeps them out of the sums.
     """
-    count, devices = len(split), device_count()
-    size = -(-FORWARD_BATCH // devices) * devices
-    batches = -(-count // size)
-    order = np.minimum(np.arange(batches * size, dtype=np.int32), count - 1)
+    count, order = len(split), padded_batches(len(split))
     accumulators = ValidationAccumulators(classes, top_k)
     metrics_graphdef, sums = nnx.split(accumulators)
     sums = shard_state(sums)
-    for block in split.blocks(order.reshape(batches, size)):
+    for block in split.blocks(order):
         sums = add_block(
             sums,
             state,
             block,
             count,
-            size=size,
+            size=order.shape[1],
             graphdef=graphdef,
             metrics_graphdef=metrics_graphdef,
         )
     merged: ValidationAccumulators = nnx.merge(metrics_graphdef, sums)
     return merged
+
+
+def padded_batches(count: int) -> np.ndarray:
+    """All examples in their order, the last one repeated: int32 `[batches, batch]`."""
+    devices = device_count()
+    size = -(-FORWARD_BATCH // devices) * devices
+    batches = -(-count // size)
+    order = np.minimum(np.arange(batches * size, dtype=np.int32), count - 1)
+    return order.reshape(batches, size)
 
 
 @partial(jax.jit, static_argnames=("size", "graphdef", "metrics_graphdef"))

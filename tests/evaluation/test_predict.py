@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from src import paths
-from src.evaluation.predict import predictions_csv
+from src.evaluation.predict import predictions_csv, probabilities_npz
 from tests.helpers.files import write_csv
 from tests.helpers.prepared import write_prepared
 from tests.helpers.running import exit_code
@@ -26,20 +26,43 @@ def rows_of(content):
     return list(csv.reader(io.StringIO(content.decode(), newline="")))
 
 
-def test_last_column_is_the_file_of_the_image():
+def test_row_has_the_file_of_the_image_and_all_probabilities():
     files = ["test/cat/1.jpg", 'a, "b"\n.png', "\u732b.webp"]
     content = predictions_csv(PROBABILITIES, np.array([0, 1, 1]), ["cat", "dog"], files)
     assert rows_of(content) == [
-        ["index", "actual", "predicted", "confidence", "file"],
-        ["0", "cat", "cat", "0.75", files[0]],
-        ["1", "dog", "cat", "0.5", files[1]],
-        ["2", "dog", "dog", "0.875", files[2]],
+        ["index", "actual", "predicted", "confidence", "file", "p_cat", "p_dog"],
+        ["0", "cat", "cat", "0.75", files[0], "0.75", "0.25"],
+        ["1", "dog", "cat", "0.5", files[1], "0.5", "0.5"],
+        ["2", "dog", "dog", "0.875", files[2], "0.125", "0.875"],
     ]
 
 
 def test_file_of_an_array_is_empty():
     content = predictions_csv(PROBABILITIES[:1], np.array([0]), ["cat", "dog"], [""])
-    assert content == b"index,actual,predicted,confidence,file\n0,cat,cat,0.75,\n"
+    row = content.decode().splitlines()[1]
+    assert row == "0,cat,cat,0.75,,0.75,0.25"
+
+
+@pytest.mark.parametrize(("classes", "columns"), [(30, 35), (31, 5)])
+def test_table_has_a_column_for_each_class_up_to_thirty(classes, columns):
+    probabilities = np.full((2, classes), 1 / classes)
+    names = [f"c{number}" for number in range(classes)]
+    content = predictions_csv(probabilities, np.array([0, 1]), names, ["", ""])
+    assert {len(row) for row in rows_of(content)} == {columns}
+
+
+def test_file_of_probabilities_has_all_of_them_for_any_number_of_classes(tmp_path):
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.ones(500) / 50, 40).astype(np.float32)
+    names = [f"class {number}" for number in range(500)]
+    content = probabilities_npz(probabilities, names)
+    (tmp_path / "found.npz").write_bytes(content)
+    with np.load(tmp_path / "found.npz") as found:
+        assert found["class_names"].tolist() == names
+        assert found["probabilities"].dtype == np.float32
+        np.testing.assert_allclose(found["probabilities"], probabilities, atol=6e-7)
+    assert len(content) < probabilities.nbytes / 3
+    assert content == probabilities_npz(probabilities, names)
 
 
 @pytest.fixture
@@ -55,7 +78,11 @@ def test_predictions_have_the_files_that_prepare_listed(trained, monkeypatch):
     write_files_csv(["train/x.png"] * 100, files)
     assert exit_code("evaluate", monkeypatch) == 0
     rows = rows_of(paths.PREDICTIONS.read_bytes())
-    assert [row[-1] for row in rows[1:]] == files
+    assert [row[4] for row in rows[1:]] == files
+    shares = np.array([row[5:] for row in rows[1:]], np.float64)
+    with np.load(paths.PROBABILITIES) as found:
+        np.testing.assert_array_equal(shares.astype("f4"), found["probabilities"])
+    np.testing.assert_allclose(shares.sum(1), 1, atol=3e-6)
 
 
 def test_classes_that_no_font_can_write_are_one_warning_of_evaluate(

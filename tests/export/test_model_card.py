@@ -222,6 +222,34 @@ def test_averaged_weights_are_mentioned():
     )
 
 
+def test_card_says_how_answers_are_made_only_where_it_was_chosen():
+    quiet = card()
+    for word in ("fitted on validation", "Threshold", "Unsure", "area under ROC"):
+        assert word not in quiet
+    metrics = scores()
+    metrics["training"]["calibration"] = {
+        "temperature": 1.25,
+        "calibration_error_before": 0.05,
+        "calibration_error_after": 0.01,
+    }
+    metrics["test"] |= {
+        "roc_auc": 0.9876,
+        "average_precision": 0.9,
+        "threshold": 0.31,
+        "reject_below": 0.8,
+        "coverage": 0.925,
+        "answered_accuracy": 0.99,
+    }
+    text = section(card(metrics=metrics), "Results")
+    rows = {row[0]: row[1] for row in table(text)}
+    assert rows["area under ROC, one class versus the rest, mean"] == "0.9876"
+    words = " ".join(text.split())
+    assert "The logits were divided by 1.25, fitted on validation." in words
+    assert "The answer is middle from a probability of 0.31 on" in words
+    assert "Below a confidence of 0.8 the network is unsure" in words
+    assert "answers 92.5 % of the test images, with accuracy 0.9900." in words
+
+
 def test_licence_of_unknown_data_is_not_invented():
     assert "CC BY 4.0" in card()
     assert "unknown; ask the source" in plainer(card(dataset="folder"))

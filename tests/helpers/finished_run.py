@@ -73,7 +73,9 @@ class FinishedRun:
         probabilities = np.repeat(rest[:, None], classes, 1)
         probabilities[np.arange(count), self.predicted] = self.confidence
         self.scores = all_metrics(np.log(probabilities), self.labels, self.names, 1)
-        details = {name: self.scores[name] for name in TEST_DETAILS}
+        details = {
+            name: self.scores[name] for name in TEST_DETAILS if name in self.scores
+        }
         write_metrics(paths.METRICS / "test.json", {"test": self.scores})
         write_metrics(paths.DETAILS / "test.json", {"test": details})
         named = [[self.names[i] for i in of] for of in (self.labels, self.predicted)]

@@ -17,6 +17,7 @@ STAGE_OUTPUTS = {
         "metrics/test.json",
         "metrics/details/test.json",
         "metrics/plots/predictions.csv",
+        "metrics/plots/probabilities.npz",
         *(f"metrics/plots/{name}.png" for name in TEST_PLOTS),
     ],
     "export": [

@@ -2,6 +2,7 @@
 
 import base64
 import html
+import json
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from src import paths
 from src.config.params import Params
 from src.results.read import TEST_PLOTS
 from tests.helpers.browser import evaluate, print_to_pdf
+from tests.helpers.files import write_metrics
 from tests.helpers.finished_run import FinishedRun
 from tests.helpers.imports import ROOT
 from tests.helpers.running import exit_code, run_stage
@@ -122,6 +124,48 @@ def test_calibration_has_the_error_of_the_metrics(make_page):
     assert "15 bins" in text
 
 
+def test_calibration_says_how_answers_are_made_only_where_it_was_chosen(
+    make_page, monkeypatch
+):
+    _, page = make_page(names=("cat", "dog"))
+    quiet = Text(page).of("calibration")
+    for word in ("divided", "answer is", "unsure"):
+        assert word not in quiet
+
+    details = json.loads((paths.DETAILS / "train.json").read_text())
+    details["calibration"] = {
+        "temperature": 1.25,
+        "calibration_error_before": 0.05,
+        "calibration_error_after": 0.01,
+    }
+    write_metrics(paths.DETAILS / "train.json", details)
+    details = json.loads((paths.DETAILS / "test.json").read_text())
+    details["test"] |= {"threshold": 0.31, "reject_below": 0.8, "coverage": 0.925}
+    details["test"]["answered_accuracy"] = 0.99
+    write_metrics(paths.DETAILS / "test.json", details)
+    assert exit_code("report", monkeypatch) == 0
+    text = Text(paths.REPORT.read_text()).of("calibration")
+    assert "divided the logits by 1.250; on validation" in text
+    assert "from 0.0500 to 0.0100." in text
+    assert "The answer is dog from a probability of 0.31 on" in text
+    assert "answers 92.5 % of the test images, with accuracy 0.9900" in text
+    details["test"] |= {"coverage": 0.0}
+    del details["test"]["answered_accuracy"]
+    write_metrics(paths.DETAILS / "test.json", details)
+    assert exit_code("report", monkeypatch) == 0
+    text = Text(paths.REPORT.read_text()).of("calibration")
+    assert "answers 0.0 % of the test images, and is unsure" in text
+
+
+def test_curves_over_all_thresholds_are_folded_away(make_page):
+    run, page = make_page()
+    text = Text(page)
+    area = f"mean area under ROC {run.scores['roc_auc']:.4f}"
+    assert area in text.of("calibration")
+    assert [tag for tag, _ in text.tags].count("details") == 1
+    assert "open" not in dict(text.tags)["details"]
+
+
 def test_plots_are_embedded_with_a_description(make_page):
     run, page = make_page()
     images = [of for tag, of in Text(page).tags if tag == "img"]
@@ -225,7 +269,7 @@ def test_page_of_any_number_of_classes_and_mistakes_is_whole(
     text = Text(page)
     assert {*SECTIONS, "parameters", "lineage"} <= text.texts.keys()
     assert "nan" not in re.findall(r"[\w.]+", re.sub('base64,[^"]+', "", page))
-    assert page.count("data:image/png") == (4 if wrong else 3)
+    assert page.count("data:image/png") == (6 if wrong else 3)
     assert ("None: all 6 test images" in text.of("mistakes")) == (wrong == 0)
     assert ("details/test.json lists 30 more" in text.of("classes")) == (
         len(names) == 130

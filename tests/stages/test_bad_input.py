@@ -67,6 +67,18 @@ WRONG_PARAMETERS = {  # params.yaml, part of the message
     "warmup": (with_line("warmup_epochs: 999", PARAMS), "warmup_epochs: expected"),
     "slices": (with_line("accumulate: 5", PARAMS), "accumulate: expected a divisor"),
     "twice": (with_line("augment: [flip, flip]", PARAMS), "augment: expected each"),
+    "calibrate": (with_line("calibrate: maybe", PARAMS), "expected true or false"),
+    "reject all": (
+        with_line("reject_below: 1", PARAMS),
+        "reject_below: expected a num",
+    ),
+    "rule": (with_line("threshold: f2", PARAMS), "threshold: expected f1, or a recall"),
+    "recall": (
+        with_line("threshold: recall:1.5", PARAMS),
+        "threshold: expected f1, or",
+    ),
+    "no recall": (with_line("threshold: recall:0.0", PARAMS), "threshold: expected f1"),
+    "certain": (with_line("threshold: 1.0", PARAMS), "or a number in (0, 1)"),
     "no such folder": (with_line("data_path: nowhere", PARAMS), "data_path: expected"),
 }
 

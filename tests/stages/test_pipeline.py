@@ -98,10 +98,14 @@ def test_format_with_the_accuracy_of_the_network_is_no_headline(clone):
 
 def test_every_test_image_has_its_prediction(clone):
     rows = clone.bytes("metrics/plots/predictions.csv").decode().splitlines()
-    assert rows[0] == "index,actual,predicted,confidence,file"
+    shares = [f"p_{digit}" for digit in range(10)]
+    assert rows[0].split(",") == [
+        *("index", "actual", "predicted", "confidence", "file"),
+        *shares,
+    ]
     cells = [row.split(",") for row in rows[1:]]
     assert [int(row[0]) for row in cells] == list(range(355))
-    assert {row[-1] for row in cells} == {""}
+    assert {row[4] for row in cells} == {""}
     right = sum(actual == predicted for _, actual, predicted, *_ in cells)
     assert right / 355 == pytest.approx(
         clone.metrics("test")["test"]["accuracy"], abs=1e-6

@@ -417,6 +417,7 @@ def test_every_parameter_of_training_is_tested_here():
             "accumulate",
             "init_from",  # in test_initial_weights.py
             "cpu_devices",  # in test_cpu_devices.py
+            "calibrate",  # in test_calibration.py
         ),
     }
     assert tested == set(TRAINING)

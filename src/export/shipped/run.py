@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from src.evaluation.decision import Decision, decide
 from src.export.shipped.latency import measure_latency, measured_batches
 from src.export.shipped.picture_inputs import read_all
 from src.export.shipped.runtimes import (
@@ -131,7 +132,7 @@ def execute(options: argparse.Namespace) -> None:
             if options.output:
                 rows, names = [*rows, found], [*names, *part.names]
             else:
-                print_best(found, part.names, manifest["class_names"])
+                print_best(found, part.names, manifest)
     if rows:
         save_rows(options.output, np.concatenate(rows), names)
     if options.latency and len(first.images):
@@ -145,13 +146,16 @@ def execute(options: argparse.Namespace) -> None:
 
 
 def print_best(
-    rows: np.ndarray, pictures: Sequence[str], class_names: list[str]
+    rows: np.ndarray, pictures: Sequence[str], manifest: dict[str, Any]
 ) -> None:
-    """Prints the best class of each image."""
+    """Prints the answer for each image, its probability, and whether it is unsure."""
+    decision = Decision(manifest.get("threshold"), manifest.get("reject_below"))
     names = [name if name.isprintable() else repr(name) for name in pictures]
     begins = [f"{name}\t" for name in names] or [""] * len(rows)
-    for begin, row in zip(begins, rows, strict=True):
-        print(f"{begin}{class_names[row.argmax()]}\t{row.max():.4f}")
+    answers = zip(*decide(rows, decision), strict=True)
+    for begin, (label, confidence, unsure) in zip(begins, answers, strict=True):
+        end = "\tunsure" if unsure else ""
+        print(f"{begin}{manifest['class_names'][label]}\t{confidence:.4f}{end}")
 
 
 def save_rows(output: Path, rows: np.ndarray, pictures: Sequence[str]) -> None:
