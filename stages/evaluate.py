@@ -36,10 +36,12 @@ def main(params: Params, context: StageContext) -> str:
     import numpy as np
 
     from src.data.prepared import load_manifest, load_split
+    from src.evaluation.heat_maps import heat_maps
     from src.evaluation.metrics import confusion_matrix, test_metrics
     from src.evaluation.predict import predict, predictions_csv
     from src.models.checkpoint import load_trained
     from src.reporting import fonts, plots
+    from src.reporting.heat_map_plots import Explained, draw_heat_maps
     from src.storage.json_files import metrics_bytes
 
     manifest = load_manifest()
@@ -57,10 +59,16 @@ def main(params: Params, context: StageContext) -> str:
     curves = plots.draw_learning_curves(*history, record.epoch)
     calibration = plots.draw_calibration(confidence, predicted == labels)
     shown = plots.shown_mistakes(labels, probabilities)
+    maps = heat_maps(trained.model, images[shown], predicted[shown])
+    explained = [
+        Explained(images[row], heat, names[predicted[row]], confidence[row])
+        for row, heat in zip(shown, maps, strict=True)
+    ]
     with fonts.fonts_for([*names, *(files[row] for row in shown)]) as fonts_warning:
         counts = confusion_matrix(labels, predicted, len(names))
         confusion = plots.draw_confusion(counts, names)
         mistakes = plots.draw_mistakes(images, labels, probabilities, names, files)
+        looked = draw_heat_maps(explained, shown.tolist())
     if fonts_warning:
         print(f"evaluate: warning: {fonts_warning}", flush=True)  # noqa: T201
     contents = {
@@ -71,6 +79,7 @@ def main(params: Params, context: StageContext) -> str:
         paths.PLOTS / "confusion.png": confusion,
         paths.PLOTS / "calibration.png": calibration,
         paths.PLOTS / "mistakes.png": mistakes,
+        paths.PLOTS / "heat_maps.png": looked,
     }
     with context.outputs() as outputs:
         outputs.write_all(contents)

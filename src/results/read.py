@@ -32,7 +32,7 @@ from src.storage.tables import read_columns
 
 MAX_LOCK = 1 << 24  # bytes of requirements.lock
 MAX_PLOT = 1 << 26  # bytes of a PNG file
-TEST_PLOTS = ("learning_curves", "confusion", "calibration", "mistakes")
+TEST_PLOTS = ("learning_curves", "confusion", "calibration", "mistakes", "heat_maps")
 PNG_BEGIN, PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
 
 MetricsFile = TypeVar("MetricsFile", bound=BaseModel)
