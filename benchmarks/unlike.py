@@ -8,9 +8,9 @@ its AUROC: the probability that a picture of another kind gets a higher score th
 test image of Fashion-MNIST. The first score is the one that `stages.predict` prints.
 The others need the network: minus the largest probability (Hendrycks and Gimpel 2017,
 arXiv:1610.02136); of the inputs of the last layer, the smallest distance of Mahalanobis
-to a class (Lee et al. 2018, arXiv:1807.03888), and the distance to the 50th neighbour
-among 5,000 training images, all of length 1 (Sun et al. 2022, arXiv:2204.06507). Writes
-unlike.json and the table in README.md.
+to a class (Lee et al. 2018, arXiv:1807.03888), and the distance to the 50th neighbour,
+where all have length 1 (Sun et al. 2022, arXiv:2204.06507). Both know 5,000 training
+images, as the first does. Writes unlike.json and the table in README.md.
 """
 
 import argparse
@@ -28,9 +28,10 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from scipy.stats import rankdata
 
+from benchmarks.data import tile
 from benchmarks.project import FASHION, ROOT, finish, make_project, start
 from benchmarks.sections import replace_section, table
-from benchmarks.task import PREPARED, SIDE
+from benchmarks.task import SIDE, load_array
 from src.data.prepared import load_manifest, load_split
 from src.evaluation.predict import predict
 from src.export.load import load_exported
@@ -40,10 +41,16 @@ from src.models.cnn import CNN
 from src.sources.digits import load_digits
 
 RESULTS = Path(__file__).parent / "unlike.json"
-RECIPE = {**FASHION, "epochs": 3, "batch_size": 64, "export_formats": "[numpy]"}
+RECIPE = {
+    **FASHION,
+    "dataset": "npz",
+    "epochs": 3,
+    "batch_size": 64,
+    "export_formats": "[numpy]",
+}
 MODELS = "cnn", "cnn_max"
 COUNT = 2_000  # images of each kind of noise
-NEIGHBOUR, NEIGHBOURS = 50, 5_000
+NEIGHBOUR, FITTED = 50, 5_000
 BATCH = 500  # images whose features are computed at a time
 PIXELS, WARNED = "`predict`", "`predict` warns"
 
@@ -103,7 +110,7 @@ def network_scores(
     means = np.stack([train[labels == label].mean(0) for label in range(10)])
     offsets = train - means[labels]
     inverse = np.linalg.pinv(offsets.T @ offsets / len(offsets), rcond=1e-6)
-    kept = unit_length(train[:NEIGHBOURS])
+    kept = unit_length(train)
 
     def mahalanobis(images: np.ndarray) -> np.ndarray:
         apart = features(model, images)[:, None] - means
@@ -134,9 +141,11 @@ def auroc(known: np.ndarray, others: np.ndarray) -> float:
 
 def measure(model_name: str, data: Path, folder: Path) -> Table:
     """Trains a network; the AUROC of each score, by kind of picture."""
-    project = folder / model_name
-    make_project(project, data / PREPARED, {**RECIPE, "model": model_name})
-    for stage in ("train", "evaluate", "export"):
+    project, source = folder / model_name, folder / "source"
+    if not source.exists():
+        tile(data, source, len(load_array(data, "train", "labels")))
+    make_project(project, None, {**RECIPE, "model": model_name, "data_path": source})
+    for stage in ("prepare", "train", "evaluate", "export"):
         finish(start(project, f"stages.{stage}"))
     with contextlib.chdir(project):
         manifest = load_manifest()
@@ -147,7 +156,7 @@ def measure(model_name: str, data: Path, folder: Path) -> Table:
         raise SystemExit("unlike: expected an export with centres, found none.")
     scores: dict[str, Score] = {
         PIXELS: lambda images: unlike_scores(centres, images),
-        **network_scores(trained.model, train.images, train.labels),  # type: ignore[arg-type]
+        **network_scores(trained.model, train.images[:FITTED], train.labels[:FITTED]),  # type: ignore[arg-type]
     }
     found: Table = {"test images": {}}
     for name, score in scores.items():

@@ -53,7 +53,7 @@ def heat_maps_figure(shown: Sequence[Explained], rows: Sequence[int]) -> Figure:
         found = f" {each.confidence:.0%}"
         title = f"{short_name(each.answer, FILE_LETTERS - len(found))}{found}\n(#{row})"
         axes.set_title(title, fontsize=8, parse_math=False)
-    figure.suptitle("What spoke for the wrong answer")
+    figure.suptitle("What the wrong answers depended on")
     return figure
 
 
@@ -73,14 +73,14 @@ def explanation_figure(explained: Explained) -> Figure:
     left.imshow(pixels, cmap="gray", vmin=0, vmax=255)
     left.set_title("what the network saw", fontsize=9)
     draw_heat(right, explained)
-    right.set_title("what spoke for the answer", fontsize=9)
+    right.set_title("what the answer depended on", fontsize=9)
     answer = f"{short_name(explained.answer, 40)} {explained.confidence:.1%}"
     figure.suptitle(answer, parse_math=False)
     return figure
 
 
 def draw_heat(axes: Axes, explained: Explained) -> None:
-    """Draws an image in grey, and red over the places that spoke for the answer."""
+    """Draws an image in grey, with red over the places that the answer depended on."""
     height, width, channels = explained.image.shape
     weights = LUMA if channels == 3 else (1,)
     grey = explained.image @ np.array(weights)
