@@ -42,6 +42,7 @@ def main(params: Params, context: StageContext) -> str:
 
     from src.data.prepared import load_manifest, load_split
     from src.evaluation.decision import Decision, decide
+    from src.evaluation.heat_maps import heat_maps
     from src.evaluation.metrics import confusion_matrix, test_metrics
     from src.evaluation.predict import (
         predict,
@@ -50,6 +51,7 @@ def main(params: Params, context: StageContext) -> str:
     )
     from src.models.checkpoint import load_trained
     from src.reporting import curves, fonts, plots
+    from src.reporting.heat_map_plots import Explained, draw_heat_maps
     from src.storage.json_files import metrics_bytes, rounded
 
     manifest = load_manifest()
@@ -77,6 +79,11 @@ def main(params: Params, context: StageContext) -> str:
     calibration = plots.draw_calibration(*most_likely)
     risk = curves.draw_risk_coverage(answers, labels, decision.reject_below)
     shown = plots.shown_mistakes(labels, probabilities, predicted)
+    maps = heat_maps(trained.model, images[shown], predicted[shown])
+    explained = [
+        Explained(images[row], heat, names[predicted[row]], answers.confidence[row])
+        for row, heat in zip(shown, maps, strict=True)
+    ]
     with fonts.fonts_for([*names, *(files[row] for row in shown)]) as fonts_warning:
         counts = confusion_matrix(labels, predicted, len(names))
         confusion = plots.draw_confusion(counts, names)
@@ -84,6 +91,7 @@ def main(params: Params, context: StageContext) -> str:
         mistakes = plots.draw_mistakes(
             images, labels, probabilities, names, files, predicted
         )
+        looked = draw_heat_maps(explained, shown.tolist())
     if fonts_warning:
         print(f"evaluate: warning: {fonts_warning}", flush=True)  # noqa: T201
     contents = {
@@ -99,6 +107,7 @@ def main(params: Params, context: StageContext) -> str:
         paths.PLOTS / "mistakes.png": mistakes,
         paths.PLOTS / "risk_coverage.png": risk,
         paths.PLOTS / "one_vs_rest.png": one_vs_rest,
+        paths.PLOTS / "heat_maps.png": looked,
     }
     with context.outputs() as outputs:
         outputs.write_all(contents)

@@ -35,7 +35,7 @@ def main(params: Params, context: StageContext) -> str:
             from src.export.convert import convert_all
             from src.export.formats import check_packages, format_module
             from src.export.latency import compile_network
-            from src.export.manifest import add_demo, leave_out
+            from src.export.manifest import add_demo, add_unlike, leave_out
             from src.export.model_card import model_card
             from src.export.verify import image_file, prove_all
             from src.models.checkpoint import load_trained
@@ -45,6 +45,7 @@ def main(params: Params, context: StageContext) -> str:
             manifest = load_manifest()
             trained, metrics = load_trained(manifest), read_run_metrics()
             test, train = load_split("test", manifest), open_split("train", manifest)
+            validation = open_split("validation", manifest)
             images = image_file(test, processes.folder)
             export = convert_all(
                 formats,
@@ -59,6 +60,7 @@ def main(params: Params, context: StageContext) -> str:
                     metrics.details.threshold, metrics.details.reject_below
                 ),
             )
+        export = add_unlike(export, train.images, validation.images)
         expected = np.exp(predict(trained.model, test.images))
         network = compile_network(trained.model, test.images)
         proofs = prove_all(formats, processes, export, test, expected, network)

@@ -19,13 +19,14 @@ from src.data.pictures import (
 from src.errors import DataError, ParameterError, escape_unprintable
 from src.evaluation.decision import Decision, decide
 from src.export.fit_picture import Input, to_input
-from src.export.load import Exported, InputEntry
+from src.export.load import Exported, InputEntry, UnlikeEntry
 from src.export.shipped.picture_inputs import (
     READ_AT_ONCE,
     is_picture_name,
     list_pictures,
 )
 from src.export.shipped.runtimes import classify_all
+from src.export.unlike import unlike_scores
 from src.runtime.stage import print_error
 
 STDIN = "-"
@@ -39,6 +40,7 @@ class Arguments(NamedTuple):
     pictures: list[str]
     model: Path | None
     json: bool
+    explain: Path | None
 
 
 class Parser(argparse.ArgumentParser):
@@ -69,6 +71,12 @@ def parse_arguments(words: Sequence[str]) -> Arguments:
         help="a file in models/export; default: the one that starts fastest",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--explain",
+        type=Path,
+        metavar="FOLDER",
+        help="write a heat map per picture, a PNG, into this folder",
+    )
     arguments = Arguments(**vars(parser.parse_args(words)))
     if (found := arguments.pictures.count(STDIN)) > 1:
         parser.error(f"IMAGE: expected - at most once, got it {found} times")
@@ -88,6 +96,7 @@ class Answered(NamedTuple):
 
     answers: list[dict[str, Any]]  # as `--json` prints them
     wrong: list[str]
+    images: np.ndarray  # uint8 [answers, height, width, channels], as the network saw
 
 
 def find_pictures(names: Sequence[str]) -> Found:
@@ -136,7 +145,15 @@ def classify_pictures(
                 taken.append((name, read_picture(source, exported.manifest.input)))
             except PictureError as error:
                 wrong.append(f"{name}: expected a {KINDS} picture, found {error}.")
-        yield Answered(most_likely(exported, taken), wrong)
+        shape = exported.manifest.input.shape[1:]
+        images = np.array([each.image for _, each in taken], np.uint8)
+        images = images.reshape(-1, *shape)  # also of none
+        answers = most_likely(exported, taken)
+        if exported.centres is not None:
+            scores = unlike_scores(exported.centres, images)
+            for answer, score in zip(answers, scores.tolist(), strict=True):
+                answer["unlike_training"] = round(score, 3)
+        yield Answered(answers, wrong, images)
 
 
 def read_picture(source: Path | bytes, expected: InputEntry) -> Input:
@@ -150,6 +167,23 @@ def read_picture(source: Path | bytes, expected: InputEntry) -> Input:
         return Input(read_pixels(source, policy), [])
     with open_picture(source) as picture:
         return to_input(picture, expected.shape[1:], expected.background)
+
+
+def unlike_warning(answer: dict[str, Any], entry: UnlikeEntry | None) -> str:
+    """A sentence on a picture unlike the training pictures; empty for other pictures.
+
+    Args:
+        answer: of a picture.
+        entry: of the manifest; None: of an export without scores.
+    """
+    score = answer.get("unlike_training")
+    if entry is None or score is None or score <= entry.threshold:
+        return ""
+    return (
+        f"{answer['picture']}: unlike the training pictures (score {score:.1f}; "
+        f"{entry.quantile:.0%} of the validation pictures have at most "
+        f"{entry.threshold:.1f}): the answer may mean nothing"
+    )
 
 
 def refuse_pictures(wrong: Sequence[str]) -> None:

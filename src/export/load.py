@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self
 
 import numpy as np
-from pydantic import BaseModel, Field, PositiveInt, model_validator
+from pydantic import BaseModel, Field, FiniteFloat, PositiveInt, model_validator
 
 from src import paths
 from src.data.prepared import PictureRecord
 from src.errors import DataError, ParameterError, one_line
 from src.export.quiet import quiet
 from src.export.shipped import runtimes
+from src.export.unlike import UNLIKE_FILE, read_centres
 from src.storage.json_files import read_record
 from src.storage.reading import digest, read_bytes
 
@@ -72,6 +73,15 @@ class ModelEntry(BaseModel):
     """The record of the trained network."""
 
     parameters: UsedParameters
+    sha256: str  # of its weights
+
+
+class UnlikeEntry(BaseModel):
+    """Which pictures are unlike the training pictures; see `src.export.unlike`."""
+
+    sha256: str  # of the centres
+    threshold: FiniteFloat  # a higher score is unlike
+    quantile: float = Field(gt=0, lt=1)  # of the validation pictures, at most that
 
 
 class ExportManifest(BaseModel):
@@ -84,6 +94,7 @@ class ExportManifest(BaseModel):
     reject_below: float | None = Field(None, ge=0, le=1)
     formats: dict[str, FormatEntry]
     model: ModelEntry
+    unlike: UnlikeEntry | None = None  # of older exports
 
     @model_validator(mode="after")
     def _each_class_has_a_name(self) -> Self:
@@ -99,6 +110,8 @@ class Exported(NamedTuple):
 
     classify: Callable[[np.ndarray], np.ndarray]  # see `runtimes.load`
     manifest: ExportManifest
+    # See `unlike_scores`; None: of an older export, or not copied with the file.
+    centres: np.ndarray | None
 
 
 def load_exported(file: Path | None) -> Exported:
@@ -137,9 +150,10 @@ def load_exported(file: Path | None) -> Exported:
             f"{folder / chosen}: expected SHA-256 {expected[:12]}... as in {path}, "
             f"found {found[:12]}...: a file was changed or damaged. {REPAIR_EXPORT}"
         )
+    centres = load_centres(folder, manifest)
     try:
         with quiet():
-            return Exported(runtimes.load(folder / chosen), manifest)
+            return Exported(runtimes.load(folder / chosen), manifest, centres)
     except ImportError as error:
         raise ParameterError(
             f"{folder / chosen}: expected the package {error.name or one_line(error)}, "
@@ -148,6 +162,19 @@ def load_exported(file: Path | None) -> Exported:
         ) from None
     except ValueError as error:  # the file name matches no format
         raise DataError(f"{one_line(error)}. Name one of its formats.") from None
+
+
+def load_centres(folder: Path, manifest: ExportManifest) -> np.ndarray | None:
+    """The typical training pictures, if they are there.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    path = folder / UNLIKE_FILE
+    if manifest.unlike is None or not path.exists():
+        return None
+    shape, sha256 = manifest.input.shape[1:], manifest.unlike.sha256
+    return read_centres(path, sha256, shape, REPAIR_EXPORT)
 
 
 def fastest_file(manifest: ExportManifest) -> str:

@@ -6,13 +6,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from src.data.examples import Examples
+from src.data.lazy_images import Images
 from src.data.prepared import PictureRecord
 from src.errors import DataError
 from src.evaluation.decision import Decision
 from src.export.demo_page import demo_page
 from src.export.graph import Graph
+from src.export.unlike import (
+    QUANTILE,
+    UNLIKE_FILE,
+    typical_pictures,
+    unlike_threshold,
+)
 from src.models.checkpoint import TrainedModel
 from src.storage.json_files import record_bytes
+from src.storage.npz import pack_arrays
+from src.storage.reading import digest
 
 Files = dict[str, bytes]  # by path in models/export
 
@@ -113,4 +122,18 @@ def add_demo(
         return leave_out(export, {"demo": page.note})
     manifest = export.manifest | {"demo": {"file": "demo.html", "note": page.note}}
     files = {"demo.html": page.content, "manifest.json": record_bytes(manifest)}
+    return export._replace(files=export.files | files, manifest=manifest)
+
+
+def add_unlike(export: Export, train: Images, validation: Images) -> Export:
+    """The export with the centres by which `predict` knows unlike pictures."""
+    centres = typical_pictures(train)
+    content = bytes(pack_arrays({"centres": centres}))
+    entry = {
+        "sha256": digest(content),
+        "threshold": round(unlike_threshold(centres, validation), 6),
+        "quantile": QUANTILE,
+    }
+    manifest = export.manifest | {"unlike": entry}
+    files = {UNLIKE_FILE: content, "manifest.json": record_bytes(manifest)}
     return export._replace(files=export.files | files, manifest=manifest)

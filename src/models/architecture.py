@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -55,3 +56,17 @@ class Model(nnx.Module):
             rngs: its `dropout` stream draws the dropout mask; None: no dropout.
         """
         raise NotImplementedError(f"{type(self).__qualname__}.__call__ is missing")
+
+    def feature_map(self, images: jax.Array) -> jax.Array:
+        """The last feature map, `[batch, rows, columns, channels]`, for heat maps.
+
+        Here the pixels: right for a network without one. A model that overrides it
+        overrides `from_feature_map` too.
+        """
+        return images.astype(jnp.float32)
+
+    def from_feature_map(
+        self, feature_map: jax.Array, rngs: nnx.Rngs | None = None
+    ) -> jax.Array:
+        """The logits: `from_feature_map(feature_map(images), rngs)` is the network."""
+        return self(feature_map, rngs)

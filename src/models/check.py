@@ -80,6 +80,7 @@ def check_network(architecture: Architecture, debug: bool) -> None:
         # code that assumes a batch size would go unseen.
         logits = jax.eval_shape(lambda images: model(images), images[:1])
         check_logits(model, logits, architecture.classes, 1)
+        check_feature_map(model, images[:1], architecture.classes)
 
     try:
         jax.eval_shape(call, images)
@@ -119,16 +120,38 @@ def check_layers(model: Model) -> None:
         )
 
 
-def check_logits(model: Model, logits: Any, classes: int, count: int) -> None:  # noqa: ANN401
-    """Raises ParameterError if the network returned anything but logits."""
+def check_logits(
+    model: Model,
+    logits: Any,  # noqa: ANN401 - whatever the network returned
+    classes: int,
+    count: int,
+    method: str = "__call__",
+) -> None:
+    """Raises ParameterError if a method returned anything but logits."""
     is_array = isinstance(logits, jax.Array | jax.ShapeDtypeStruct)
     found = dtype_and_shape(logits) if is_array else type(logits).__name__
     if found != (expected := f"{FLOAT} [{count}, {classes}]"):
         raise ParameterError(
-            f"{place(type(model))}.__call__: expected logits {expected} of "
+            f"{place(type(model))}.{method}: expected logits {expected} of "
             f"{counted(count, 'image')} and {classes} classes, found {found}. "
             "Return the output of nnx.Linear(..., architecture.classes)."
         )
+
+
+def check_feature_map(model: Model, images: jax.Array, classes: int) -> None:
+    """Raises ParameterError if a heat map cannot be made of a network's feature map."""
+    if type(model).feature_map is Model.feature_map:
+        return
+    features = jax.eval_shape(model.feature_map, images)
+    if getattr(features, "ndim", None) != 4:
+        is_array = isinstance(features, jax.ShapeDtypeStruct)
+        found = dtype_and_shape(features) if is_array else type(features).__name__
+        raise ParameterError(
+            f"{place(type(model))}.feature_map: expected [batch, rows, columns, "
+            f"channels], found {found}. Return the output of the last convolution."
+        )
+    logits = jax.eval_shape(lambda each: model.from_feature_map(each), features)
+    check_logits(model, logits, classes, 1, "from_feature_map")
 
 
 def arrays_in(model: Model) -> Iterator[tuple[str, Any]]:

@@ -113,6 +113,15 @@ def load_trained(manifest: Manifest) -> TrainedModel:
     """
     record = read_record(paths.MODEL, ModelRecord, TRAIN_AGAIN)
     check_fits(record, manifest)
+    return load_network(record)
+
+
+def load_network(record: ModelRecord) -> TrainedModel:
+    """Rebuilds the network of a record in eval mode and loads its weights.
+
+    Raises:
+        DataError: the file of weights is missing or changed, or is another network's.
+    """
     architecture = record.architecture
     shapes = nnx.eval_shape(lambda: build_model(architecture, nnx.Rngs(0)))
     weights = read_tensors(paths.WEIGHTS, TRAIN_AGAIN, record.sha256)

@@ -38,14 +38,31 @@ class CNN(Model):
 
     def __call__(self, images: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         """Logits `[batch, classes]` of uint8 `[batch, height, width, channels]`."""
-        hidden = in_slices(self.features, self.normalize(images))
-        hidden = nnx.relu(self.dense(hidden.reshape(images.shape[0], -1)))
-        hidden = self.dropout(hidden, deterministic=rngs is None, rngs=rngs)
-        return self.output(hidden)
+        return self.classify(in_slices(self.features, self.normalize(images)), rngs)
 
     def features(self, pixels: jax.Array) -> jax.Array:
         """Float32 `[batch, height // 4, width // 4, 64]` of pixels in [0, 1]."""
-        return self.pool(self.conv2(self.pool(self.conv1(pixels))))
+        return self.pool(self.convolve(pixels))
+
+    def convolve(self, pixels: jax.Array) -> jax.Array:
+        """Float32 `[batch, height // 2, width // 2, 64]`, before relu and pooling."""
+        return self.conv2(self.pool(self.conv1(pixels)))
+
+    def classify(self, features: jax.Array, rngs: nnx.Rngs | None) -> jax.Array:
+        """Logits `[batch, classes]` of `features`."""
+        hidden = nnx.relu(self.dense(features.reshape(features.shape[0], -1)))
+        hidden = self.dropout(hidden, deterministic=rngs is None, rngs=rngs)
+        return self.output(hidden)
+
+    def feature_map(self, images: jax.Array) -> jax.Array:
+        """What `convolve` returns: it has four times as many places as `features`."""
+        return self.convolve(self.normalize(images))
+
+    def from_feature_map(
+        self, feature_map: jax.Array, rngs: nnx.Rngs | None = None
+    ) -> jax.Array:
+        """Logits `[batch, classes]` of what `convolve` returns."""
+        return self.classify(self.pool(feature_map), rngs)
 
 
 class MaxPoolCNN(CNN):

@@ -53,10 +53,20 @@ class ResNet(Model):
 
     def __call__(self, images: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         """Logits `[batch, classes]` of uint8 `[batch, height, width, channels]`."""
+        return self.from_feature_map(self.feature_map(images), rngs)
+
+    def feature_map(self, images: jax.Array) -> jax.Array:
+        """The last block's output, `[batch, rows, columns, filters]`."""
         hidden = self.stem(self.normalize(images))
         for block in self.blocks:
             hidden = block(hidden)
-        hidden = hidden.mean((1, 2))
+        return hidden
+
+    def from_feature_map(
+        self, feature_map: jax.Array, rngs: nnx.Rngs | None = None
+    ) -> jax.Array:
+        """Logits of the feature map's average."""
+        hidden = feature_map.mean((1, 2))
         hidden = self.dropout(hidden, deterministic=rngs is None, rngs=rngs)
         return self.output(hidden)
 

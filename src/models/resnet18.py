@@ -127,12 +127,22 @@ class ResNet18(Model):
 
     def __call__(self, images: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         """Logits `[batch, classes]` of uint8 `[batch, height, width, channels]`."""
+        return self.from_feature_map(self.feature_map(images), rngs)
+
+    def feature_map(self, images: jax.Array) -> jax.Array:
+        """The output of `layer4`, `[batch, height / 32, width / 32, 512]`."""
         pixels = self.normalize(jnp.repeat(images, self.repeats, axis=-1))
         hidden = self.pool(nnx.relu(self.bn1(self.conv1(pixels))))
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
             for block in layer:
                 hidden = block(hidden)
-        hidden = hidden.mean((1, 2))
+        return hidden
+
+    def from_feature_map(
+        self, feature_map: jax.Array, rngs: nnx.Rngs | None = None
+    ) -> jax.Array:
+        """Logits of the feature map's average."""
+        hidden = feature_map.mean((1, 2))
         hidden = self.dropout(hidden, deterministic=rngs is None, rngs=rngs)
         return self.fc(hidden)
 

@@ -34,7 +34,7 @@ MAX_LOCK = 1 << 24  # bytes of requirements.lock
 MAX_PLOT = 1 << 26  # bytes of a PNG file
 TEST_PLOTS = (
     *("learning_curves", "confusion", "calibration"),
-    *("one_vs_rest", "risk_coverage", "mistakes"),
+    *("one_vs_rest", "risk_coverage", "mistakes", "heat_maps"),
 )
 PNG_BEGIN, PNG_END = b"\x89PNG\r\n\x1a\n", b"\0\0\0\0IEND\xaeB`\x82"
 

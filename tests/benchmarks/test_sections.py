@@ -16,6 +16,7 @@ from benchmarks import (
     scaling,
     scoring,
     sizes,
+    unlike,
 )
 from benchmarks.sections import README
 
@@ -26,6 +27,7 @@ TABLES = {
     "accuracy": (accuracy.HERE / "accuracy.json", None, accuracy.accuracy_table),
     "fine_tune": (fine_tune.RESULTS, None, fine_tune.render),
     "scoring": (scoring.RESULTS, None, scoring.render),
+    "unlike": (unlike.RESULTS, None, unlike.render),
     "pictures": (pictures.HERE / "pictures.json", None, pictures.render),
     "costs": (scaling.RESULTS, "costs", scaling.render_costs),
     "devices": (scaling.RESULTS, "devices", devices.render),

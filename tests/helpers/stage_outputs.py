@@ -23,6 +23,7 @@ STAGE_OUTPUTS = {
     "export": [
         "models/export/model.stablehlo",
         "models/export/weights.npz",
+        "models/export/unlike.npz",
         "models/export/run.py",
         "models/export/manifest.json",
         "models/export/MODEL_CARD.md",

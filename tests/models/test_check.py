@@ -97,6 +97,51 @@ def test_fixed_batch_size_is_refused(monkeypatch):
     assert "found TypeError: cannot reshape array of shape (1, 8, 8, 1)" in line
 
 
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (flat, "float32 [1, 64]"),
+        (lambda images: (images, images), "tuple"),
+        (lambda _: None, "NoneType"),
+    ],
+)
+def test_feature_map_of_another_form_is_refused(monkeypatch, change, found):
+    class Mapped(Net):
+        def feature_map(self, images):
+            return change(images)
+
+    assert refusal(monkeypatch, Mapped) == (
+        ".feature_map: expected [batch, rows, columns, channels], found "
+        f"{found}. Return the output of the last convolution."
+    )
+
+
+def test_feature_map_that_leads_to_no_logits_is_refused(monkeypatch):
+    class Mapped(Net):
+        def feature_map(self, images):
+            return as_floats(images)
+
+        def from_feature_map(self, feature_map, rngs=None):
+            return feature_map.mean((1, 2))
+
+    assert refusal(monkeypatch, Mapped) == (
+        ".from_feature_map: expected logits float32 [1, 3] of 1 image and 3 classes, "
+        "found float32 [1, 1]. Return the output of nnx.Linear(..., "
+        "architecture.classes)."
+    )
+
+
+def test_network_with_a_feature_map_is_accepted(monkeypatch):
+    class Mapped(Net):
+        def feature_map(self, images):
+            return as_floats(images)
+
+        def from_feature_map(self, feature_map, rngs=None):
+            return self.dense(feature_map.reshape(feature_map.shape[0], -1))
+
+    checked(monkeypatch, Mapped)
+
+
 # ---- Arguments ----
 
 

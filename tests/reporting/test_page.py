@@ -269,7 +269,7 @@ def test_page_of_any_number_of_classes_and_mistakes_is_whole(
     text = Text(page)
     assert {*SECTIONS, "parameters", "lineage"} <= text.texts.keys()
     assert "nan" not in re.findall(r"[\w.]+", re.sub('base64,[^"]+', "", page))
-    assert page.count("data:image/png") == (6 if wrong else 3)
+    assert page.count("data:image/png") == (7 if wrong else 3)
     assert ("None: all 6 test images" in text.of("mistakes")) == (wrong == 0)
     assert ("details/test.json lists 30 more" in text.of("classes")) == (
         len(names) == 130

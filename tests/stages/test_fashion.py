@@ -4,9 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
-from src.data.prepared import load_manifest
+from benchmarks.unlike import other_pictures
+from src.data.prepared import load_manifest, load_split
 from src.evaluation.predict import predict
+from src.export.load import load_exported
+from src.export.unlike import unlike_scores
 from src.models.checkpoint import load_trained
 from tests.helpers.archives import MANUAL, has_archives, idx, prepare_offline
 from tests.helpers.browser import classify_in_page
@@ -126,3 +130,16 @@ def test_demo_page_matches_the_network_on_100_test_images(
     found = classify_in_page(project / "models/export/demo.html", images, tmp_path)
     np.testing.assert_allclose(found, expected, atol=1e-3)  # 16-bit weights
     assert np.array_equal(np.argmax(found, 1), expected.argmax(1))
+
+
+def test_digits_and_noise_are_unlike_the_training_pictures(project, monkeypatch):
+    monkeypatch.chdir(project)
+    test = load_split("test", load_manifest()).images
+    exported = load_exported(None)
+    known = unlike_scores(exported.centres, test)
+    assert (known > exported.manifest.unlike.threshold).mean() < 0.02
+    for name, images in other_pictures(test).items():
+        if name.startswith(("digits", "noise")):
+            scores = np.concatenate([known, unlike_scores(exported.centres, images)])
+            other = np.arange(len(scores)) >= len(known)
+            assert roc_auc_score(other, scores) >= 0.95, name
