@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from src.data.lazy_images import Images
 from src.errors import DivergedError
 from src.models.build import Model
 from src.signals import raise_if_stopped
@@ -16,12 +17,12 @@ PREDICTION_COLUMNS = ("index", "actual", "predicted", "confidence", "file")
 FORWARD_BATCH = 256  # examples per forward pass; affects memory, not results
 
 
-def predict(model: Model, images: np.ndarray) -> np.ndarray:
+def predict(model: Model, images: Images) -> np.ndarray:
     """Log-probabilities, float32 `[examples, classes]`, in the order of the images.
 
     Args:
         model: the network.
-        images: uint8 `[examples, height, width, channels]`.
+        images: uint8 `[examples, height, width, channels]`, in memory or on disk.
 
     Raises:
         DivergedError: a number is not finite.
