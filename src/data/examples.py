@@ -78,6 +78,9 @@ class Source(NamedTuple):
     passed_over: Sequence[PassedOver] = ()
     warnings: Sequence[str] = ()  # a sentence each: what is probably a mistake
     notes: Sequence[str] = ()  # a sentence each: the rules by which data was converted
+    # int32 [n], of train before corrections: correcting a label moves no example to
+    # another split. None: those of `train`.
+    given_labels: np.ndarray | None = None
 
     @classmethod
     def of_splits(
@@ -167,9 +170,12 @@ def select(split: Examples, rows: np.ndarray) -> Examples:
 
     `LazyImages` stay on disk.
     """
-    images: Images = split.images
-    chosen = images.select(rows) if isinstance(images, LazyImages) else images[rows]
-    return Examples(chosen, split.labels[rows])
+    return Examples(select_images(split.images, rows), split.labels[rows])
+
+
+def select_images(images: Images, rows: np.ndarray) -> Images:
+    """The images at `rows`, as for `select`."""
+    return images.select(rows) if isinstance(images, LazyImages) else images[rows]
 
 
 def image_hashes(images: Images) -> np.ndarray:

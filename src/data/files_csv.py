@@ -49,13 +49,24 @@ def read_files(split: str) -> list[str]:
     Raises:
         DataError: the table is missing or damaged.
     """
+    return [origin.file for origin in read_origins(split)]
+
+
+def read_origins(split: str) -> list[Origin]:
+    """File and group of each row of a split, without the rest; empty for arrays.
+
+    Raises:
+        DataError: the table is missing or damaged.
+    """
     content = read_bytes(paths.FILES, PREPARE_AGAIN, MAX_FILES_CSV)
     table = io.TextIOWrapper(io.BytesIO(content), "utf-8", newline="")
     try:
         reader = csv.DictReader(table)  # row by row: the table may be large
-        return [row["file"] for row in reader if row["split"] == split]
+        return [
+            Origin(row["file"], row["group"]) for row in reader if row["split"] == split
+        ]
     except (KeyError, ValueError, csv.Error) as error:  # ValueError: no UTF-8
         raise DataError(
-            f"{paths.FILES}: expected a table with split and file, found "
+            f"{paths.FILES}: expected a table with split, file and group, found "
             f"{one_line(error)}. {PREPARE_AGAIN}"
         ) from None

@@ -72,7 +72,8 @@ def divide_rows(
     """
     if rows is None:
         rows = np.arange(len(source.train.labels))
-    labels = source.train.labels[rows]
+    given = source.given_labels
+    labels = (source.train.labels if given is None else given)[rows]
     origins = source.origins["train"] if source.origins else ()
     if any(origin.group for origin in origins):
         groups = [origins[row].group for row in rows.tolist()]

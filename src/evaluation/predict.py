@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from src.data.lazy_images import Images
 from src.errors import DivergedError
 from src.evaluation.decision import MOST_LIKELY, Decision, decide
 from src.models.build import Model
@@ -20,12 +21,12 @@ MAX_COLUMNS = 30  # classes that get a column; probabilities.npz has any number
 FORWARD_BATCH = 256  # examples per forward pass; affects memory, not results
 
 
-def predict(model: Model, images: np.ndarray) -> np.ndarray:
+def predict(model: Model, images: Images) -> np.ndarray:
     """Log-probabilities, float32 `[examples, classes]`, in the order of the images.
 
     Args:
         model: the network.
-        images: uint8 `[examples, height, width, channels]`.
+        images: uint8 `[examples, height, width, channels]`, in memory or on disk.
 
     Raises:
         DivergedError: a number is not finite.

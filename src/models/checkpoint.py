@@ -122,13 +122,22 @@ def load_network(record: ModelRecord) -> TrainedModel:
     Raises:
         DataError: the file of weights is missing or changed, or is another network's.
     """
-    architecture = record.architecture
-    shapes = nnx.eval_shape(lambda: build_model(architecture, nnx.Rngs(0)))
     weights = read_tensors(paths.WEIGHTS, TRAIN_AGAIN, record.sha256)
-    model = with_weights(shapes, weights)
-    model.eval()  # type: ignore[no-untyped-call]
+    model = trained_network(record.architecture, weights)
     # Not the file's order of weights but the network's, which exported files keep.
     return TrainedModel(model, weights_of(model), record)
+
+
+def trained_network(architecture: Architecture, weights: Weights) -> Model:
+    """The network with these weights, in eval mode.
+
+    Raises:
+        DataError: a weight is missing or unknown, or has the wrong shape or dtype.
+    """
+    shapes = nnx.eval_shape(lambda: build_model(architecture, nnx.Rngs(0)))
+    model = with_weights(shapes, weights)
+    model.eval()  # type: ignore[no-untyped-call]
+    return model
 
 
 def check_fits(record: ModelRecord, manifest: Manifest) -> None:

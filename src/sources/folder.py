@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from src.data.examples import Examples, Source
+from src.errors import counted
 from src.sources.class_folders import Picture
 from src.sources.file_tree import display_name
+from src.sources.label_table import CORRECTIONS
 from src.sources.layout import find_layout
 from src.sources.picture_splits import (
     Listed,
@@ -39,15 +41,23 @@ def load_folder(folder: Path, options: PictureOptions) -> Source:
         for name, pictures in layout.splits.items()
     }
     policy, read = read_splits(folder, splits, options)
-    examples = {
-        name: Examples(split.images, np.array(split.labels, np.int32))
-        for name, split in read.items()
+    right = {
+        display_name(path): label_of[label]
+        for path, label in layout.corrections.items()
     }
+    examples = {}
+    for name, split in read.items():
+        named = zip(split.origins, split.labels, strict=True)
+        labels = [right.get(origin.file, label) for origin, label in named]
+        examples[name] = Examples(split.images, np.array(labels, np.int32))
+    corrects = f"{folder / CORRECTIONS}: corrects {counted(len(right), 'label')}."
     return Source.of_splits("folder", class_names, examples)._replace(
         origins={name: split.origins for name, split in read.items()},
         pictures=policy,
         passed_over=[*broken_pictures(read), *layout.passed_over],
         warnings=layout.warnings,
+        notes=[corrects] if right else [],
+        given_labels=np.array(read["train"].labels, np.int32) if right else None,
     )
 
 

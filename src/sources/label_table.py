@@ -12,6 +12,8 @@ from src.sources.file_tree import FileTree
 from src.storage.reading import MAX_CSV_BYTES, check_inside, read_bytes
 
 TABLES = "labels.csv", "metadata.csv"
+CORRECTIONS = Path(TABLES[0])  # of labels, if it has the column GIVEN
+GIVEN = "given_label"
 FILE_COLUMNS = "file", "file_name"
 WRITE_TABLE = "Write a row per picture with the columns file,label."
 
@@ -27,14 +29,39 @@ class LabelRow(NamedTuple):
     group: str
 
 
-def find_label_tables(tree: FileTree, tops: Mapping[str, Path]) -> list[Path]:
+def read_corrections(tree: FileTree) -> list[LabelRow]:
+    """The rows of `labels.csv` right in data_path, if it corrects labels; or none.
+
+    Such a table has a column `given_label`, as in metrics/doubtful_labels.csv. It does
+    not list the data set: other pictures keep the labels that they have without it.
+
+    Raises:
+        DataError: the table is malformed, or lists a file twice.
+    """
+    path = tree.root / CORRECTIONS
+    if not path.is_file():
+        return []
+    _, cells = next(read_lines(path))
+    return read_label_table(tree, CORRECTIONS) if GIVEN in cells else []
+
+
+def find_label_tables(
+    tree: FileTree, tops: Mapping[str, Path], corrected: bool
+) -> list[Path]:
     """The table of labels right in data_path, or one in each folder of a split.
+
+    Args:
+        tree: the files below data_path.
+        tops: the folder of each split.
+        corrected: whether `CORRECTIONS` corrects labels, so it is no such table.
 
     Raises:
         DataError: there are two in a folder, or a split has none and another has.
     """
     for folders in ([Path()], sorted(tops.values())):
-        paths = (folder / name for folder in folders for name in TABLES)
+        paths = [folder / name for folder in folders for name in TABLES]
+        if corrected:
+            paths = [path for path in paths if path != CORRECTIONS]
         found = [path for path in paths if (tree.root / path).is_file()]
         for folder in folders if found else []:
             here = [path.name for path in found if path.parent == folder]

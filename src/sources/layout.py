@@ -1,11 +1,12 @@
 """Which pictures a folder holds: the class, split and group of each.
 
 Supported are `train/<class>/*` with optional `validation` and `test` folders,
-`<class>/*`, and tables of labels.
+`<class>/*`, and tables of labels. In each, a `labels.csv` may correct some labels.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from src.data.examples import PassedOver
@@ -20,7 +21,15 @@ from src.sources.class_folders import (
     read_class_folders,
 )
 from src.sources.file_tree import FileTree, display_name, read_tree
-from src.sources.label_table import LabelRow, find_label_tables, read_label_table
+from src.sources.label_table import (
+    CORRECTIONS,
+    LabelRow,
+    find_label_tables,
+    read_corrections,
+    read_label_table,
+)
+
+NO_CORRECTIONS: Mapping[Path, str] = MappingProxyType({})
 
 
 class Layout(NamedTuple):
@@ -29,6 +38,7 @@ class Layout(NamedTuple):
     splits: Mapping[str, Sequence[Picture]]  # train, and the given others; by path
     passed_over: list[PassedOver]
     warnings: list[str]
+    corrections: Mapping[Path, str] = NO_CORRECTIONS  # the right label, by picture
 
     def class_names(self) -> list[str]:
         """The names of the classes in train, sorted."""
@@ -47,7 +57,8 @@ def find_layout(folder: Path) -> Layout:
     """
     tree = read_tree(folder)
     tops = split_folders(tree)
-    if tables := find_label_tables(tree, tops):
+    corrections = read_corrections(tree)
+    if tables := find_label_tables(tree, tops, bool(corrections)):
         layout, tops = layout_of_tables(tree, tables), {}
     elif tops:
         layout = layout_of_splits(tree, tops)
@@ -59,7 +70,37 @@ def find_layout(folder: Path) -> Layout:
             [*empty_classes(tree, Path()), *numbered_folders(tree, Path())],
         )
     check_classes(folder, layout, tops)
-    return layout
+    return with_corrections(layout, tree, corrections) if corrections else layout
+
+
+def with_corrections(
+    layout: Layout, tree: FileTree, rows: Sequence[LabelRow]
+) -> Layout:
+    """The layout with the labels that a table corrects.
+
+    Raises:
+        DataError: a row names no picture of the data set, or no class of train.
+    """
+    known = {each.path for pictures in layout.splits.values() for each in pictures}
+    names = layout.class_names()
+    for row in rows:
+        where = f"{tree.root / row.table}: line {row.line}"
+        if row.path not in known:
+            raise DataError(
+                f"{where}: expected a picture of the data set, found "
+                f"{display_name(row.path)}. Remove the row, or the column given_label "
+                "if the table lists the whole data set."
+            )
+        if row.label not in names:
+            raise DataError(
+                f"{where}: expected one of the classes in train ({listed(names)}), "
+                f"found '{row.label}'.{suggestion(row.label, names)} Correct the label."
+            )
+    table = display_name(CORRECTIONS)
+    return layout._replace(
+        passed_over=[each for each in layout.passed_over if each.file != table],
+        corrections={row.path: row.label for row in rows},
+    )
 
 
 def split_folders(tree: FileTree) -> dict[str, Path]:

@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import get_mesh
 
 from src.config.params import Params
-from src.data.examples import Examples
+from src.data.examples import Examples, select_images
 from src.data.lazy_images import Images
 from src.runtime import processes
 from src.sharding import device_put, local_slice, on_mesh, put_batches
@@ -76,6 +76,31 @@ class DeviceBatches:
     def blocks(self, order: np.ndarray, first: int = 0) -> Iterator[BatchBlock]:
         """Yields all batches as one block."""
         yield BatchBlock(self.examples, device_put(order), first, len(order))
+
+
+class SelectedBatches:
+    """Some examples of a split, which is not copied."""
+
+    def __init__(self, split: BatchSource, rows: np.ndarray) -> None:
+        """Selects examples.
+
+        Args:
+            split: all examples.
+            rows: int `[n]`, the examples to select.
+        """
+        self.split, self.rows = split, rows.astype(np.int32)
+        self.labels = split.labels[rows]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def host_images(self) -> Images:
+        """The selected images; those on disk stay there."""
+        return select_images(self.split.host_images(), self.rows)
+
+    def blocks(self, order: np.ndarray, first: int = 0) -> Iterator[BatchBlock]:
+        """Yields the batches of an order of the selected examples."""
+        return self.split.blocks(self.rows[order], first)
 
 
 class StreamedBatches:

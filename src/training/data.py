@@ -36,17 +36,27 @@ def load_train_data(manifest: Manifest, params: Params) -> TrainData:
     """
     train, validation = (open_split(name, manifest) for name in ("train", "validation"))
     if params.limit_examples or params.overfit_batches:
-        rng = np.random.default_rng((params.seed, SUBSET_STREAM))
-        subset = rng.permutation(len(train.labels))[: params.limit_examples]
-        if params.overfit_batches:
-            subset = subset[: params.overfit_batches * params.batch_size]
-        train = select(train, np.sort(subset))
+        train = select(train, chosen_rows(len(train.labels), params))
         validation = train if params.overfit_batches else validation
     return TrainData(
         train=build_batches(train, params),
         validation=build_batches(validation, params),
         classes=len(manifest.class_names),
     )
+
+
+def chosen_rows(examples: int, params: Params) -> np.ndarray:
+    """The rows of train that `limit_examples` and `overfit_batches` leave, rising.
+
+    Args:
+        examples: of train.
+        params: the parameters of the run.
+    """
+    rng = np.random.default_rng((params.seed, SUBSET_STREAM))
+    rows = rng.permutation(examples)[: params.limit_examples]
+    if params.overfit_batches:
+        rows = rows[: params.overfit_batches * params.batch_size]
+    return np.sort(rows)
 
 
 def count_steps(examples: int, batch_size: int) -> int:

@@ -7,7 +7,7 @@ import pytest
 
 from src import paths
 from src.data.examples import Origin, PassedOver
-from src.data.files_csv import files_csv, read_files
+from src.data.files_csv import files_csv, read_files, read_origins
 from src.errors import DataError
 from tests.helpers.files import write_file
 
@@ -44,6 +44,13 @@ def test_files_of_a_split_are_read_in_the_order_of_its_rows(tmp_path, monkeypatc
     assert read_files("train") == ["a", ODD]
     assert read_files("test") == ["c"]
     assert read_files("validation") == []
+
+
+def test_origins_have_file_and_group(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    origins = {"train": [Origin("a", "anna", "12ab", 3, 4), Origin(ODD)]}
+    write_file(paths.FILES, files_csv({"train": 2}, origins, []))
+    assert read_origins("train") == [Origin("a", "anna"), Origin(ODD)]
 
 
 @pytest.mark.parametrize("content", [None, b"split,row\ntrain,0\n", b"\xff\n\xff\n"])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from src.data.prepared import check_source
+from src.data.splitting import split_rows
 from src.errors import DataError
 from src.sources.folder import load_folder
 from src.sources.layout import find_layout
@@ -635,3 +636,96 @@ def test_listed_file_that_is_missing_is_broken(tmp_path):
     skipped = load_folder(tmp_path, OPTIONS._replace(on_broken="skip"))
     assert len(skipped.train.labels) == 2
     assert skipped.passed_over == [("gone.png", "broken: no file")]
+
+
+CORRECTED = "file,label,given_label"
+
+
+def labels_by_file(source):
+    return {
+        origin.file: source.class_names[label]
+        for name, origins in source.origins.items()
+        for origin, label in zip(origins, getattr(source, name).labels, strict=True)
+    }
+
+
+def test_corrections_change_the_labels_of_their_files_alone(tmp_path):
+    write_pictures(tmp_path, *TRAIN, "test/cat/8.png", "spare/x.png")
+    before = load_folder(tmp_path, OPTIONS)
+    rows = "train/cat/1.png,dog,cat", "test/cat/8.png,dog,cat"
+    write_table(tmp_path / "labels.csv", CORRECTED, *rows)
+    after = load_folder(tmp_path, OPTIONS)
+    changed = {"train/cat/1.png": "dog", "test/cat/8.png": "dog"}
+    assert labels_by_file(after) == labels_by_file(before) | changed
+    assert after.passed_over == before.passed_over
+    assert after.class_names == before.class_names
+    assert after.notes == [f"{tmp_path / 'labels.csv'}: corrects 2 labels."]
+    np.testing.assert_array_equal(after.train.images, before.train.images)
+
+
+def test_corrections_change_a_table_of_another_name(tmp_path):
+    write_pictures(tmp_path, "0.png", "1.png", "2.png")
+    table = "file,label,group", "0.png,cat,anna", "1.png,dog,ben", "2.png,dog,ben"
+    write_table(tmp_path / "metadata.csv", *table)
+    before = load_folder(tmp_path, OPTIONS)
+    write_table(tmp_path / "labels.csv", CORRECTED, "1.png,cat,dog")
+    after = load_folder(tmp_path, OPTIONS)
+    assert labels_by_file(after) == labels_by_file(before) | {"1.png": "cat"}
+    assert after.origins == before.origins
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_corrections_move_no_picture_to_another_split(tmp_path, grouped):
+    names = [f"{number:02}.png" for number in range(60)]
+    write_pictures(tmp_path, *names)
+    rows = [
+        f"{name},{'abc'[index % 3]},{index // 2 if grouped else ''}"
+        for index, name in enumerate(names)
+    ]
+    write_table(tmp_path / "metadata.csv", "file,label,group", *rows)
+    before = split_rows(load_folder(tmp_path, OPTIONS), 0.2, seed=0)
+    wrong = [f"{name},c,{'abc'[index % 3]}" for index, name in enumerate(names[:20])]
+    write_table(tmp_path / "labels.csv", CORRECTED, *wrong)
+    after = split_rows(load_folder(tmp_path, OPTIONS), 0.2, seed=0)
+    for split, (given, expected) in before.items():
+        assert after[split][0] == given
+        np.testing.assert_array_equal(after[split][1], expected)
+
+
+def test_class_that_loses_its_pictures_by_corrections_stays(tmp_path):
+    write_pictures(tmp_path, *TRAIN, "train/emu/0.png")
+    write_table(tmp_path / "labels.csv", CORRECTED, "train/emu/0.png,dog,emu")
+    source = load_folder(tmp_path, OPTIONS)
+    assert source.class_names == ["cat", "dog", "emu"]
+    assert source.train.labels.tolist() == [0, 0, 1, 1, 1]
+
+
+WRONG_CORRECTIONS = {
+    "file that is not there": (
+        "train/cat/9.png,dog,cat",
+        "labels.csv: line 2: expected a picture of the data set, found train/cat/9.png",
+    ),
+    "class that is not there": (
+        "train/cat/0.png,dgo,cat",
+        "line 2: expected one of the classes in train (cat, dog), found 'dgo'. Did you "
+        "mean 'dog'? Correct the label.",
+    ),
+    "no label": ("train/cat/0.png,,cat", "line 2: label: expected a name, found none"),
+    "file outside": ("../0.png,dog,cat", "expected a path inside of the table's"),
+    "no row": ("", "found no rows"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_CORRECTIONS)
+def test_wrong_correction_is_refused(tmp_path, name):
+    row, message = WRONG_CORRECTIONS[name]
+    write_pictures(tmp_path, *TRAIN)
+    write_table(tmp_path / "labels.csv", CORRECTED, row)
+    assert message in refused(tmp_path)
+
+
+def test_file_that_is_corrected_twice_is_refused(tmp_path):
+    write_pictures(tmp_path, *TRAIN)
+    row = "train/cat/0.png,dog,cat"
+    write_table(tmp_path / "labels.csv", CORRECTED, row, row)
+    assert "expected each file once" in refused(tmp_path)
