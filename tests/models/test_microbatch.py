@@ -32,7 +32,9 @@ def test_slices_give_the_results_of_the_whole_batch(batch):
         np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("batch", "size"), [(64, 16), (30, 15), (100, 10), (16, 16), (67, 67)])
+@pytest.mark.parametrize(
+    ("batch", "size"), [(64, 16), (30, 15), (100, 10), (16, 16), (67, 67)]
+)
 def test_slice_is_the_largest_divisor_of_the_batch_up_to_16(batch, size):
     seen = []
 
