@@ -67,8 +67,8 @@ def work_on_grid(rates: int) -> None:
 
     listed = ",".join(f"{rate:.4g}" for rate in np.geomspace(LOW, HIGH, rates))
     space = parse_space([f"lr={listed}", SIZES], params)
-    study = GridStudy(Path(".search/grid.db"), space, params.seed, minimize=True)
-    work(study, params, load_manifest(), sys.maxsize, fewer)
+    study = GridStudy(Path(".search/grid.db"), space, params)
+    work(study, load_manifest(), sys.maxsize, fewer)
 
 
 def run_search(folder: Path, trials: int) -> Run:

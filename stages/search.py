@@ -50,11 +50,9 @@ def main() -> None:
         end_with_stdin()
     from src.data.prepared import load_manifest
     from src.experiments.search_study import SearchStudy, study_origin
-    from src.training.early_stopping import build_best_tracker
 
     manifest = load_manifest()
-    lower_is_better = build_best_tracker(params).gain(0.0, 1.0) > 0
-    study = SearchStudy(path, space, params.seed, lower_is_better)
+    study = SearchStudy(path, space, params)
     study.check_origin(study_origin(params, space, manifest))
     if study.has_work(arguments.trials):
         count = 0 if arguments.helper else arguments.workers - 1
@@ -64,15 +62,15 @@ def main() -> None:
             # JAX is imported only now: it reads the number of devices once.
             from src.experiments.search import work
 
-            work(study, params, manifest, arguments.trials, fewer)
+            work(study, manifest, arguments.trials, fewer)
             for other in others:
                 if code := other.wait():
                     message = f"another worker ended with code {code}; going on"
                     print_warning("search", message)
             # What a killed worker has left.
-            work(study, params, manifest, arguments.trials, fewer)
+            work(study, manifest, arguments.trials, fewer)
     if not arguments.helper:
-        report(study, params.monitor, arguments.queue)
+        report(study, arguments.queue)
 
 
 def parse_arguments(words: list[str]) -> argparse.Namespace:
@@ -124,7 +122,7 @@ def study_path(name: str | None, space: Space) -> Path:
     return FOLDER / f"{name}.db"
 
 
-def report(study: SearchStudy, monitor: str, queued: int) -> None:
+def report(study: SearchStudy, queued: int) -> None:
     """Prints the table and draws the picture; the best trial's command on stdout.
 
     Raises:
@@ -141,6 +139,7 @@ def report(study: SearchStudy, monitor: str, queued: int) -> None:
     from src.experiments.search_space import chosen_values
     from src.storage.atomic import replace_file
 
+    monitor = study.params.monitor
     trials = ranked_trials(study.trials(), study.minimize)
     print(search_table(trials, study.space, monitor), file=sys.stderr)  # noqa: T201
     finished = finished_trials(trials)

@@ -12,7 +12,6 @@ from src.data.prepared import Manifest
 from src.errors import DivergedError, ParameterError, one_line
 from src.experiments.search_devices import on_own_devices
 from src.experiments.search_space import (
-    Space,
     chosen_values,
     space_size,
     with_values,
@@ -26,7 +25,6 @@ from src.training.early_stopping import build_early_stopping
 
 def work(
     study: SearchStudy,
-    params: Params,
     manifest: Manifest,
     total: int,
     fewer_devices: bool,
@@ -35,16 +33,15 @@ def work(
 
     Args:
         study: of the search; other processes may work on it too.
-        params: of the project.
         manifest: of the data.
         total: how many trials the study shall have.
         fewer_devices: what `reserve_devices` returned.
     """
     while trial := study.claim(total):
         values = chosen_values(study.space, trial.params)
-        outcome = run_trial(study, trial, values, params, manifest, fewer_devices)
+        outcome = run_trial(study, trial, values, manifest, fewer_devices)
         study.finish(trial, outcome)
-        line = trial_line(trial, study.space, values, outcome, params, total)
+        line = trial_line(trial, study, values, outcome, total)
         print(line, file=sys.stderr, flush=True)  # noqa: T201
         # Each trial compiles its own functions, which would stay in memory.
         jax.clear_caches()
@@ -54,7 +51,6 @@ def run_trial(
     study: SearchStudy,
     trial: FrozenTrial,
     values: Mapping[str, Any],
-    params: Params,
     manifest: Manifest,
     fewer_devices: bool,
 ) -> Outcome:
@@ -65,7 +61,7 @@ def run_trial(
     if study.count_start(trial, 1) > MAX_STARTS:
         return Outcome(None, f"given up: its process was killed {MAX_STARTS} times")
     try:
-        chosen = with_values(params, values)
+        chosen = with_values(study.params, values)
         with on_own_devices(chosen, manifest.image_shape, fewer_devices):
             return train_trial(study, trial, chosen, manifest)
     except ParameterError as error:
@@ -107,16 +103,15 @@ def train_trial(
 
 def trial_line(
     trial: FrozenTrial,
-    space: Space,
+    study: SearchStudy,
     values: Mapping[str, Any],
     outcome: Outcome,
-    params: Params,
     total: int,
 ) -> str:
     """The line that is printed when a trial has ended."""
-    count = min(total, space_size(space))
+    count = min(total, space_size(study.space))
     parts = [f"trial {trial.number + 1:>{len(str(count))}}/{count}"]
     parts += [f"{key} {format_value(value)}" for key, value in values.items()]
     if outcome.value is not None:
-        parts.append(f"{params.monitor} {outcome.value:.4f}")
+        parts.append(f"{study.params.monitor} {outcome.value:.4f}")
     return "  ".join([*parts, outcome.note])

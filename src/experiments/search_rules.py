@@ -20,15 +20,21 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from src.experiments.search_space import Choices, Range, Space, chosen_values
+from src.config.params import Params
+from src.experiments.search_space import (
+    Choices,
+    Range,
+    Space,
+    chosen_values,
+)
 
 SEARCH_STREAM = 5  # a stream of the seed; src/training/data.py has the others
-# Trials are compared after epochs 1, REDUCTION, REDUCTION^2, ...; 1 in REDUCTION stays.
-REDUCTION = 4
+# Trials are compared after epochs 1, RATIO, RATIO^2, ...; 1 in REDUCTION goes on.
+RATIO, REDUCTION = 3, 4
 
 
 def propose(
-    trials: Sequence[FrozenTrial], space: Space, seed: int, minimize: bool
+    trials: Sequence[FrozenTrial], space: Space, params: Params, minimize: bool
 ) -> dict[str, Any]:
     """The parameters of the next trial, as optuna has them.
 
@@ -39,20 +45,20 @@ def propose(
     Args:
         trials: all so far; fewer different ones than the space holds.
         space: of the search.
-        seed: of the run.
+        params: of the project.
         minimize: whether a lower value is better.
     """
     tried = [chosen_values(space, trial.params) for trial in trials]
     draw = 0
     while True:
-        key = seed, SEARCH_STREAM, len(trials), draw
+        key = params.seed, SEARCH_STREAM, len(trials), draw
         number = int(np.random.SeedSequence(key).generate_state(1)[0])
         # The estimator would propose its favourite again and again.
         sampler = RandomSampler(number) if draw else TPESampler(seed=number)
         study = memory_study(trials, sampler, minimize)
-        params = study.ask(distributions(space)).params
-        if chosen_values(space, params) not in tried:
-            return params
+        proposed = study.ask(distributions(space)).params
+        if chosen_values(space, proposed) not in tried:
+            return proposed
         draw += 1
 
 
@@ -89,7 +95,7 @@ def is_rung(epoch: int, epochs: int) -> bool:
     """Whether trials are compared after an epoch; never after the last one."""
     rung = 1
     while rung < epoch:
-        rung *= REDUCTION
+        rung *= RATIO
     return rung == epoch < epochs
 
 

@@ -30,6 +30,7 @@ from src.experiments.search_rules import (
 )
 from src.experiments.search_space import Space, space_size
 from src.storage.atomic import make_folder, storage_errors
+from src.training.early_stopping import build_best_tracker
 
 STUDY = "search"  # the study's name in its file
 ORIGIN, NOTE, STARTS = "origin", "note", "starts"  # user attributes
@@ -60,21 +61,20 @@ class Outcome(NamedTuple):
 class SearchStudy:
     """A study that several processes share."""
 
-    def __init__(self, path: Path, space: Space, seed: int, minimize: bool) -> None:
+    def __init__(self, path: Path, space: Space, params: Params) -> None:
         """Opens or creates the file.
 
         Args:
             path: the SQLite file.
             space: of the search.
-            seed: of the run.
-            minimize: whether a lower value is better.
+            params: of the project.
 
         Raises:
             DataError: it is no study.
             StorageError: it cannot be read or written.
         """
-        self.path, self.space, self.seed = path, space, seed
-        self.minimize = minimize
+        self.path, self.space, self.params = path, space, params
+        self.minimize = build_best_tracker(params).gain(0.0, 1.0) > 0
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         make_folder(path.parent)
         lock = path.with_suffix(".lock")
@@ -88,7 +88,7 @@ class SearchStudy:
             self.study = optuna.create_study(
                 storage=self.storage,
                 study_name=STUDY,
-                direction=direction(minimize),
+                direction=direction(self.minimize),
                 load_if_exists=True,
             )
             self.id = self.storage.get_study_id_from_name(STUDY)
@@ -147,7 +147,7 @@ class SearchStudy:
             self.study.add_trial(
                 create_trial(
                     state=TrialState.RUNNING,
-                    params=propose(trials, self.space, self.seed, self.minimize),
+                    params=propose(trials, self.space, self.params, self.minimize),
                     distributions=distributions(self.space),
                 )
             )

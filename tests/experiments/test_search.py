@@ -19,11 +19,11 @@ def search(prepared, params, monkeypatch):
     # Other tests use what is compiled.
     monkeypatch.setattr("src.experiments.search.jax.clear_caches", lambda: None)
 
-    def run(*words, minimize=True, total=20, **changes):
+    def run(*words, **changes):
         changed = params.model_copy(update=changes)
         space = parse_space(words, changed)
-        study = SearchStudy(prepared / "s.db", space, changed.seed, minimize)
-        work(study, changed, load_manifest(), total, fewer_devices=False)
+        study = SearchStudy(prepared / "s.db", space, changed)
+        work(study, load_manifest(), 20, fewer_devices=False)
         return study.trials()
 
     return run
@@ -108,9 +108,7 @@ def test_score_is_that_of_the_best_epoch(search, results):
 
 def test_monitor_that_should_grow_does(search, results):
     results(lambda dropout: [0.5, 0.25, 0.75])
-    (trial, _) = search(
-        "lr=0.1,0.2", minimize=False, monitor="validation_accuracy", epochs=3
-    )
+    (trial, _) = search("lr=0.1,0.2", monitor="validation_accuracy", epochs=3)
     assert (trial.value, trial.user_attrs["note"]) == (0.75, "best epoch 2")
 
 
@@ -149,7 +147,7 @@ def test_trial_without_a_number_has_no_score(search, results):
 
 def test_trial_that_kills_its_process_is_given_up(search, results, prepared, params):
     space = parse_space(["dropout=0,0.1"], params)
-    study = SearchStudy(prepared / "s.db", space, params.seed, True)
+    study = SearchStudy(prepared / "s.db", space, params)
     for _ in range(MAX_STARTS):  # as many workers claim it and are killed
         study.count_start(study.claim(2), 1)
     results(lambda dropout: [0.5])

@@ -34,9 +34,9 @@ def finished(space, params, number, value, state=TrialState.COMPLETE):
 
 
 def search(space, count, seed=0, minimize=True, value=lambda params: params["lr"]):
-    trials = []
+    trials, own = [], PARAMS.model_copy(update={"seed": seed})
     for number in range(count):
-        params = propose(trials, space, seed, minimize)
+        params = propose(trials, space, own, minimize)
         trials.append(finished(space, params, number, value(params)))
     return trials
 
@@ -44,10 +44,11 @@ def search(space, count, seed=0, minimize=True, value=lambda params: params["lr"
 def test_proposal_is_a_function_of_seed_and_earlier_trials():
     space = parse_space(WORDS, PARAMS)
     trials = search(space, 14)
+    other = PARAMS.model_copy(update={"seed": 1})
     for number in (0, 5, 13):  # random ones, and one by the estimator
-        again = propose(trials[:number], space, 0, True)
+        again = propose(trials[:number], space, PARAMS, True)
         assert again == trials[number].params
-    assert propose(trials[:13], space, 1, True) != trials[13].params
+    assert propose(trials[:13], space, other, True) != trials[13].params
     assert len({trial.params["lr"] for trial in trials}) == 14
 
 
@@ -63,9 +64,9 @@ def test_proposals_move_to_better_values(minimize):
 def test_running_trials_of_other_workers_are_avoided():
     space = parse_space(WORDS, PARAMS)
     trials = search(space, 12)
-    first = propose(trials, space, 0, True)
+    first = propose(trials, space, PARAMS, True)
     running = [*trials, finished(space, first, 12, None, TrialState.RUNNING)]
-    assert propose(running, space, 0, True) != first
+    assert propose(running, space, PARAMS, True) != first
 
 
 def test_finite_space_is_tried_completely_and_nothing_twice():
@@ -76,9 +77,8 @@ def test_finite_space_is_tried_completely_and_nothing_twice():
 
 
 def test_rungs_are_the_powers_before_the_last_epoch():
-    assert REDUCTION == 4
-    rungs = [epoch for epoch in range(1, 65) if is_rung(epoch, 64)]
-    assert rungs == [1, 4, 16]
+    rungs = [epoch for epoch in range(1, 82) if is_rung(epoch, 81)]
+    assert rungs == [1, 3, 9, 27]
     assert not is_rung(1, 1)
 
 

@@ -54,7 +54,7 @@ def session(name, fatal="", pause=0.0):
 
     if process := os.fork():
         return process
-    study = SearchStudy(Path("study.db"), SPACE, 0, True)
+    study = SearchStudy(Path("study.db"), SPACE, PARAMS)
     while trial := study.claim(TOTAL):
         number = trial.number
         at(f"claimed {{number}}")
@@ -84,7 +84,7 @@ def run_sessions(folder, script):
     result = run_python(["-c", source], folder)
     assert result.returncode == 0, result.stderr
     events = (folder / "log").read_text().splitlines()
-    study = SearchStudy(folder / "study.db", parse_space(WORDS, PARAMS), 0, True)
+    study = SearchStudy(folder / "study.db", parse_space(WORDS, PARAMS), PARAMS)
     return study.trials(), [event.split() for event in events]
 
 
@@ -145,7 +145,8 @@ def test_two_workers_share_the_trials_and_one_takes_over_a_lost_one(tmp_path):
 def test_file_has_what_optuna_itself_reads(tmp_path):
     import optuna
 
-    study = SearchStudy(tmp_path / "s.db", parse_space(WORDS, PARAMS), 0, False)
+    params = PARAMS.model_copy(update={"monitor": "validation_f1"})
+    study = SearchStudy(tmp_path / "s.db", parse_space(WORDS, PARAMS), params)
     trial = study.claim(1)
     study.report(trial, 1, 0.5, 5)
     study.finish(trial, Outcome(0.75, "best epoch 2"))
@@ -166,7 +167,7 @@ def origin(params=PARAMS, words=WORDS, manifest=MANIFEST):
 def begun(tmp_path_factory):
     """The file of a study that knows its origin."""
     path = tmp_path_factory.mktemp("begun") / "s.db"
-    study = SearchStudy(path, parse_space(WORDS, PARAMS), 0, True)
+    study = SearchStudy(path, parse_space(WORDS, PARAMS), PARAMS)
     study.check_origin(origin())
     return path
 
@@ -191,7 +192,7 @@ def begun(tmp_path_factory):
     ],
 )
 def test_study_of_something_else_is_refused_with_what_differs(begun, other, message):
-    study = SearchStudy(begun, parse_space(WORDS, PARAMS), 0, True)
+    study = SearchStudy(begun, parse_space(WORDS, PARAMS), PARAMS)
     study.check_origin(origin())
     with pytest.raises(ParameterError, match=message) as error:
         study.check_origin(other)
@@ -199,7 +200,7 @@ def test_study_of_something_else_is_refused_with_what_differs(begun, other, mess
 
 
 def test_values_that_the_space_replaces_may_change(begun):
-    study = SearchStudy(begun, parse_space(WORDS, PARAMS), 0, True)
+    study = SearchStudy(begun, parse_space(WORDS, PARAMS), PARAMS)
     study.check_origin(origin(PARAMS.model_copy(update={"lr": 0.5, "model": "mlp"})))
 
 
@@ -209,14 +210,14 @@ def other_database(path):
 
 
 def damaged(path):
-    SearchStudy(path, parse_space(WORDS, PARAMS), 0, True).claim(1)
+    SearchStudy(path, parse_space(WORDS, PARAMS), PARAMS).claim(1)
     content = bytearray(path.read_bytes())
     content[100:8192] = os.urandom(8092)
     path.write_bytes(content)
 
 
 def truncated(path):
-    SearchStudy(path, parse_space(WORDS, PARAMS), 0, True).claim(1)
+    SearchStudy(path, parse_space(WORDS, PARAMS), PARAMS).claim(1)
     path.write_bytes(path.read_bytes()[:6000])
 
 
@@ -233,18 +234,18 @@ def test_file_that_is_no_study_is_refused_in_one_line(tmp_path, write):
     write(path := tmp_path / "s.db")
     before = path.read_bytes()
     with pytest.raises(DataError, match=r"s\.db: expected a study of stages\.search"):
-        SearchStudy(path, parse_space(WORDS, PARAMS), 0, True).claim(1)
+        SearchStudy(path, parse_space(WORDS, PARAMS), PARAMS).claim(1)
     if write is not other_database:  # optuna adds its tables to any database
         assert path.read_bytes() == before
 
 
 def test_state_that_optuna_does_not_know_is_refused(tmp_path):
     path = tmp_path / "s.db"
-    SearchStudy(path, parse_space(WORDS, PARAMS), 0, True).claim(1)
+    SearchStudy(path, parse_space(WORDS, PARAMS), PARAMS).claim(1)
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE trials SET state = 'ASLEEP'")
     with pytest.raises(DataError, match="expected a study"):
-        SearchStudy(path, parse_space(WORDS, PARAMS), 0, True)
+        SearchStudy(path, parse_space(WORDS, PARAMS), PARAMS)
 
 
 def test_place_that_cannot_be_written_is_a_fault_of_the_disk(tmp_path):
@@ -253,11 +254,11 @@ def test_place_that_cannot_be_written_is_a_fault_of_the_disk(tmp_path):
     (tmp_path / "link.lock").symlink_to("elsewhere")
     for path in ("file/s.db", "s.db", "link.db"):
         with pytest.raises(StorageError):
-            SearchStudy(tmp_path / path, parse_space(WORDS, PARAMS), 0, True)
+            SearchStudy(tmp_path / path, parse_space(WORDS, PARAMS), PARAMS)
 
 
 def test_trial_that_was_begun_too_often_counts_its_starts(tmp_path):
-    study = SearchStudy(tmp_path / "s.db", parse_space(WORDS, PARAMS), 0, True)
+    study = SearchStudy(tmp_path / "s.db", parse_space(WORDS, PARAMS), PARAMS)
     for start in (1, 2, 3):
         assert study.count_start(study.claim(1), 1) == start
     assert study.count_start(study.claim(1), -1) == 2
