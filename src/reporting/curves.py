@@ -1,6 +1,7 @@
 """PNG plots of how far probabilities can be believed: curves over all thresholds."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -105,7 +106,7 @@ def precision_at(curves: Curves) -> np.ndarray:
     return curves.precision[np.searchsorted(curves.recall, GRID)]
 
 
-def finish(axes: Axes, corner: str) -> None:
+def finish(axes: Axes, corner: Literal["lower left", "lower right"]) -> None:
     """The frame of a plot of rates; in the corner the legend with the areas."""
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.grid(alpha=0.3)
