@@ -66,7 +66,7 @@ def demo_page(
         manifest["input"]["background"],
         f"{architecture.model} on {manifest['model'].get('dataset', 'images')}",
         manifest["input"].get("pictures"),
-        Decision(manifest["threshold"], manifest["reject_below"]),
+        Decision(manifest.get("threshold"), manifest.get("reject_below")),
     )
     return DemoPage(page, note)
 

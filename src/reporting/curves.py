@@ -1,6 +1,7 @@
 """PNG plots of how far probabilities can be believed: curves over all thresholds."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -89,8 +90,8 @@ def one_vs_rest_figure(
         recall.plot(GRID, mean_precision / known, color="black", label=mean)
     roc.set(xlabel="false positive rate", ylabel="recall", title="ROC")
     recall.set(xlabel="recall", ylabel="precision", title="precision and recall")
-    finish(roc)
-    finish(recall)
+    finish(roc, "lower right")
+    finish(recall, "lower left")
     return figure
 
 
@@ -105,11 +106,11 @@ def precision_at(curves: Curves) -> np.ndarray:
     return curves.precision[np.searchsorted(curves.recall, GRID)]
 
 
-def finish(axes: Axes) -> None:
-    """The frame of a plot of rates, and the legend with the areas."""
+def finish(axes: Axes, corner: Literal["lower left", "lower right"]) -> None:
+    """The frame of a plot of rates; in the corner the legend with the areas."""
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     axes.grid(alpha=0.3)
     if axes.lines:
-        legend = axes.legend(loc="lower center", fontsize=8, title="area, class")
+        legend = axes.legend(loc=corner, fontsize=8, title="area, class")
         for text in legend.get_texts():  # a class may be called "a$b$"
             text.set_parse_math(False)
