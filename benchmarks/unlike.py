@@ -3,7 +3,7 @@
     make bench-data
     python -m benchmarks.unlike --data benchmarks/.data
 
-Trains `cnn` and `cnn_max` for three epochs and exports them. Each score is measured by
+Trains `cnn` for three epochs and exports it. Each score is measured by
 its AUROC: the probability that a picture of another kind gets a higher score than a
 test image of Fashion-MNIST. The first score is the one that `stages.predict` prints.
 The others need the network: minus the largest probability (Hendrycks and Gimpel 2017,
@@ -48,7 +48,6 @@ RECIPE = {
     "batch_size": 64,
     "export_formats": "[numpy]",
 }
-MODELS = "cnn", "cnn_max"
 COUNT = 2_000  # images of each kind of noise
 NEIGHBOUR, FITTED = 50, 5_000
 BATCH = 500  # images whose features are computed at a time
@@ -76,7 +75,7 @@ def other_pictures(test: np.ndarray) -> dict[str, np.ndarray]:
     for sigma in (1, 2, 4):
         blurred = gaussian_filter(uniform, (0, sigma, sigma))
         low, high = (f(blurred, (1, 2), keepdims=True) for f in (np.min, np.max))
-        name = f"noise, blurred by {sigma} pixels"
+        name = f"noise, blurred with sigma {sigma}"
         found[name] = (256 * blurred).astype(np.uint8)
         stretched = 255 * (blurred - low) / (high - low)
         found[f"{name}, from black to white"] = stretched.astype(np.uint8)
@@ -139,14 +138,18 @@ def auroc(known: np.ndarray, others: np.ndarray) -> float:
     return float((ranks.sum() - len(others) * (len(others) + 1) / 2) / pairs)
 
 
-def measure(model_name: str, data: Path, folder: Path) -> Table:
-    """Trains a network; the AUROC of each score, by kind of picture."""
-    project, source = folder / model_name, folder / "source"
-    if not source.exists():
-        tile(data, source, len(load_array(data, "train", "labels")))
-    make_project(project, None, {**RECIPE, "model": model_name, "data_path": source})
+def train(data: Path, folder: Path) -> Path:
+    """Trains and exports the network; returns the folder of its project."""
+    source, project = folder / "source", folder / "project"
+    tile(data, source, len(load_array(data, "train", "labels")))
+    make_project(project, None, {**RECIPE, "data_path": source})
     for stage in ("prepare", "train", "evaluate", "export"):
         finish(start(project, f"stages.{stage}"))
+    return project
+
+
+def measure(project: Path) -> Table:
+    """The AUROC of each score, by kind of picture; and how many `predict` warns of."""
     with contextlib.chdir(project):
         manifest = load_manifest()
         trained, exported = load_trained(manifest), load_exported(None)
@@ -158,40 +161,39 @@ def measure(model_name: str, data: Path, folder: Path) -> Table:
         PIXELS: lambda images: unlike_scores(centres, images),
         **network_scores(trained.model, train.images[:FITTED], train.labels[:FITTED]),  # type: ignore[arg-type]
     }
-    found: Table = {"test images": {}}
-    for name, score in scores.items():
-        known = score(test.images)
-        for kind, images in other_pictures(test.images).items():
-            given = score(images)
-            row = found.setdefault(kind, {})
-            row[name] = round(auroc(known, given), 4)
-            if name == PIXELS:
-                row[WARNED] = round(float((given > entry.threshold).mean()), 4)
-        if name == PIXELS:
-            warned = float((known > entry.threshold).mean())
-            found["test images"] = {WARNED: round(warned, 4)}
+    known = {name: score(test.images) for name, score in scores.items()}
+    warned = float((known[PIXELS] > entry.threshold).mean())
+    found: Table = {"test images": {WARNED: round(warned, 4)}}
+    for kind, images in other_pictures(test.images).items():
+        given = {name: score(images) for name, score in scores.items()}
+        row = {name: round(auroc(known[name], given[name]), 4) for name in scores}
+        warned = float((given[PIXELS] > entry.threshold).mean())
+        found[kind] = {**row, WARNED: round(warned, 4)}
     return found
 
 
-def render(results: dict[str, Table]) -> str:
-    """A row for each model and kind of picture."""
-    first, *_ = results.values()
-    names = list(max(first.values(), key=len))
+def render(results: Table) -> str:
+    """A row for each kind of picture."""
+    names = list(max(results.values(), key=len))
     rows = [
-        [model, kind, *(f"{row[name]:.3f}" if name in row else "" for name in names)]
-        for model, found in results.items()
-        for kind, row in found.items()
+        [kind, *(f"{row[name]:.3f}" if name in row else "" for name in names)]
+        for kind, row in results.items()
     ]
-    return table(["network", "pictures", *names], rows)
+    return table(["pictures", *names], rows)
 
 
 def main() -> None:
-    """Measures both networks and writes the table."""
+    """Measures the scores and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--data", type=Path, required=True)
     data = parser.parse_args().data.resolve()
     with tempfile.TemporaryDirectory() as folder:
-        results = {name: measure(name, data, Path(folder)) for name in MODELS}
+        results = measure(train(data, Path(folder)))
+    record(results)
+
+
+def record(results: Table) -> None:
+    """Writes the results and their table."""
     RESULTS.write_text(json.dumps(results, indent=2) + "\n")
     text = render(results)
     print(text)
