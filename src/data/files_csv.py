@@ -49,11 +49,21 @@ def read_files(split: str) -> list[str]:
     Raises:
         DataError: the table is missing or damaged.
     """
-    return [origin.file for origin in read_origins(split)]
+    return [file for (file,) in read_columns(split, "file")]
 
 
 def read_origins(split: str) -> list[Origin]:
     """File and group of each row of a split, without the rest; empty for arrays.
+
+    Raises:
+        DataError: the table is missing or damaged.
+    """
+    rows = read_columns(split, "file", "group")
+    return [Origin(file, group) for file, group in rows]
+
+
+def read_columns(split: str, *names: str) -> list[tuple[str, ...]]:
+    """The cells of some columns of each row of a split.
 
     Raises:
         DataError: the table is missing or damaged.
@@ -63,10 +73,12 @@ def read_origins(split: str) -> list[Origin]:
     try:
         reader = csv.DictReader(table)  # row by row: the table may be large
         return [
-            Origin(row["file"], row["group"]) for row in reader if row["split"] == split
+            tuple(row[name] for name in names)
+            for row in reader
+            if row["split"] == split
         ]
     except (KeyError, ValueError, csv.Error) as error:  # ValueError: no UTF-8
         raise DataError(
-            f"{paths.FILES}: expected a table with split, file and group, found "
+            f"{paths.FILES}: expected a table with split, {', '.join(names)}, found "
             f"{one_line(error)}. {PREPARE_AGAIN}"
         ) from None
