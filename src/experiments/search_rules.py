@@ -21,12 +21,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
 from src.config.params import Params
-from src.experiments.search_space import (
-    Choices,
-    Range,
-    Space,
-    chosen_values,
-)
+from src.experiments.search_space import Choices, Range, Space, chosen_values
 
 SEARCH_STREAM = 5  # a stream of the seed; src/training/data.py has the others
 # Trials are compared after epochs 1, RATIO, RATIO^2, ...; 1 in REDUCTION goes on.
