@@ -125,16 +125,13 @@ class Tab:
         for end in pipes:
             os.close(end)
         commands, self.commands, self.answers, answers = high
-
-        def connect() -> None:
-            os.dup2(commands, 3)
-            os.dup2(answers, 4)
-
         profile = f"--user-data-dir={self.folder / 'profile'}"
+        program = [browser(), *OPTIONS, profile, "--remote-debugging-pipe"]
+        # Not preexec_fn: it would fork this process, whose threads are JAX's.
+        redirected = f'exec "$@" 3<&{commands} 4>&{answers}'
         self.process = subprocess.Popen(
-            [browser(), *OPTIONS, profile, "--remote-debugging-pipe"],
-            pass_fds=(3, 4),
-            preexec_fn=connect,
+            ["bash", "-c", redirected, "bash", *program],
+            pass_fds=(commands, answers),
             stderr=subprocess.DEVNULL,
         )
         os.close(commands)
