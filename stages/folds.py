@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from src import paths
 from src.config.params import Params
-from src.errors import ParameterError
+from src.errors import DataError, ParameterError
 from src.runtime.cpu_devices import set_cpu_devices
 from src.runtime.determinism import pin_arithmetic
 from src.runtime.launch import check_alone
@@ -59,6 +59,11 @@ def main(params: Params, context: StageContext) -> str:
         manifest.digest("train"),
     )
     doubtful, page, table = judge(train, probabilities, count, manifest, params)
+    if load_manifest() != manifest:
+        raise DataError(
+            f"{paths.MANIFEST}: expected the data that the folds were trained on, "
+            "found others: prepare ran in the meantime. Run stages.folds again."
+        )
     with context.outputs() as outputs:
         outputs.write(SCORES, metrics_bytes({"folds": {"folds": count, **summary}}))
         outputs.write(PROBABILITIES, packed)

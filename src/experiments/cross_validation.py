@@ -1,8 +1,9 @@
 """Cross-validation: each training example is predicted by a network that never saw it.
 
-A network is trained on all folds but one, as the train stage does, and predicts the
-examples of that fold. Its best epoch is chosen on the validation split, which is in no
-fold. The test split is not read.
+A network is trained on all folds but one, as the train stage does, and calibrated if
+`calibrate` is set. It predicts the examples of the fold that it did not see. Its best
+epoch is chosen on the validation split, which is in no fold. The test split is not
+read.
 
 What `init_from` names was trained before, perhaps on these examples. Nobody can tell.
 """
@@ -31,6 +32,7 @@ from src.resume.snapshots import TrainingProgress
 from src.sharding import on_all_devices
 from src.signals import raise_if_stopped
 from src.training.batches import SelectedBatches, build_batches
+from src.training.calibration import calibrate, find_output_layer
 from src.training.data import TrainData, chosen_rows, count_steps
 from src.training.early_stopping import build_early_stopping
 from src.training.events import EpochEnd, SavePoint
@@ -40,6 +42,7 @@ from src.training.state import (
     TrainGraph,
     build_state,
     choose_architecture,
+    eval_model,
     normalize_pixels,
 )
 
@@ -122,9 +125,16 @@ def cross_validate(
         data = TrainData(others, validation, architecture.classes)
         normalized = normalize_pixels(architecture, params, others, initial)
         with on_all_devices(params):
+            head = None
+            if params.calibrate:
+                steps = count_steps(len(others), params.batch_size)
+                drawn = weights_of(eval_model(*built(normalized, steps)))
+                head = find_output_layer(drawn, normalized, validation)
             weights, progress, epochs = train_fold(
                 data, normalized, built, params, f"fold {number}"
             )
+            if head:
+                weights = calibrate(weights, normalized, head, validation).weights
         # On one device, as the evaluate stage predicts.
         network = trained_network(normalized, weights)
         members = np.flatnonzero(folds == number)

@@ -9,17 +9,18 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from src.errors import ParameterError
 from src.runtime.cores import JOBS, available_cores
 
+SECONDS_TO_END = 10  # for a helper, before it is killed
 HELPER = "--helper"  # an option of the command that only this module passes
 
 
 def check_workers(workers: int) -> None:
     """Raises ParameterError unless there is a core for each worker."""
-    cores = len(available_cores()) or workers
+    cores = len(available_cores()) or os.cpu_count() or 1
     if not 1 <= workers <= cores:
         raise ParameterError(
             f"--workers: expected an integer in [1, {cores}], the cores of this "
@@ -48,6 +49,10 @@ def helpers(count: int, arguments: Sequence[str]) -> Iterator[list[subprocess.Po
         yield started
     finally:
         for process in started:
+            process.terminate()  # its trial then does not count as killed
+        for process in started:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(SECONDS_TO_END)
             process.kill()
             process.wait()
 

@@ -18,13 +18,13 @@ from src.config.params import TRAINING, Params
 from src.errors import ParameterError, shortened
 
 LOG_RATIO = 10  # a range is logarithmic if high / low is at least this
-DIGITS = 4  # significant digits of a number from a range of fractions
+DIGITS = 4  # of a fraction, counted from the first that differs within its range
 NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 # Parameters of training that decide how trials are compared, or that every trial of a
 # process shares. `seed` also decides the validation split.
 SAME_IN_ALL_TRIALS = {
     *("seed", "monitor", "monitor_mode", "top_k", "min_delta", "overfit_batches"),
-    *("cpu_devices", "debug", "deterministic"),
+    *("cpu_devices", "debug", "deterministic", "calibrate"),
     *("log_every", "save_minutes", "resident_megabytes"),
 }
 
@@ -51,7 +51,10 @@ class Range:
         """A proposed number as training takes it: a fraction with few digits."""
         if self.integer:
             return int(proposed)
-        return min(max(float(f"{proposed:.{DIGITS}g}"), self.low), self.high)
+        largest = max(abs(self.low), abs(self.high))
+        same = max(math.floor(math.log10(largest / (self.high - self.low))), 0)
+        rounded = float(f"{proposed:.{DIGITS + same}g}")
+        return min(max(rounded, self.low), self.high)
 
     def __str__(self) -> str:
         return f"{self.low}..{self.high}"

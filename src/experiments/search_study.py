@@ -42,7 +42,9 @@ SECONDS = 60  # to wait for another process that writes
 
 def study_origin(params: Params, space: Space, manifest: Manifest) -> dict[str, str]:
     """What decides the value of a trial, by name; equal in all sessions of a study."""
-    fixed = params.model_dump(mode="json", include=set(TRAINING))
+    # Training is the same with and without calibration.
+    included = set(TRAINING) - {"calibrate"}
+    fixed = params.model_dump(mode="json", include=included)
     named = {key: str(space.get(key, value)) for key, value in fixed.items()}
     digests = {
         f"{paths.PREPARED}/{name}": manifest.digest(name)[:12]

@@ -57,7 +57,7 @@ def draw_experiments(axes: Axes, experiments: Sequence[Experiment], by: str) -> 
     axes.set_xticks(range(len(dimensions)), [each.name for each in dimensions])
     axes.tick_params(axis="x", length=0)
     axes.spines[:].set_visible(False)
-    axes.set_title(f"{len(experiments)} experiments; thick: {best.name}", fontsize=9)
+    axes.set_title(f"{len(experiments)} runs; thick: {best.name}", fontsize=9)
 
 
 def heights_on(dimension: Dimension) -> np.ndarray:

@@ -55,10 +55,14 @@ def check_outside(folder: Path, names: Iterable[str]) -> None:
 
 
 def heat_map_file(folder: Path, picture: str, taken: set[Path]) -> Path:
-    """The file for the heat map of a picture: its name, numbered if it is taken."""
+    """The file for the heat map of a picture: its name, numbered if it is taken.
+
+    Names that differ in case only are one name: on some disks they are.
+    """
     name = Path(picture).name[-NAME_LETTERS:]
     file, number = folder / f"{name}.heat.png", 1
-    while file in taken:
+    names = {str(each).casefold() for each in taken}
+    while str(file).casefold() in names:
         number += 1
         file = folder / f"{name}-{number}.heat.png"
     return file

@@ -54,6 +54,13 @@ def test_scores_that_differ_by_less_than_the_threshold_can_tell_are_all_positive
         assert choose_threshold(rule, scores, positive) == 0.0
 
 
+def test_no_score_lies_on_the_threshold():
+    scores = np.array([0.2, 0.9999996, 1.0, 1.0])
+    positive = np.array([False, True, True, True])
+    assert choose_threshold("f1", scores, positive) == 0.6
+    assert choose_threshold("recall:0.6", scores, positive) == 0.6
+
+
 def test_threshold_has_six_decimals_so_that_a_file_holds_it_exactly():
     threshold = choose_threshold("f1", *answers(500, 4, 12))
     assert threshold == round(threshold, 6)

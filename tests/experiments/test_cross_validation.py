@@ -115,6 +115,30 @@ def test_early_stopping_ends_a_fold(prepared, params):
     assert [fold.epochs for fold in cross_validated(stopped)] == [1, 1]
 
 
+def test_calibration_divides_the_logits_of_a_fold_by_one_temperature(prepared, params):
+    calibrated = cross_validated(params.model_copy(update={"calibrate": True}))
+    for before, after in zip(cross_validated(params), calibrated, strict=True):
+        plain, found = before.log_probabilities, after.log_probabilities
+        first, other = plain[:, :-1] - plain[:, -1:], found[:, :-1] - found[:, -1:]
+        temperature = (first * other).sum() / (other * other).sum()  # least squares
+        assert abs(temperature - 1) > 0.01
+        np.testing.assert_allclose(other * temperature, first, rtol=1e-3, atol=1e-4)
+
+
+def test_data_that_change_during_a_run_end_with_code_three(
+    prepared, run_folds, capsys, monkeypatch
+):
+    manifest = load_manifest()
+    changed = manifest.model_copy(
+        update={"class_names": ["other", *manifest.class_names]}
+    )
+    answers = iter([manifest, changed])
+    monkeypatch.setattr("src.data.prepared.load_manifest", lambda: next(answers))
+    assert run_folds() == 3
+    assert "prepare ran in the meantime" in capsys.readouterr().err
+    assert not any((paths.METRICS / name).exists() for name in WRITTEN)
+
+
 def test_limited_examples_are_those_of_train(prepared, params):
     limited = params.model_copy(update={"limit_examples": 40})
     train = load_training_examples(load_manifest(), limited)

@@ -114,6 +114,12 @@ def test_long_name_is_shortened_to_one_that_a_disk_takes(tmp_path):
     assert file.name.endswith(".png.heat.png")
 
 
+def test_names_that_differ_in_case_only_get_two_files(tmp_path):
+    first = heat_map_file(tmp_path, "one/A.png", set())
+    second = heat_map_file(tmp_path, "two/a.png", {first})
+    assert (first.name, second.name) == ("A.png.heat.png", "a.png-2.heat.png")
+
+
 def test_picture_that_cannot_be_read_has_no_map(project, tmp_path, monkeypatch):
     (tmp_path / "text.png").write_text("x")
     asked = [tmp_path / "text.png", "pictures/1.png", "--explain", tmp_path / "maps"]
