@@ -16,6 +16,7 @@ from src.runtime.stage import StageContext, print_warning, run_stage
 if TYPE_CHECKING:
     import numpy as np
 
+    from src.data.examples import Examples
     from src.data.prepared import Manifest
     from src.evaluation.decision import Answers, Decision
     from src.models.checkpoint import ModelRecord, TrainedModel
@@ -42,7 +43,6 @@ def main(params: Params, context: StageContext) -> str:
 
     from src.data.prepared import load_manifest, load_split
     from src.evaluation.decision import Decision, decide
-    from src.evaluation.heat_maps import heat_maps
     from src.evaluation.metrics import confusion_matrix, test_metrics
     from src.evaluation.predict import (
         predict,
@@ -50,8 +50,6 @@ def main(params: Params, context: StageContext) -> str:
         probabilities_npz,
     )
     from src.models.checkpoint import load_trained
-    from src.reporting import curves, fonts, plots
-    from src.reporting.heat_map_plots import Explained, draw_heat_maps
     from src.storage.json_files import metrics_bytes, rounded
 
     manifest = load_manifest()
@@ -61,7 +59,8 @@ def main(params: Params, context: StageContext) -> str:
         threshold=rounded(find_threshold(params, trained, manifest)),
         reject_below=rounded(params.reject_below),
     )
-    images, labels = load_split("test", manifest)
+    test = load_split("test", manifest)
+    images, labels = test
     files = test_files(len(labels))
     log_probabilities = predict(trained.model, images)
     probabilities = np.exp(log_probabilities)
@@ -72,28 +71,9 @@ def main(params: Params, context: StageContext) -> str:
     headlines = {name: scores[name] for name in scores if name not in TEST_DETAILS}
     details = {name: scores[name] for name in TEST_DETAILS if name in scores}
     details |= decision_details(decision, answers, labels)
-    history = paths.HISTORY, record.history_sha256
-    learning_curves = plots.draw_learning_curves(*history, record.epoch)
-    # Of the most likely class, whatever the threshold: is this probability right?
-    most_likely = probabilities.max(1), probabilities.argmax(1) == labels
-    calibration = plots.draw_calibration(*most_likely)
-    risk = curves.draw_risk_coverage(answers, labels, decision.reject_below)
-    shown = plots.shown_mistakes(labels, probabilities, predicted)
-    maps = heat_maps(trained.model, images[shown], predicted[shown])
-    explained = [
-        Explained(images[row], heat, names[predicted[row]], answers.confidence[row])
-        for row, heat in zip(shown, maps, strict=True)
-    ]
-    with fonts.fonts_for([*names, *(files[row] for row in shown)]) as fonts_warning:
-        counts = confusion_matrix(labels, predicted, len(names))
-        confusion = plots.draw_confusion(counts, names)
-        one_vs_rest = curves.draw_one_vs_rest(probabilities, labels, names)
-        mistakes = plots.draw_mistakes(
-            images, labels, probabilities, names, files, predicted
-        )
-        looked = draw_heat_maps(explained, shown.tolist())
-    if fonts_warning:
-        print(f"evaluate: warning: {fonts_warning}", flush=True)  # noqa: T201
+    counts = confusion_matrix(labels, predicted, len(names))
+    rejected = decision.reject_below
+    drawn = draw_plots(trained, test, files, probabilities, answers, counts, rejected)
     contents = {
         paths.METRICS / "test.json": metrics_bytes({"test": headlines}),
         paths.DETAILS / "test.json": metrics_bytes({"test": details}),
@@ -101,13 +81,7 @@ def main(params: Params, context: StageContext) -> str:
             probabilities, labels, names, files, decision
         ),
         paths.PROBABILITIES: probabilities_npz(probabilities, names),
-        paths.PLOTS / "learning_curves.png": learning_curves,
-        paths.PLOTS / "confusion.png": confusion,
-        paths.PLOTS / "calibration.png": calibration,
-        paths.PLOTS / "mistakes.png": mistakes,
-        paths.PLOTS / "risk_coverage.png": risk,
-        paths.PLOTS / "one_vs_rest.png": one_vs_rest,
-        paths.PLOTS / "heat_maps.png": looked,
+        **{paths.PLOTS / f"{name}.png": plot for name, plot in drawn.items()},
     }
     with context.outputs() as outputs:
         outputs.write_all(contents)
@@ -117,6 +91,51 @@ def main(params: Params, context: StageContext) -> str:
         f"{scores['accuracy_low']:.4f} to {scores['accuracy_high']:.4f}), "
         f"loss {scores['loss']:.4f} -> {paths.METRICS / 'test.json'}"
     )
+
+
+def draw_plots(
+    trained: TrainedModel,
+    test: Examples,
+    files: list[str],
+    probabilities: np.ndarray,
+    answers: Answers,
+    confusion: np.ndarray,
+    reject_below: float | None,
+) -> dict[str, bytes]:
+    """The plots by name, as PNG files; prints a warning if letters are missing."""
+    from src.evaluation.heat_maps import heat_maps
+    from src.reporting import curves, fonts, plots
+    from src.reporting.heat_map_plots import Explained, draw_heat_maps
+
+    (images, labels), record = test, trained.record
+    names, predicted = record.class_names, answers.predicted
+    # Of the most likely class, whatever the threshold: is this probability right?
+    most_likely = probabilities.max(1), probabilities.argmax(1) == labels
+    drawn = {
+        "learning_curves": plots.draw_learning_curves(
+            paths.HISTORY, record.history_sha256, record.epoch
+        ),
+        "calibration": plots.draw_calibration(*most_likely),
+        "risk_coverage": curves.draw_risk_coverage(answers, labels, reject_below),
+    }
+    shown = plots.shown_mistakes(labels, probabilities, predicted)
+    maps = heat_maps(trained.model, images[shown], predicted[shown])
+    explained = [
+        Explained(images[row], heat, names[predicted[row]], answers.confidence[row])
+        for row, heat in zip(shown, maps, strict=True)
+    ]
+    with fonts.fonts_for([*names, *(files[row] for row in shown)]) as warning:
+        drawn |= {
+            "confusion": plots.draw_confusion(confusion, names),
+            "one_vs_rest": curves.draw_one_vs_rest(probabilities, labels, names),
+            "mistakes": plots.draw_mistakes(
+                images, labels, probabilities, names, files, predicted
+            ),
+            "heat_maps": draw_heat_maps(explained, shown.tolist()),
+        }
+    if warning:
+        print(f"evaluate: warning: {warning}", flush=True)  # noqa: T201
+    return drawn
 
 
 def find_threshold(

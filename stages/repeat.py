@@ -18,21 +18,11 @@ from src.runtime.launch import check_alone
 from src.runtime.stage import StageContext, run_stage
 from stages import evaluate, prepare, train
 
-REPORTED = (
-    "accuracy",
-    "balanced_accuracy",
-    "loss",
-    "precision",
-    "recall",
-    "f1",
-    "top_k",
-)
-
 
 def main(params: Params, context: StageContext) -> str:
     """Prepares, trains and evaluates for `seed`, `seed + 1` and so on."""
     check_alone()
-    from src.experiments.seeds import summarize
+    from src.experiments.seeds import REPORTED, summarize
     from src.storage.json_files import metrics_bytes, read_json
 
     parser = argparse.ArgumentParser(description=__doc__)

@@ -5,7 +5,7 @@ Writes .search/NAME.db and .search/NAME.png.
 python -m stages.search --trials 30 'lr=1e-4..1e-1' 'model=cnn,resnet'
 
 The last line, the only one on stdout, runs the pipeline with the best parameters. Start
-the same command again to go on after an interruption, or with more --trials.
+the same command again to continue after an interruption, or with more --trials.
 """
 
 from __future__ import annotations

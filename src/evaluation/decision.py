@@ -3,7 +3,8 @@
 `run.py` contains this module, so that shipped files answer as evaluate does.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,11 @@ class Decision(NamedTuple):
     # most likely class is.
     threshold: float | None = None
     reject_below: float | None = None  # answers of less confidence are unsure
+
+    @classmethod
+    def of(cls, manifest: Mapping[str, Any]) -> "Decision":
+        """The decision of an export; an older one has the most likely class."""
+        return cls(manifest.get("threshold"), manifest.get("reject_below"))
 
 
 MOST_LIKELY = Decision()

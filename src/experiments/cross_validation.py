@@ -125,16 +125,9 @@ def cross_validate(
         data = TrainData(others, validation, architecture.classes)
         normalized = normalize_pixels(architecture, params, others, initial)
         with on_all_devices(params):
-            head = None
-            if params.calibrate:
-                steps = count_steps(len(others), params.batch_size)
-                drawn = weights_of(eval_model(*built(normalized, steps)))
-                head = find_output_layer(drawn, normalized, validation)
             weights, progress, epochs = train_fold(
                 data, normalized, built, params, f"fold {number}"
             )
-            if head:
-                weights = calibrate(weights, normalized, head, validation).weights
         # On one device, as the evaluate stage predicts.
         network = trained_network(normalized, weights)
         members = np.flatnonzero(folds == number)
@@ -154,7 +147,7 @@ def train_fold(
     params: Params,
     title: str,
 ) -> tuple[Weights, TrainingProgress, int]:
-    """Trains one network as the train stage does, with a progress bar on a terminal.
+    """Trains and calibrates one network as train does; a terminal shows a bar.
 
     Args:
         data: the examples of the other folds, and the validation split.
@@ -167,10 +160,15 @@ def train_fold(
         The weights of the best epoch, the progress, and the number of epochs.
 
     Raises:
+        ParameterError: `calibrate` is set, and the network cannot be calibrated.
         DivergedError: a loss or a gradient is not finite.
     """
     steps = count_steps(len(data.train), params.batch_size)
     graphdef, state = built(architecture, steps)
+    head = None
+    if params.calibrate:
+        drawn = weights_of(eval_model(graphdef, state))
+        head = find_output_layer(drawn, architecture, data.validation)
     own = jax.tree.map(jnp.copy, state)  # `fit` reuses the buffers
     progress = TrainingProgress(build_early_stopping(params))
     weights: Weights = {}
@@ -191,4 +189,6 @@ def train_fold(
                     break
             else:
                 bar.update(event.step - bar.n)
+    if head:
+        weights = calibrate(weights, architecture, head, data.validation).weights
     return weights, progress, result.epoch

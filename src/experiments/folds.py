@@ -12,20 +12,11 @@ from scipy.sparse.csgraph import connected_components
 
 from src.data.examples import Examples, image_hashes
 from src.errors import DataError, ParameterError, counted
-from src.experiments.seeds import summarize
+from src.experiments.seeds import REPORTED, summarize
 from src.storage.npz import pack_arrays
 
 FOLD_STREAM = 5  # random stream of the seed
-REPORTED = (
-    "accuracy",
-    "balanced_accuracy",
-    "loss",
-    "precision",
-    "recall",
-    "f1",
-    "top_k",
-    "calibration_error",
-)
+OF_FOLDS = *REPORTED, "calibration_error"
 
 
 def divide(
@@ -170,10 +161,10 @@ def summarize_folds(scores: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     Source: Bengio and Grandvalet 2004, JMLR 5, pp. 1089-1105.
 
     Args:
-        scores: of each fold, two or more; those in `REPORTED` are used.
+        scores: of each fold, two or more; those in `OF_FOLDS` are used.
     """
     return {
-        name: summarize([each[name] for each in scores])._asdict() for name in REPORTED
+        name: summarize([each[name] for each in scores])._asdict() for name in OF_FOLDS
     }
 
 

@@ -1,7 +1,7 @@
 """What a search tries next, and when it gives a trial up: functions of the trials.
 
 Nothing random is carried from trial to trial, and no decision is stored. So a search
-that was killed goes on as if it had not been.
+that was killed continues as if it had not been.
 """
 
 import math
@@ -24,7 +24,7 @@ from src.config.params import Params
 from src.experiments.search_space import Choices, Range, Space, chosen_values
 
 SEARCH_STREAM = 6  # random stream of the seed
-# Trials are compared after epochs 1, RATIO, RATIO^2, ...; 1 in REDUCTION goes on.
+# Trials are compared after epochs 1, RATIO, RATIO^2, ...; 1 in REDUCTION stays.
 RATIO, REDUCTION = 3, 4
 
 

@@ -5,6 +5,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
+# Metrics of test that are summarized.
+REPORTED = (
+    *("accuracy", "balanced_accuracy", "loss"),
+    *("precision", "recall", "f1", "top_k"),
+)
+
 
 class Summary(NamedTuple):
     """A metric over several seeds."""

@@ -66,7 +66,7 @@ def demo_page(
         manifest["input"]["background"],
         f"{architecture.model} on {manifest['model'].get('dataset', 'images')}",
         manifest["input"].get("pictures"),
-        Decision(manifest.get("threshold"), manifest.get("reject_below")),
+        Decision.of(manifest),
     )
     return DemoPage(page, note)
 

@@ -15,7 +15,6 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from scipy.cluster.vq import kmeans2
 
 from src.data.lazy_images import Images, pieces
 from src.errors import DataError
@@ -80,6 +79,9 @@ def unlike_scores(centres: np.ndarray, images: np.ndarray) -> np.ndarray:
 
 def typical_pictures(images: Images) -> np.ndarray:
     """The centres of evenly spaced training images, float32 `[k, numbers]`."""
+    # Takes 0.3 s; `predict` does not need it.
+    from scipy.cluster.vq import kmeans2
+
     numbers = np.concatenate([coarse_pixels(each) for each in pieces(spread(images))])
     count = max(min(CENTRES, len(numbers) // PICTURES_EACH), 1)
     with warnings.catch_warnings():

@@ -56,7 +56,7 @@ def prove_all(
     """
     allowed = allowed_differences(expected, export.error)
     manifest = export.manifest
-    decision = Decision(manifest["threshold"], manifest["reject_below"])
+    decision = Decision.of(manifest)
     metrics: dict[FormatName, dict[str, Any]] = {}
     latency: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}

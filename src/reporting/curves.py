@@ -27,7 +27,7 @@ def draw_risk_coverage(
 def risk_coverage_figure(
     answers: Answers, labels: np.ndarray, reject_below: float | None
 ) -> Figure:
-    """The figure of `draw_risk_coverage`; `reject_below` is a point of its own."""
+    """The figure of `draw_risk_coverage`; `reject_below` is a point."""
     figure = Figure(figsize=(4.5, 3.6), layout="constrained")
     axes = figure.subplots()
     correct = answers.predicted == labels

@@ -33,7 +33,7 @@ from src.training.history import History
 
 PAUSE = 0.5  # seconds; the page reloads every second, so a row is seen within two
 RECENT = 20  # updates with new rows, over which the speed is measured
-# The page shows those that are not empty.
+# The page leaves out empty ones.
 MAIN_PARAMETERS = (
     *("optimizer", "lr", "schedule", "batch_size", "epochs", "dropout", "weight_decay"),
     *("augment", "init_from", "precision", "seed"),

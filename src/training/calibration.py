@@ -1,7 +1,7 @@
 """`calibrate`: temperature scaling on validation, folded into the output layer.
 
 The output layer's weights are divided by the temperature, so evaluate and every
-exported file have it without a line of their own. All logits shrink or grow by one
+exported file have it without further code. All logits shrink or grow by one
 factor: the most likely class stays the same.
 """
 

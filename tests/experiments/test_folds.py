@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from src.errors import DataError, ParameterError
 from src.experiments.folds import (
-    REPORTED,
+    OF_FOLDS,
     assign_folds,
     check_folds,
     number_groups,
@@ -126,9 +126,9 @@ def test_class_without_examples_is_no_obstacle():
 
 
 def test_summary_has_mean_and_deviation_of_each_score():
-    scores = [dict.fromkeys(REPORTED, value) for value in (0.5, 0.7)]
+    scores = [dict.fromkeys(OF_FOLDS, value) for value in (0.5, 0.7)]
     found = summarize_folds(scores)
-    assert found.keys() == set(REPORTED)
+    assert found.keys() == set(OF_FOLDS)
     assert found["f1"]["mean"] == pytest.approx(0.6)
     assert found["f1"]["standard_deviation"] == pytest.approx(0.02**0.5)
 

@@ -28,6 +28,11 @@ def write_prepared(
         "test": patterned(37, 3, shape, classes),
     }
     source = Source("stripes", "1", list(names), splits["train"], None, None)
+    save(folder, source, splits)
+
+
+def save(folder: Path, source: Source, splits: dict[SplitName, Examples]) -> None:
+    """Writes data/prepared and the metrics of prepare."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         manifest = committed(save_prepared, source, splits)
@@ -52,15 +57,7 @@ def write_noisy(folder: Path, names: Sequence[str] = ("a", "b", "c")) -> None:
         splits[name] = Examples(images, labels)
     splits["validation"] = select(splits["test"], np.arange(15, 60))
     source = Source("noisy", "1", list(names), splits["train"], None, None)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        manifest = committed(save_prepared, source, splits)
-        sizes = {
-            name: {"examples": len(split.labels)} for name, split in splits.items()
-        }
-        write_metrics(paths.METRICS / "prepare.json", sizes)
-        details = {"in_both": manifest["in_both"]}
-        write_metrics(paths.DETAILS / "prepare.json", details)
+    save(folder, source, splits)
 
 
 def write_params_file(folder: Path, **changes: object) -> Path:

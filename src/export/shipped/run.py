@@ -149,7 +149,7 @@ def print_best(
     rows: np.ndarray, pictures: Sequence[str], manifest: dict[str, Any]
 ) -> None:
     """Prints the answer for each image, its probability, and whether it is unsure."""
-    decision = Decision(manifest.get("threshold"), manifest.get("reject_below"))
+    decision = Decision.of(manifest)
     names = [name if name.isprintable() else repr(name) for name in pictures]
     begins = [f"{name}\t" for name in names] or [""] * len(rows)
     answers = zip(*decide(rows, decision), strict=True)
