@@ -1,9 +1,9 @@
 """Signals: an exception at once, a flag for later, and a time limit.
 
 Python raises a handler's exception wherever the program happens to be. A library's
-callback prints and drops it, an import turns it into another one. So a flag stays set:
-long loops check it, and so does the end of a stage. After `defer`, only the flag is
-set.
+callback prints and drops it. So a flag stays set: long loops check it, and so does the
+end of a stage. After `defer`, only the flag is set. The import of a compiled module
+may crash at an exception: a signal that arrives then ends the process at once.
 
 Python runs no handler while a library's C code runs, such as a compilation. So a thread
 waits for signals too. It ends the process 4.5 seconds after the first signal, or at the
@@ -18,6 +18,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 GRACE_SECONDS = 4.5  # from the first signal to the end of the process
@@ -35,6 +36,7 @@ class SignalState:
     received: signal.Signals | None = None  # the first one
     deferred: bool = False
     started_by: tuple[int, ...] = ()  # once the handlers are installed
+    stderr: int = 2  # a copy: descriptor 2 may be redirected later
 
 
 # A handler belongs to the process and is given nothing else, so its state does too.
@@ -44,11 +46,11 @@ STATE = SignalState()
 def install_handlers() -> None:
     """Handles these signals from now on."""
     STATE.started_by = starting_processes()
-    stderr = os.dup(2)  # descriptor 2 may be redirected later
+    STATE.stderr = os.dup(2)
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    threading.Thread(target=watch, args=[reading, stderr], daemon=True).start()
+    threading.Thread(target=watch, args=[reading], daemon=True).start()
     for number in SIGNALS:
         # nohup asks to ignore SIGHUP. A shell asks to ignore SIGINT in background jobs,
         # but DVC sends it to them, so it is handled all the same.
@@ -114,16 +116,33 @@ def receive(number: int, frame: FrameType | None) -> None:
     """The handler: sets the flag; raises Stopped unless signals are deferred."""
     if STATE.received is None:
         record(number)
-        if not STATE.deferred:
-            raise Stopped
+        if STATE.deferred:
+            return
+        if is_importing(frame):
+            end_process(number, "stopped by {}, unfinished. Run it again.")
+        raise Stopped
 
 
-def watch(pipe: int, stderr: int) -> None:
+def is_importing(frame: FrameType | None) -> bool:
+    """Whether this frame was called by an import statement."""
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def end_process(number: int, line: str) -> NoReturn:
+    """Prints the line, with the signal's name in it, and ends the process."""
+    os.write(STATE.stderr, (line.format(signal.Signals(number).name) + "\n").encode())
+    os._exit(128 + number)
+
+
+def watch(pipe: int) -> None:
     """Waits for signals and ends the process when its time is over.
 
     Args:
         pipe: descriptor from which the numbers of received signals are read.
-        stderr: descriptor for the last line.
     """
     number = os.read(pipe, 1)[0]
     start = time.monotonic()
@@ -131,7 +150,5 @@ def watch(pipe: int, stderr: int) -> None:
         ready, _, _ = select.select([pipe], [], [], GRACE_SECONDS - passed)
         if ready and os.read(pipe, 1) and time.monotonic() - start > REPEAT_SECONDS:
             break
-    name = signal.Signals(number).name
-    line = f"stopped by {name} before it could end well. Run it again.\n"
-    os.write(stderr, line.encode())
-    os._exit(128 + number)
+    line = "stopped by {} before it could end well. Run it again."
+    end_process(number, line)

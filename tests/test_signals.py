@@ -9,8 +9,9 @@ import time
 import pytest
 
 from src import signals
+from tests.helpers.handlers import wait_for_handlers
 from tests.helpers.imports import ROOT
-from tests.helpers.running import exit_code, wait_for_handlers
+from tests.helpers.running import exit_code
 from tests.helpers.stage_outputs import STAGE_OUTPUTS
 
 GENEROUS = 300  # seconds for what takes five on an idle machine
@@ -85,6 +86,27 @@ def test_signal_ends_a_process_that_is_stuck_in_a_library(number, code, source):
         process.kill()
     assert process.returncode == code
     assert error.count("\n") == 1
+
+
+def test_signal_within_an_import_ends_the_process_without_an_exception(tmp_path):
+    """An exception in the import of jaxlib's compiled modules ends in a crash."""
+    (tmp_path / "compiled.py").write_text(
+        "import os, time\n"
+        "print('ready', flush=True)\n"
+        "try: time.sleep(3600)\n"
+        "except BaseException: os._exit(99)\n"
+    )
+    process = started(
+        "import sys\nfrom src import signals\nsignals.install_handlers()\n"
+        f"sys.path.append({str(tmp_path)!r})\nimport compiled\n"
+    )
+    process.send_signal(signal.SIGINT)
+    try:
+        _, error = process.communicate(timeout=GENEROUS)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert error == "stopped by SIGINT, unfinished. Run it again.\n"
 
 
 def test_second_signal_ends_it_at_once(tmp_path):

@@ -106,9 +106,9 @@ def run_command(name: str, body: Callable[[], None]) -> NoReturn:
     and 129, 130 or 143 after SIGHUP, SIGINT or SIGTERM. A bug keeps its traceback and
     exits with 1.
     """
-    signals.install_handlers()
     done = False
     try:
+        signals.install_handlers()
         if isinstance(sys.stdout, TextIOWrapper):  # a terminal may lack some letters
             sys.stdout.reconfigure(errors="backslashreplace")
         body()

@@ -23,6 +23,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.helpers.handlers import wait_for_handlers
+
 OUTPUTS = (
     "models/model.safetensors",
     "models/model.json",
@@ -142,6 +144,8 @@ def campaign(
         report.starts += 1
         sent, left = None, kills - report.kills
         try:
+            if set(signals) != {signal.SIGKILL}:  # before, Python has codes of its own
+                wait_for_handlers(process)
             if left % 2:  # the last one too: its run is then resumed to the end
                 wait_for_save(folder, process)
                 process.wait(0)

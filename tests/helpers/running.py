@@ -1,11 +1,8 @@
 """Runs a stage, in a new process or in this one."""
 
 import os
-import re
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -36,18 +33,6 @@ def run_python(
         timeout=300,
         check=False,
     )
-
-
-def wait_for_handlers(process: subprocess.Popen) -> None:
-    """Waits until the process handles SIGTERM; needs /proc."""
-    status = Path(f"/proc/{process.pid}/status")
-    end = time.monotonic() + 300
-    while status.exists() and process.poll() is None:
-        caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status.read_text(), re.MULTILINE)
-        if caught and int(caught[1], 16) >> (signal.SIGTERM - 1) & 1:
-            return
-        assert time.monotonic() < end, "SIGTERM is not handled"
-        time.sleep(0.01)
 
 
 # Runs prepare and measures its memory beyond that of its libraries.

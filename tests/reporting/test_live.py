@@ -26,8 +26,9 @@ from tests.helpers.browser import Tab
 from tests.helpers.chaos import outputs
 from tests.helpers.disk import Disk
 from tests.helpers.event_files import scalars
+from tests.helpers.handlers import wait_for_handlers
 from tests.helpers.imports import ROOT
-from tests.helpers.running import exit_code, wait_for_handlers
+from tests.helpers.running import exit_code
 
 SHORT = {"model": "mlp", "hidden": 8, "epochs": 4, "batch_size": 10, "log_every": 4}
 LONG = {**SHORT, "epochs": 1_000_000, "save_minutes": 0.001}

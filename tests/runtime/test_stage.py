@@ -19,8 +19,9 @@ from src.runtime.stage import explain_error
 from src.storage.json_files import SEAL
 from tests.helpers.examples import patterned
 from tests.helpers.files import write_record
+from tests.helpers.handlers import wait_for_handlers
 from tests.helpers.imports import ROOT
-from tests.helpers.running import exit_code, run_python, run_stage, wait_for_handlers
+from tests.helpers.running import exit_code, run_python, run_stage
 
 RUNNER = """
 import sys

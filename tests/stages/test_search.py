@@ -17,9 +17,10 @@ from dvc.utils.hydra import apply_overrides
 
 from src.config.load import load_params
 from tests.helpers.clone import Clone
+from tests.helpers.handlers import wait_for_handlers
 from tests.helpers.imports import ROOT
 from tests.helpers.prepared import write_prepared
-from tests.helpers.running import run_stage, wait_for_handlers
+from tests.helpers.running import run_stage
 
 SPACE = "lr=1e-4..1e-1", "batch_size=16,32"
 SMALL = {"model": "mlp", "hidden": 16, "epochs": 2}
