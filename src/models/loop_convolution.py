@@ -14,19 +14,23 @@ written in the fast form:
 import math
 from collections.abc import Sequence
 from functools import partial, reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-Pads = tuple[tuple[int, int], ...]
-Strides = tuple[int, ...]
-
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 BLOCK_BYTES = 2**19  # of the output's gradient; larger blocks leave the caches
 MAX_BLOCKS = 8  # each is compiled apart
 MAX_PRODUCT = 32  # images; the cost per image grows with their number
+
+
+class Window(NamedTuple):
+    """How a kernel moves: steps, and pixels of zeros before and after each axis."""
+
+    strides: tuple[int, ...]
+    pads: tuple[tuple[int, int], ...]
 
 
 def loop_convolution(
@@ -55,17 +59,15 @@ def loop_convolution(
         sizes = images.shape[1:3], kernel.shape[:2]
         padding = lax.padtype_to_pads(*sizes, strides, padding)
     images = spread(images, (1, 2), options.get("lhs_dilation"))
-    down, right = strides
-    pads = tuple((before, after) for before, after in padding)
-    settings = (down, right), pads
+    window = Window(tuple(strides), tuple((before, after) for before, after in padding))
     groups, filters = options.get("feature_group_count", 1), kernel.shape[-1]
     if groups == 1:
-        return convolve(images, kernel, *settings)
+        return convolve(images, kernel, window)
     if groups == images.shape[-1]:
         images = jnp.repeat(images, filters // groups, axis=-1)
-        return convolve_channels(images, kernel, *settings)
+        return convolve_channels(images, kernel, window)
     parts = jnp.split(images, groups, axis=-1), jnp.split(kernel, groups, axis=-1)
-    outputs = [convolve(*part, *settings) for part in zip(*parts, strict=True)]
+    outputs = [convolve(*part, window) for part in zip(*parts, strict=True)]
     return jnp.concatenate(outputs, axis=-1)
 
 
@@ -79,46 +81,34 @@ def spread(
     return lax.pad(array, jnp.zeros((), array.dtype), pads)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def convolve(
-    images: jax.Array, kernel: jax.Array, strides: Strides, pads: Pads
-) -> jax.Array:
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def convolve(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     """`lax.conv_general_dilated` with the gradients of this module."""
-    return convolve_even(images, kernel, strides, pads)
-
-
-def convolve_forward(
-    images: jax.Array, kernel: jax.Array, strides: Strides, pads: Pads
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """The outputs, and the residuals: images and kernel."""
-    return convolve(images, kernel, strides, pads), (images, kernel)
+    return convolve_even(images, kernel, window)
 
 
 def convolve_backward(
-    strides: Strides,
-    pads: Pads,
-    residuals: tuple[jax.Array, jax.Array],
-    cotangent: jax.Array,
+    window: Window, residuals: tuple[jax.Array, jax.Array], cotangent: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """The gradients to images and kernel."""
     images, kernel = residuals
     return (
-        images_gradient(cotangent, kernel, images.shape, strides, pads),
-        kernel_gradient(images, cotangent, kernel.shape, strides, pads),
+        images_gradient(cotangent, kernel, images.shape, window),
+        kernel_gradient(images, cotangent, kernel.shape, window),
     )
 
 
-convolve.defvjp(convolve_forward, convolve_backward)
+convolve.defvjp(
+    lambda images, kernel, window: (convolve(images, kernel, window), (images, kernel)),
+    convolve_backward,
+)
 
 
 def images_gradient(
-    cotangent: jax.Array,
-    kernel: jax.Array,
-    shape: tuple[int, ...],
-    strides: Strides,
-    pads: Pads,
+    cotangent: jax.Array, kernel: jax.Array, shape: tuple[int, ...], window: Window
 ) -> jax.Array:
     """The gradient to images of `shape`."""
+    strides, pads = window
     sides = []
     for axis in range(2):
         size, length = kernel.shape[axis], cotangent.shape[axis + 1]
@@ -130,42 +120,32 @@ def images_gradient(
     zero = jnp.zeros((), cotangent.dtype)
     spaced = lax.pad(cotangent, zero, ((0, 0, 0), *sides, (0, 0, 0)))
     flipped = kernel[::-1, ::-1].swapaxes(2, 3)
-    return convolve_even(spaced, flipped, (1, 1), ((0, 0), (0, 0)))
+    return convolve_even(spaced, flipped, Window((1, 1), ((0, 0), (0, 0))))
 
 
 def kernel_gradient(
-    images: jax.Array,
-    cotangent: jax.Array,
-    shape: tuple[int, ...],
-    strides: Strides,
-    pads: Pads,
+    images: jax.Array, cotangent: jax.Array, shape: tuple[int, ...], window: Window
 ) -> jax.Array:
     """The gradient to a kernel of `shape`."""
-    rows, columns, channels, filters = shape
-    if strides == (1, 1):
+    *size, channels, filters = shape
+    if window.strides == (1, 1):
         count = min(len(images), MAX_BLOCKS, -(-cotangent.nbytes // BLOCK_BYTES))
-        size = -(-len(images) // count)
+        step = -(-len(images) // count)
         blocks = [
             convolve_even(
-                channels_first(images[start : start + size]),
-                cotangent[start : start + size].transpose(1, 2, 0, 3),
-                (1, 1),
-                pads,
+                channels_first(images[start : start + step]),
+                cotangent[start : start + step].transpose(1, 2, 0, 3),
+                window,
             )
-            for start in range(0, len(images), size)
+            for start in range(0, len(images), step)
         ]
         return reduce(jnp.add, blocks).transpose(1, 2, 0, 3)
-    flat = cotangent.reshape(-1, filters)
-    taps = [
-        seen.reshape(-1, channels).T @ flat
-        for seen in windows(images, (rows, columns), strides, pads)
-    ]
+    flat, seen = cotangent.reshape(-1, filters), pixels_seen(images, size, window)
+    taps = [pixels.reshape(-1, channels).T @ flat for pixels in seen]
     return jnp.stack(taps).reshape(shape)
 
 
-def convolve_even(
-    images: jax.Array, kernel: jax.Array, strides: Strides, pads: Pads
-) -> jax.Array:
+def convolve_even(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     """`lax.conv_general_dilated`; an odd number of channels gets one of zeros more.
 
     XLA's fast kernel takes 3 channels four times as long as 4; only 1 is fast.
@@ -173,9 +153,7 @@ def convolve_even(
     if images.shape[-1] > 1 and images.shape[-1] % 2:
         images = jnp.pad(images, ((0, 0), (0, 0), (0, 0), (0, 1)))
         kernel = jnp.pad(kernel, ((0, 0), (0, 0), (0, 1), (0, 0)))
-    return lax.conv_general_dilated(
-        images, kernel, strides, pads, dimension_numbers=LAYOUT
-    )
+    return lax.conv_general_dilated(images, kernel, *window, dimension_numbers=LAYOUT)
 
 
 def channels_first(images: jax.Array) -> jax.Array:
@@ -195,22 +173,22 @@ def channels_first(images: jax.Array) -> jax.Array:
 
 
 def convolve_channels(
-    images: jax.Array, kernel: jax.Array, strides: Strides, pads: Pads
+    images: jax.Array, kernel: jax.Array, window: Window
 ) -> jax.Array:
     """Depthwise convolution: each channel of `[rows, columns, 1, channels]` apart."""
-    seen = windows(images, kernel.shape[:2], strides, pads)
+    seen = pixels_seen(images, kernel.shape[:2], window)
     weights = kernel.reshape(-1, 1, 1, 1, kernel.shape[-1])
     products = (pixels * weight for pixels, weight in zip(seen, weights, strict=True))
     return reduce(jnp.add, products)
 
 
-def windows(
-    images: jax.Array, size: tuple[int, ...], strides: Strides, pads: Pads
+def pixels_seen(
+    images: jax.Array, size: Sequence[int], window: Window
 ) -> list[jax.Array]:
     """For each pixel of a kernel of this size, the images' pixels that it meets."""
-    padded = jnp.pad(images, ((0, 0), *pads, (0, 0)))
+    padded = jnp.pad(images, ((0, 0), *window.pads, (0, 0)))
     _, height, width, _ = padded.shape
-    down, right = strides
+    down, right = window.strides
     rows, columns = height - size[0] + 1, width - size[1] + 1
     return [
         padded[:, row : row + rows : down, column : column + columns : right]
