@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.task import load_split
+from benchmarks.task import SIDE, load_split
 
 ROUNDS, STEPS, BATCH = 5, 1000, 32
 EVALUATION_BATCH = 1000  # divides both splits (6,000 and 10,000)
@@ -57,7 +57,7 @@ def keras(folder: Path, seed: int) -> Iterator[float]:
     from benchmarks.contestants.keras_fit import compile_network, network
 
     set_random_seed(seed)
-    model = network("cnn")
+    model = network("cnn", SIDE)
     # 25 divides 1,000 steps; 32, as in bench.py, does not.
     compile_network(model, steps_per_execution=25)
     images, labels = load_split(folder, "train")
