@@ -65,7 +65,7 @@ def main() -> None:
             work(study, manifest, arguments.trials, fewer)
             for other in others:
                 if code := other.wait():
-                    message = f"another worker ended with code {code}; going on"
+                    message = f"another worker ended with code {code}; continuing"
                     print_warning("search", message)
             # What a killed worker has left.
             work(study, manifest, arguments.trials, fewer)

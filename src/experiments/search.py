@@ -1,5 +1,6 @@
 """Works on the trials of a search until none is left."""
 
+import itertools
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -22,6 +23,9 @@ from src.experiments.sweep import format_value
 from src.signals import Stopped
 from src.training.early_stopping import build_early_stopping
 
+# Trials share most compiled functions, but each has a step of its own.
+TRIALS_IN_MEMORY = 8
+
 
 def work(
     study: SearchStudy,
@@ -37,14 +41,16 @@ def work(
         total: how many trials the study shall have.
         fewer_devices: what `reserve_devices` returned.
     """
-    while trial := study.claim(total):
+    for ended in itertools.count(1):
+        if (trial := study.claim(total)) is None:
+            return
         values = chosen_values(study.space, trial.params)
         outcome = run_trial(study, trial, values, manifest, fewer_devices)
         study.finish(trial, outcome)
         line = trial_line(trial, study, values, outcome, total)
         print(line, file=sys.stderr, flush=True)  # noqa: T201
-        # Each trial compiles its own functions, which would stay in memory.
-        jax.clear_caches()
+        if ended % TRIALS_IN_MEMORY == 0:
+            jax.clear_caches()
 
 
 def run_trial(

@@ -12,6 +12,7 @@ from flax import nnx
 from src.evaluation.accumulators import ValidationAccumulators
 from src.evaluation.metrics import balanced_accuracy, macro_averages
 from src.evaluation.predict import FORWARD_BATCH
+from src.models.build import Model
 from src.sharding import device_count, shard_state
 from src.training.batches import BatchBlock, BatchSource
 from src.training.data import TrainData
@@ -64,14 +65,16 @@ def score(
     accumulators = ValidationAccumulators(classes, top_k)
     metrics_graphdef, sums = nnx.split(accumulators)
     sums = shard_state(sums)
+    # Without the optimizer: runs that differ only in its settings share a compilation.
+    model_graphdef, weights = nnx.split(eval_model(graphdef, state))
     for block in split.blocks(order):
         sums = add_block(
             sums,
-            state,
+            weights,
             block,
             count,
             size=order.shape[1],
-            graphdef=graphdef,
+            graphdef=model_graphdef,
             metrics_graphdef=metrics_graphdef,
         )
     merged: ValidationAccumulators = nnx.merge(metrics_graphdef, sums)
@@ -90,26 +93,26 @@ def padded_batches(count: int) -> np.ndarray:
 @partial(jax.jit, static_argnames=("size", "graphdef", "metrics_graphdef"))
 def add_block(
     sums: nnx.State,
-    state: nnx.State,
+    weights: nnx.State,
     block: BatchBlock,
     count: int,
     *,
     size: int,
-    graphdef: TrainGraph,
+    graphdef: nnx.GraphDef[Model],
     metrics_graphdef: nnx.GraphDef[Any],
 ) -> nnx.State:
     """Adds the scores of the batches of a block.
 
     Args:
         sums: of the `ValidationAccumulators` so far.
-        state: of the `TrainState`.
+        weights: the state of the model.
         block: the batches.
         count: examples of the split; positions from `count` on are padding.
         size: examples per batch.
-        graphdef: of the `TrainState`.
+        graphdef: of the model, in eval mode.
         metrics_graphdef: of the `ValidationAccumulators`.
     """
-    model = eval_model(graphdef, state)
+    model = nnx.merge(graphdef, weights)
 
     def body(index: jax.Array, sums: nnx.State) -> nnx.State:
         accumulators = nnx.merge(metrics_graphdef, sums)

@@ -122,7 +122,7 @@ def test_trial_that_is_behind_is_stopped_after_the_first_epoch(search, results):
     results(lambda dropout: [0.5 + dropout, 0.4 + dropout])
     trials = search("dropout=0,0.1,0.2,0.3", epochs=2)
     best = 1.0
-    for trial in trials:  # of fewer than eight, the best so far goes on
+    for trial in trials:  # of fewer than eight, the best so far continues
         loss = 0.5 + float(trial.params["dropout"])
         stopped = loss > best
         best = min(best, loss)

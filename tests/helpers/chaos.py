@@ -144,7 +144,7 @@ def campaign(
         report.starts += 1
         sent, left = None, kills - report.kills
         try:
-            if set(signals) != {signal.SIGKILL}:  # before, Python has codes of its own
+            if set(signals) != {signal.SIGKILL}:  # before, Python sets the exit code
                 wait_for_handlers(process)
             if left % 2:  # the last one too: its run is then resumed to the end
                 wait_for_save(folder, process)

@@ -1,4 +1,4 @@
-"""`python -m stages.search` in processes of its own."""
+"""`python -m stages.search` in separate processes."""
 
 import json
 import os
@@ -240,7 +240,7 @@ def test_killed_helper_loses_its_trial_to_the_other_worker(prepared, write_param
     out, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert out.count("\n") == 1
-    assert "search: warning: another worker ended with code -9; going on" in errors
+    assert "search: warning: another worker ended with code -9; continuing" in errors
     trials = trials_of(prepared)
     assert [trial.number for trial in trials] == list(range(6))
     assert all(trial.state.is_finished() for trial in trials)
