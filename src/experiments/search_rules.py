@@ -25,7 +25,7 @@ from src.experiments.search_space import Choices, Range, Space, chosen_values
 
 SEARCH_STREAM = 6  # random stream of the seed
 # Trials are compared after epochs 1, RATIO, RATIO^2, ...; 1 in REDUCTION stays.
-RATIO, REDUCTION = 3, 4
+RATIO, REDUCTION = 2, 4
 
 
 def propose(

@@ -78,7 +78,7 @@ def test_finite_space_is_tried_completely_and_nothing_twice():
 
 def test_rungs_are_the_powers_before_the_last_epoch():
     rungs = [epoch for epoch in range(1, 82) if is_rung(epoch, 81)]
-    assert rungs == [1, 3, 9, 27]
+    assert rungs == [1, 2, 4, 8, 16, 32, 64]
     assert not is_rung(1, 1)
 
 
