@@ -1,8 +1,9 @@
 """`make bench-accuracy`: time to a target accuracy, and final accuracy.
 
 The data are Fashion-MNIST. Times count from the start of the process and include
-imports, data and compilation. Runs follow one another, so each has all cores. Writes
-accuracy.json and the table in README.md.
+imports, data and compilation. The target is the validation accuracy at the end of the
+tutorial's recipe. Runs follow one another, so each has all cores. Writes accuracy.json
+and the table in README.md.
 """
 
 import argparse
@@ -21,7 +22,6 @@ from benchmarks.task import PREPARED
 HERE = Path(__file__).parent
 ARTICLE = "the tutorial's loop"
 KERAS = "Keras fit, TensorFlow"
-GOAL = 0.894  # validation accuracy, which the tutorial's loop reaches with its recipe
 RECIPE = {**FASHION, "dropout": 0.0}
 # The tutorial's recipe, and two chosen on the validation split of seeds 0 and 1.
 STAGE_RUNS = {
@@ -34,7 +34,6 @@ STAGE_RUNS = {
     },
     "Fourbeat, one epoch": {
         **RECIPE,
-        "model": "cnn_max",
         "batch_size": 64,
         "lr": 0.008,
         "weight_decay": 0.02,
@@ -94,11 +93,16 @@ def run_stage(name: str, seed: int, prepared: Path) -> tuple[Curve, float]:
 def summary(
     runs: dict[str, list[tuple[Curve, float]]],
 ) -> dict[str, dict[str, list[float]]]:
-    """Times and accuracies of each contestant, one number per seed."""
+    """Times and accuracies of each contestant, one number per seed.
+
+    The goal is the mean final validation accuracy of the tutorial's runs.
+    """
+    goal = statistics.mean(curve[-1][1] for curve, _ in runs[ARTICLE])
     results = {}
     for name, found in runs.items():
         results[name] = {
-            "seconds_to_goal": [seconds_to(GOAL, curve) for curve, _ in found],
+            "goal": [goal],
+            "seconds_to_goal": [seconds_to(goal, curve) for curve, _ in found],
             "seconds": [curve[-1][0] for curve, _ in found],
             "validation": [max(score for _, score in curve) for curve, _ in found],
             "test": [test for _, test in found],
@@ -116,6 +120,7 @@ def seconds_to(goal: float, curve: Curve) -> float:
 
 def accuracy_table(results: dict[str, dict[str, list[float]]]) -> str:
     """A row per contestant."""
+    goal = results[ARTICLE]["goal"][0]
 
     def spread(values: list[float], digits: int) -> str:
         middle, least, most = statistics.median(values), min(values), max(values)
@@ -129,7 +134,7 @@ def accuracy_table(results: dict[str, dict[str, list[float]]]) -> str:
         [
             name,
             spread(row["seconds_to_goal"], 1),
-            f"{sum(best >= GOAL for best in row['validation'])} of {len(row['test'])}",
+            f"{sum(best >= goal for best in row['validation'])} of {len(row['test'])}",
             spread(row["seconds"], 1),
             accuracy(row["validation"]),
             accuracy(row["test"]),
@@ -138,7 +143,7 @@ def accuracy_table(results: dict[str, dict[str, list[float]]]) -> str:
     ]
     head = [
         "run",
-        f"seconds to validation accuracy {GOAL}",
+        f"seconds to validation accuracy {goal:.4f}",
         "reached by",
         "seconds to the last validation",
         "best validation accuracy",
