@@ -3,7 +3,7 @@
 Python raises a handler's exception wherever the program happens to be. A library's
 callback prints and drops it. So a flag stays set: long loops check it, and so does the
 end of a stage. After `defer`, only the flag is set. The import of a compiled module
-may crash at an exception: a signal that arrives then ends the process at once.
+may crash at an exception: a signal that arrives then is handled after the import.
 
 Python runs no handler while a library's C code runs, such as a compilation. So a thread
 waits for signals too. It ends the process 4.5 seconds after the first signal, or at the
@@ -18,9 +18,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
 
 SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+IMPORT_SECONDS = 0.02  # until a signal within an import is looked at again
 GRACE_SECONDS = 4.5  # from the first signal to the end of the process
 REPEAT_SECONDS = 0.3  # `timeout` sends a signal to the process and to its group
 
@@ -36,7 +36,6 @@ class SignalState:
     received: signal.Signals | None = None  # the first one
     deferred: bool = False
     started_by: tuple[int, ...] = ()  # once the handlers are installed
-    stderr: int = 2  # a copy: descriptor 2 may be redirected later
 
 
 # A handler belongs to the process and is given nothing else, so its state does too.
@@ -46,11 +45,12 @@ STATE = SignalState()
 def install_handlers() -> None:
     """Handles these signals from now on."""
     STATE.started_by = starting_processes()
-    STATE.stderr = os.dup(2)
+    stderr = os.dup(2)  # descriptor 2 may be redirected later
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    threading.Thread(target=watch, args=[reading], daemon=True).start()
+    threading.Thread(target=watch, args=[reading, stderr], daemon=True).start()
+    signal.signal(signal.SIGALRM, stop)
     for number in SIGNALS:
         # nohup asks to ignore SIGHUP. A shell asks to ignore SIGINT in background jobs,
         # but DVC sends it to them, so it is handled all the same.
@@ -70,7 +70,7 @@ def record(number: int) -> None:
 
 def ignore() -> None:
     """Ignores signals from now on: only Python's own exit is left."""
-    for number in SIGNALS:
+    for number in (*SIGNALS, signal.SIGALRM):
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -84,6 +84,7 @@ def pending_signal() -> signal.Signals | None:
 def raise_if_stopped() -> None:
     """Raises Stopped if a signal is pending."""
     if pending_signal():
+        signal.setitimer(signal.ITIMER_REAL, 0)  # or `stop` would raise it again
         raise Stopped
 
 
@@ -116,11 +117,19 @@ def receive(number: int, frame: FrameType | None) -> None:
     """The handler: sets the flag; raises Stopped unless signals are deferred."""
     if STATE.received is None:
         record(number)
-        if STATE.deferred:
-            return
-        if is_importing(frame):
-            end_process(number, "stopped by {}, unfinished. Run it again.")
+        stop(signal.SIGALRM, frame)
+
+
+def stop(_: int, frame: FrameType | None) -> None:
+    """Raises Stopped unless signals are deferred; within an import, after it.
+
+    Also the handler of SIGALRM, by which it calls itself again.
+    """
+    if STATE.deferred:
+        return
+    if not is_importing(frame):
         raise Stopped
+    signal.setitimer(signal.ITIMER_REAL, IMPORT_SECONDS)
 
 
 def is_importing(frame: FrameType | None) -> bool:
@@ -132,23 +141,21 @@ def is_importing(frame: FrameType | None) -> bool:
     return False
 
 
-def end_process(number: int, line: str) -> NoReturn:
-    """Prints the line, with the signal's name in it, and ends the process."""
-    os.write(STATE.stderr, (line.format(signal.Signals(number).name) + "\n").encode())
-    os._exit(128 + number)
-
-
-def watch(pipe: int) -> None:
+def watch(pipe: int, stderr: int) -> None:
     """Waits for signals and ends the process when its time is over.
 
     Args:
         pipe: descriptor from which the numbers of received signals are read.
+        stderr: descriptor for the last line.
     """
     number = os.read(pipe, 1)[0]
     start = time.monotonic()
     while (passed := time.monotonic() - start) < GRACE_SECONDS:
         ready, _, _ = select.select([pipe], [], [], GRACE_SECONDS - passed)
-        if ready and os.read(pipe, 1) and time.monotonic() - start > REPEAT_SECONDS:
+        again = ready and os.read(pipe, 1)[0] != signal.SIGALRM
+        if again and time.monotonic() - start > REPEAT_SECONDS:
             break
-    line = "stopped by {} before it could end well. Run it again."
-    end_process(number, line)
+    name = signal.Signals(number).name
+    line = f"stopped by {name} before it could end well. Run it again.\n"
+    os.write(stderr, line.encode())
+    os._exit(128 + number)

@@ -130,6 +130,7 @@ def run_command(name: str, body: Callable[[], None]) -> NoReturn:
         # Here, because a library may have replaced or swallowed the Stopped exception.
         number = signals.pending_signal()
         if number is not None and not done:
+            signals.ignore()
             print_error(name, f"stopped by {number.name}, unfinished. Run it again.")
             processes.exit_group(128 + number)
             # Not sys.exit: it would crash during a compilation in another thread.
