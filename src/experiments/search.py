@@ -23,7 +23,7 @@ from src.experiments.sweep import format_value
 from src.signals import Stopped
 from src.training.early_stopping import build_early_stopping
 
-# Trials share most compiled functions, but each has a step of its own.
+# Each compiles its own step; most other functions are shared.
 TRIALS_IN_MEMORY = 8
 
 
