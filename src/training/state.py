@@ -165,7 +165,10 @@ def build_state(
 
     # Compiled as one function: array by array, initialization takes two seconds. It
     # runs once, so compiling it without optimization saves another second.
-    unoptimized = {"xla_backend_optimization_level": 0}
+    unoptimized = {
+        "xla_backend_optimization_level": 0,
+        "xla_cpu_use_fusion_emitters": False,
+    }
     graphdef, state = jax.jit(
         lambda: nnx.split(build()), compiler_options=unoptimized
     )()
