@@ -134,11 +134,12 @@ bench: bench-data  ## compare training speed with Flax's tutorial, Keras and PyT
 	  cp benchmarks/requirements.txt $(BENCH_VENV)/requirements.txt; }
 	$(BENCH_VENV)/bin/python -m benchmarks.equal_work --data benchmarks/.data
 	$(BENCH_VENV)/bin/python -m benchmarks.bench --data benchmarks/.data
+	dvc repro prepare
 	python -m benchmarks.saving --data benchmarks/.data
 	python -m benchmarks.scoring --data benchmarks/.data
 	python -m benchmarks.pictures --torchvision $(BENCH_VENV)/bin/python
 
-bench-accuracy: bench-data  ## compare time and accuracy on Fashion-MNIST, five seeds; 20 minutes
+bench-accuracy: bench-data  ## compare time and accuracy on Fashion-MNIST, five seeds; 25 minutes
 	python -m benchmarks.accuracy --data benchmarks/.data
 
 bench-scaling: bench-data  ## time and memory up to 6 million images, devices, processes; 12 minutes, 10 GB

@@ -1,9 +1,8 @@
 """`make bench-accuracy`: time to a target accuracy, and final accuracy.
 
 The data are Fashion-MNIST. Times count from the start of the process and include
-imports, data and compilation. The target is the validation accuracy at the end of the
-tutorial's recipe. Runs follow one another, so each has all cores. Writes accuracy.json
-and the table in README.md.
+imports, data and compilation. Runs follow one another, so each has all cores. Writes
+accuracy.json and the table in README.md.
 """
 
 import argparse
@@ -20,6 +19,7 @@ from benchmarks.sections import replace_section, table
 from benchmarks.task import PREPARED
 
 HERE = Path(__file__).parent
+GOAL = 0.894  # validation accuracy that the tutorial's recipe reaches at its best
 ARTICLE = "the tutorial's loop"
 KERAS = "Keras fit, TensorFlow"
 RECIPE = {**FASHION, "dropout": 0.0}
@@ -32,8 +32,10 @@ STAGE_RUNS = {
         "weight_decay": 0.0001,
         "epochs": 3,
     },
-    "Fourbeat, one epoch": {
+    "Fourbeat, cnn_max, 42,000 images once": {
         **RECIPE,
+        "model": "cnn_max",
+        "limit_examples": 42_000,
         "batch_size": 64,
         "lr": 0.008,
         "weight_decay": 0.02,
@@ -93,16 +95,11 @@ def run_stage(name: str, seed: int, prepared: Path) -> tuple[Curve, float]:
 def summary(
     runs: dict[str, list[tuple[Curve, float]]],
 ) -> dict[str, dict[str, list[float]]]:
-    """Times and accuracies of each contestant, one number per seed.
-
-    The goal is the mean final validation accuracy of the tutorial's runs.
-    """
-    goal = statistics.mean(curve[-1][1] for curve, _ in runs[ARTICLE])
+    """Times and accuracies of each contestant, one number per seed."""
     results = {}
     for name, found in runs.items():
         results[name] = {
-            "goal": [goal],
-            "seconds_to_goal": [seconds_to(goal, curve) for curve, _ in found],
+            "seconds_to_goal": [seconds_to(GOAL, curve) for curve, _ in found],
             "seconds": [curve[-1][0] for curve, _ in found],
             "validation": [max(score for _, score in curve) for curve, _ in found],
             "test": [test for _, test in found],
@@ -120,7 +117,6 @@ def seconds_to(goal: float, curve: Curve) -> float:
 
 def accuracy_table(results: dict[str, dict[str, list[float]]]) -> str:
     """A row per contestant."""
-    goal = results[ARTICLE]["goal"][0]
 
     def spread(values: list[float], digits: int) -> str:
         middle, least, most = statistics.median(values), min(values), max(values)
@@ -134,7 +130,7 @@ def accuracy_table(results: dict[str, dict[str, list[float]]]) -> str:
         [
             name,
             spread(row["seconds_to_goal"], 1),
-            f"{sum(best >= goal for best in row['validation'])} of {len(row['test'])}",
+            f"{sum(best >= GOAL for best in row['validation'])} of {len(row['test'])}",
             spread(row["seconds"], 1),
             accuracy(row["validation"]),
             accuracy(row["test"]),
@@ -143,7 +139,7 @@ def accuracy_table(results: dict[str, dict[str, list[float]]]) -> str:
     ]
     head = [
         "run",
-        f"seconds to validation accuracy {goal:.4f}",
+        f"seconds to validation accuracy {GOAL}",
         "reached by",
         "seconds to the last validation",
         "best validation accuracy",
