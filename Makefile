@@ -72,9 +72,9 @@ setup-gpu: setup  ## add CUDA 13 for NVIDIA GPUs, from requirements-gpu.lock; un
 repro: setup  ## run the pipeline: check, prepare, train, evaluate, export, report
 	dvc repro
 
-# The quick tests spend most of their time in XLA's compiler, so it does not optimize
+# The quick tests spend much of their time in XLA's compiler, so it does not optimize
 # them. It optimizes the slow ones, which compare whole runs.
-TEST_XLA_FLAGS ?= --xla_backend_optimization_level=0
+TEST_XLA_FLAGS ?= --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
 
 test: export XLA_FLAGS := $(TEST_XLA_FLAGS)
 test: setup-dev  ## run the tests; ARGS="-m slow" for the slow ones, ARGS="-m ''" for all

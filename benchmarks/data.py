@@ -27,7 +27,6 @@ from src.data.shards import shard_name
 from src.models.architecture import Architecture
 from src.models.build import build_model
 from src.models.checkpoint import weights_of
-from src.sources.tfds import load_builder
 from src.storage.atomic import atomic_commit, replace_file
 from src.storage.npz import pack_arrays
 
@@ -36,6 +35,8 @@ SHARD = 300_000  # examples in a file
 
 def prepare(folder: Path) -> None:
     """Writes data/prepared like the prepare stage, and each model's initial weights."""
+    from src.sources.tfds import load_builder  # imports TensorFlow
+
     if not (folder / PREPARED / "manifest.json").exists():
         manual = Path(os.environ.get("FOURBEAT_MANUAL_DIR", paths.MANUAL)).resolve()
         source = load_builder("fashion_mnist", manual)

@@ -7,7 +7,6 @@ import json
 
 import pytest
 
-from src.sources.tfds import REACH_SECONDS
 from tests.helpers.archives import MANUAL, NO_NETWORK, has_archives, prepare_offline
 from tests.helpers.running import run_python, run_stage
 
@@ -32,6 +31,8 @@ def test_archive_with_another_digest_is_refused(write_params, tmp_path):
 
 @pytest.mark.slow
 def test_without_network_and_archives_the_missing_files_are_named(write_params):
+    from src.sources.tfds import REACH_SECONDS  # imports TensorFlow
+
     folder = write_params(dataset="mnist").parent
     result = run_stage(
         "prepare", folder, TFDS_DATA_DIR=str(folder / "tfds"), **NO_NETWORK

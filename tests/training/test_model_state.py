@@ -85,6 +85,17 @@ def mean_loss(model, images, labels):
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
+# Compiled: one after another, the operations are compiled one by one.
+@nnx.jit
+def gradients(model, images, labels):
+    return nnx.grad(mean_loss)(model, images, labels)
+
+
+@nnx.jit
+def update(optimizer, model, grads):
+    optimizer.update(model, grads)
+
+
 def by_hand(params, accumulate=1, decay=None, bad=(), batch=BATCH, rule=SGD):
     """The same run in Flax's and Optax's own calls, one after another."""
     _, graphdef, state = start(params, ema_decay=0.0)
@@ -100,13 +111,13 @@ def by_hand(params, accumulate=1, decay=None, bad=(), batch=BATCH, rule=SGD):
             before = jax.tree.map(jnp.copy, nnx.state(model))
             total = None
             for part in np.split(rows, accumulate):
-                grads = nnx.grad(mean_loss)(model, images[part], labels[part])
+                grads = gradients(model, images[part], labels[part])
                 total = grads if total is None else jax.tree.map(jnp.add, total, grads)
             if set(rows) & set(bad):
                 nnx.update(model, before)
             else:
                 mean = jax.tree.map(lambda sum: sum / accumulate, total)
-                optimizer.update(model, mean)
+                update(optimizer, model, mean)
                 share = min(decay or 0.0, (1 + step) / (10 + step))
                 for name, array in weights_of(model).items():
                     average[name] = share * average[name] + (1 - share) * array

@@ -242,7 +242,10 @@ WITH_ITS_FEATURE = [
 OTHER_PROGRAM = {"on_nan", "resident_megabytes", "max_steps", "limit_examples"}
 
 
-@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize(
+    "compiled",
+    [pytest.param(True, marks=pytest.mark.slow), False],  # True: for optimized code
+)
 def test_parameters_of_features_that_are_off_change_no_bit(base, compiled):
     """All at once: parameters that change the compiled code or the data, and others."""
     changes = {
