@@ -24,8 +24,9 @@ from src.config.params import Params
 from src.experiments.search_space import Choices, Range, Space, chosen_values
 
 SEARCH_STREAM = 6  # random stream of the seed
-# Trials are compared after epochs 1, RATIO, RATIO^2, ...; 1 in REDUCTION stays.
-RATIO, REDUCTION = 2, 4
+# Trials are compared after epochs 1, RATIO, RATIO^2, ...; 1 in REDUCTION stays. After
+# more than a 1 in RATIO of its epochs, a trial is trained to its end.
+RATIO, REDUCTION = 2, 3
 
 
 def propose(
@@ -87,11 +88,11 @@ def distribution(domain: Range | Choices) -> BaseDistribution:
 
 
 def is_rung(epoch: int, epochs: int) -> bool:
-    """Whether trials are compared after an epoch; never after the last one."""
+    """Whether trials are compared after an epoch."""
     rung = 1
     while rung < epoch:
         rung *= RATIO
-    return rung == epoch < epochs
+    return rung == epoch and rung * RATIO <= epochs
 
 
 def is_behind(value: float, others: Sequence[float], minimize: bool) -> bool:

@@ -15,6 +15,7 @@ from benchmarks import (
     pictures,
     scaling,
     scoring,
+    search,
     sizes,
     unlike,
 )
@@ -27,6 +28,7 @@ TABLES = {
     "accuracy": (accuracy.HERE / "accuracy.json", None, accuracy.accuracy_table),
     "fine_tune": (fine_tune.RESULTS, None, fine_tune.render),
     "scoring": (scoring.RESULTS, None, scoring.render),
+    "search": (search.HERE / "search.json", "runs", search.render),
     "unlike": (unlike.RESULTS, None, unlike.render),
     "pictures": (pictures.HERE / "pictures.json", None, pictures.render),
     "costs": (scaling.RESULTS, "costs", scaling.render_costs),

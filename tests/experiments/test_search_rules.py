@@ -76,10 +76,12 @@ def test_finite_space_is_tried_completely_and_nothing_twice():
     assert len(set(values)) == 12
 
 
-def test_rungs_are_the_powers_before_the_last_epoch():
-    rungs = [epoch for epoch in range(1, 82) if is_rung(epoch, 81)]
-    assert rungs == [1, 2, 4, 8, 16, 32, 64]
-    assert not is_rung(1, 1)
+@pytest.mark.parametrize(
+    ("epochs", "rungs"),
+    [(1, []), (2, [1]), (5, [1, 2]), (8, [1, 2, 4]), (81, [1, 2, 4, 8, 16, 32])],
+)
+def test_rungs_are_the_powers_up_to_half_of_the_epochs(epochs, rungs):
+    assert [each for each in range(1, epochs + 1) if is_rung(each, epochs)] == rungs
 
 
 @settings(deadline=None, max_examples=30)
