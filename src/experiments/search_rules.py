@@ -24,8 +24,8 @@ from src.config.params import Params
 from src.experiments.search_space import Choices, Range, Space, chosen_values
 
 SEARCH_STREAM = 6  # random stream of the seed
-# Trials are compared after epochs 1, RATIO, RATIO^2, ...; 1 in REDUCTION stays. After
-# more than a 1 in RATIO of its epochs, a trial is trained to its end.
+# Trials are compared after epochs 1, RATIO, RATIO^2, ..., up to epochs / RATIO; 1 in
+# REDUCTION stays. Later, stopping a trial would save little.
 RATIO, REDUCTION = 2, 3
 
 
