@@ -15,7 +15,7 @@ def answers(count, seed, decimals=6):
 
 
 def search(scores, positive, score):
-    """The best value of a score over a fine grid of thresholds."""
+    """The best value of a score over all scores as thresholds, and some between."""
     grid = np.unique(np.concatenate([scores, np.linspace(0, 1, 101)]))
     return max(score(positive, scores >= each) for each in grid)
 

@@ -87,7 +87,7 @@ def test_risk_is_drawn_over_coverage_with_the_point_of_reject_below():
     sure = shares.max(1) >= 0.6
     wrong = (shares.argmax(1) != labels)[sure].mean()
     assert point.get_xydata()[0].tolist() == pytest.approx([sure.mean(), wrong])
-    # The point lies on the curve.
+    # The point is on the curve.
     assert min(np.abs(curve.get_xydata() - point.get_xydata()[0]).max(1)) < 1e-9
 
 

@@ -85,7 +85,7 @@ def mean_loss(model, images, labels):
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
-# Compiled: one after another, the operations are compiled one by one.
+# Compiled as a whole: otherwise JAX compiles each operation by itself.
 @nnx.jit
 def gradients(model, images, labels):
     return nnx.grad(mean_loss)(model, images, labels)
