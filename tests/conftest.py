@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-from functools import cache
 from pathlib import Path
 
 import jax
@@ -10,7 +9,6 @@ import pytest
 
 from src.config.params import Params
 from src.runtime import processes
-from src.training import state
 from tests.helpers.prepared import write_params_file, write_prepared
 from tests.helpers.running import run_python
 from tests.helpers.training import small_params
@@ -19,18 +17,6 @@ os.environ.pop("FOURBEAT_RESUME_DIR", None)  # no save of the caller's may help
 os.environ.pop("FOURBEAT_TENSORBOARD", None)
 # A shape that does not fit is an error, not a silent broadcast.
 jax.config.update("jax_numpy_rank_promotion", "raise")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _share_compiled_functions():
-    """Shares compiled code between runs with equal parameters.
-
-    A new optimizer consists of new functions, which JAX tells from the old ones.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        shared = cache(state.build_optimizer)
-        patch.setattr("src.training.state.build_optimizer", shared)
-        yield
 
 
 @pytest.fixture

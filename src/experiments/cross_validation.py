@@ -9,14 +9,10 @@ What `init_from` names was trained before, perhaps on these examples. Nobody can
 """
 
 import sys
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Iterator
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from tqdm import tqdm
 
 from src import paths
@@ -36,17 +32,14 @@ from src.training.calibration import calibrate, find_output_layer
 from src.training.data import TrainData, chosen_rows, count_steps
 from src.training.early_stopping import build_early_stopping
 from src.training.events import EpochEnd, SavePoint
-from src.training.initial_weights import load_initial_weights
+from src.training.initial_weights import InitialWeights, load_initial_weights
 from src.training.loop import fit
 from src.training.state import (
-    TrainGraph,
     build_state,
     choose_architecture,
     eval_model,
     normalize_pixels,
 )
-
-Built = Callable[[Architecture, int], tuple[TrainGraph, nnx.State]]
 
 
 class TrainingExamples(NamedTuple):
@@ -116,17 +109,13 @@ def cross_validate(
         images = build_batches(train, params)
         validation = build_batches(open_split("validation", manifest), params)
 
-    @cache  # equal networks share their compiled steps
-    def built(normalized: Architecture, steps: int) -> tuple[TrainGraph, nnx.State]:
-        return build_state(params, normalized, steps, initial)
-
     for number in range(1, int(folds.max()) + 1):
         others = SelectedBatches(images, np.flatnonzero(folds != number))
         data = TrainData(others, validation, architecture.classes)
         normalized = normalize_pixels(architecture, params, others, initial)
         with on_all_devices(params):
             weights, progress, epochs = train_fold(
-                data, normalized, built, params, f"fold {number}"
+                data, normalized, initial, params, f"fold {number}"
             )
         # On one device, as the evaluate stage predicts.
         network = trained_network(normalized, weights)
@@ -143,7 +132,7 @@ def cross_validate(
 def train_fold(
     data: TrainData,
     architecture: Architecture,
-    built: Built,
+    initial: InitialWeights | None,
     params: Params,
     title: str,
 ) -> tuple[Weights, TrainingProgress, int]:
@@ -152,7 +141,7 @@ def train_fold(
     Args:
         data: the examples of the other folds, and the validation split.
         architecture: of the network.
-        built: the initial state of a network for a number of steps per epoch.
+        initial: the initial weights, if there are any.
         params: the parameters of the run.
         title: of the bar.
 
@@ -164,18 +153,17 @@ def train_fold(
         DivergedError: a loss or a gradient is not finite.
     """
     steps = count_steps(len(data.train), params.batch_size)
-    graphdef, state = built(architecture, steps)
+    graphdef, state = build_state(params, architecture, steps, initial)
     head = None
     if params.calibrate:
         drawn = weights_of(eval_model(graphdef, state))
         head = find_output_layer(drawn, architecture, data.validation)
-    own = jax.tree.map(jnp.copy, state)  # `fit` reuses the buffers
     progress = TrainingProgress(build_early_stopping(params))
     weights: Weights = {}
     quiet = not sys.stderr.isatty()
     total = params.epochs * steps
     with tqdm(total=total, desc=title, unit="step", disable=quiet, leave=False) as bar:
-        for event in fit(own, graphdef, data, params):
+        for event in fit(state, graphdef, data, params):
             raise_if_stopped()
             if isinstance(event, SavePoint):
                 continue

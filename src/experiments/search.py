@@ -1,6 +1,5 @@
 """Works on the trials of a search until none is left."""
 
-import itertools
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -22,9 +21,10 @@ from src.experiments.search_trial import train_epochs
 from src.experiments.sweep import format_value
 from src.signals import Stopped
 from src.training.early_stopping import build_early_stopping
+from src.training.optimizer import with_unit_lr
 
-# Each compiles its own step; most other functions are shared.
-TRIALS_IN_MEMORY = 8
+# Trials that differ in `lr` alone share a compiled step.
+STEPS_IN_MEMORY = 8
 
 
 def work(
@@ -41,16 +41,16 @@ def work(
         total: how many trials the study shall have.
         fewer_devices: what `reserve_devices` returned.
     """
-    for ended in itertools.count(1):
-        if (trial := study.claim(total)) is None:
-            return
+    compiled: set[Params] = set()
+    while trial := study.claim(total):
         values = chosen_values(study.space, trial.params)
-        outcome = run_trial(study, trial, values, manifest, fewer_devices)
+        outcome = run_trial(study, trial, values, manifest, fewer_devices, compiled)
         study.finish(trial, outcome)
         line = trial_line(trial, study, values, outcome, total)
         print(line, file=sys.stderr, flush=True)  # noqa: T201
-        if ended % TRIALS_IN_MEMORY == 0:
+        if len(compiled) == STEPS_IN_MEMORY:
             jax.clear_caches()
+            compiled.clear()
 
 
 def run_trial(
@@ -59,15 +59,18 @@ def run_trial(
     values: Mapping[str, Any],
     manifest: Manifest,
     fewer_devices: bool,
+    compiled: set[Params],
 ) -> Outcome:
     """Trains with these values, until the end or until the study stops the trial.
 
     Arguments as in `work`. What is wrong with the values is an outcome, not an error.
+    Adds the parameters of the step to `compiled`.
     """
     if study.count_start(trial, 1) > MAX_STARTS:
         return Outcome(None, f"given up: its process was killed {MAX_STARTS} times")
     try:
         chosen = with_values(study.params, values)
+        compiled.add(with_unit_lr(chosen))
         with on_own_devices(chosen, manifest.image_shape, fewer_devices):
             return train_trial(study, trial, chosen, manifest)
     except ParameterError as error:

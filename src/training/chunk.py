@@ -159,7 +159,7 @@ def chunk_result(train_state: TrainState, last: Carry) -> ChunkResult:
             loss.count[...],
         ),
         steps=last.step_in_epoch,
-        lr=learning_rate(train_state.optimizer)[...],
+        lr=learning_rate(train_state.optimizer),
         loss=last.loss,
         grad_norm=last.grad_norm,
         diverged=last.diverged,

@@ -19,13 +19,14 @@ from src.training.chunk import ChunkResult, ChunkSpan, run_chunk
 from src.training.data import TrainData, count_steps, epoch_order, weighted_blocks
 from src.training.debug import run_chunk_watched
 from src.training.events import EpochEnd, EpochResult, LogRow, LoopPosition, SavePoint
+from src.training.optimizer import with_unit_lr
 from src.training.pacing import Budget, ChunkSizer, next_multiple
 from src.training.state import (
     STEP_STREAM,
     TrainGraph,
     seed_key,
     with_empty_metrics,
-    with_learning_rate,
+    with_peak_rate,
 )
 from src.training.validation import validate
 
@@ -71,7 +72,7 @@ def fit(
         if params.schedule == "plateau":
             plateau = position.plateau.after(epoch, result.value(params.monitor))
             position = replace(position, plateau=plateau)
-            state = with_learning_rate(state, graphdef, plateau.rate)
+            state = shard_state(with_peak_rate(state, graphdef, plateau.rate))
         position = replace(position, epoch=epoch + 1, step_in_epoch=0, row_start=None)
         yield SavePoint(state, position, ends_epoch=True)
 
@@ -95,6 +96,7 @@ def train_epoch(
     order = epoch_order(labels, batch_size, params.seed, epoch, params.sampling_power)
     key = seed_key(params.seed, STEP_STREAM)
     run = run_chunk_watched if params.debug else run_chunk
+    step_params = with_unit_lr(params)
     first = position.step_in_epoch
     for block in weighted_blocks(data.train, order, data.classes, params, first):
         while position.step_in_epoch < block.stop and not budget.exhausted:
@@ -108,7 +110,7 @@ def train_epoch(
             span = ChunkSpan(start, stop, row_end, earlier)
             began = time.monotonic()
             state, on_device = run(
-                state, block, span, key, graphdef=graphdef, params=params
+                state, block, span, key, graphdef=graphdef, params=step_params
             )
             chunk: ChunkResult = jax.device_get(on_device)
             sizer.update(stop - start, time.monotonic() - began)

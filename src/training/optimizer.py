@@ -7,6 +7,10 @@
 4. trust    lamb only: scale each layer by norm of weights / norm of update
 5. schedule multiply by the learning rate of this step, negative: downhill
 
+The learning rate is `peak` times the schedule. In a compiled step the schedule is in
+units of `lr`, and `peak` is an array of the optimizer's state. So runs that differ in
+`lr` alone share a compilation.
+
 A skipped step does not count: the schedule does not advance.
 """
 
@@ -30,8 +34,6 @@ def build_optimizer(
 ) -> optax.GradientTransformation:
     """The chain that the parameters configure."""
     decay = params.weight_decay if params.optimizer != "adam" else 0.0
-    schedule = build_schedule(params, steps_per_epoch)
-    rate = params.lr if params.schedule == "plateau" else schedule
     return optax.chain(
         optax.clip(params.clip_value) if params.clip_value else optax.identity(),
         optax.clip_by_global_norm(params.clip_norm)
@@ -42,15 +44,36 @@ def build_optimizer(
         optax.scale_by_trust_ratio()
         if params.optimizer == "lamb"
         else optax.identity(),
-        # Stores the applied rate, which `learning_rate` reads.
-        optax.inject_hyperparams(optax.scale_by_learning_rate)(rate),
+        # Stores both factors of the applied rate, for `learning_rate`.
+        optax.inject_hyperparams(scale_by_learning_rate)(
+            peak=1.0, schedule=build_schedule(params, steps_per_epoch)
+        ),
     )
 
 
-def learning_rate(optimizer: nnx.Optimizer[Any]) -> nnx.Variable[jax.Array]:
+def scale_by_learning_rate(
+    peak: jax.Array, schedule: jax.Array
+) -> optax.GradientTransformation:
+    """Step 5 of the chain; both factors float32 ()."""
+    return optax.scale(-peak * schedule)
+
+
+def with_unit_lr(params: Params) -> Params:
+    """The parameters with `lr` 1 and `lr_end` in units of `lr`, for compiled steps."""
+    return params.model_copy(update={"lr": 1.0, "lr_end": params.lr_end / params.lr})
+
+
+def learning_rate(optimizer: nnx.Optimizer[Any]) -> jax.Array:
     """The rate of the last step; with `plateau`, of the next steps: float32 ()."""
-    rate: nnx.Variable[jax.Array] = optimizer.opt_state[-1].hyperparams["learning_rate"]
+    factors = optimizer.opt_state[-1].hyperparams
+    rate: jax.Array = factors["peak"][...] * factors["schedule"][...]
     return rate
+
+
+def peak_rate(optimizer: nnx.Optimizer[Any]) -> nnx.Variable[jax.Array]:
+    """What the schedule is multiplied by: float32 ()."""
+    peak: nnx.Variable[jax.Array] = optimizer.opt_state[-1].hyperparams["peak"]
+    return peak
 
 
 def scale_gradient(params: Params) -> optax.GradientTransformation:

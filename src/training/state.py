@@ -5,6 +5,7 @@ arrays. A compiled function takes and returns the state and merges the objects i
 """
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -26,7 +27,7 @@ from src.sharding import shard_state
 from src.training.batches import BatchSource
 from src.training.initial_weights import InitialWeights, with_initial_weights
 from src.training.loss_scale import LossScaler, build_loss_scaler
-from src.training.optimizer import build_optimizer, learning_rate
+from src.training.optimizer import build_optimizer, peak_rate, with_unit_lr
 
 TrainGraph = nnx.GraphDef[Any]
 
@@ -146,35 +147,50 @@ def build_state(
     Raises:
         ParameterError: `freeze` names an unknown layer.
     """
-
-    def build() -> TrainState:
-        rngs = build_rngs(seed_key(params.seed, INIT_STREAM))
-        model = build_model(architecture, rngs)
-        unwrap_keys(model)
-        model.train()  # type: ignore[no-untyped-call]
-        freeze(model, params.freeze)
-        set_precision(model, params.precision)
-        transformation = build_optimizer(params, steps_per_epoch)
-        return TrainState(
-            model=model,
-            optimizer=nnx.Optimizer(model, transformation, wrt=nnx.Param),
-            metrics=TrainAccumulators(),
-            ema=nnx.clone(model) if params.ema_decay else None,
-            loss_scaler=build_loss_scaler(params),
-        )
-
-    # Compiled as one function: array by array, initialization takes two seconds. It
-    # runs once, so compiling it without optimization saves another second.
-    unoptimized = {
-        "xla_backend_optimization_level": 0,
-        "xla_cpu_use_fusion_emitters": False,
-    }
-    graphdef, state = jax.jit(
-        lambda: nnx.split(build()), compiler_options=unoptimized
-    )()
+    graphdef, state = draw_state(
+        seed_key(params.seed, INIT_STREAM),
+        params=with_unit_lr(params),
+        architecture=architecture,
+        steps_per_epoch=steps_per_epoch,
+    )
+    state = with_peak_rate(state, graphdef, params.lr)
     if initial:
         state = with_initial_weights(state, initial.weights)
     return graphdef, state
+
+
+# Compiled as one function: array by array, initialization takes two seconds. It runs
+# once, so compiling it without optimization saves another second.
+@partial(
+    jax.jit,
+    static_argnames=("params", "architecture", "steps_per_epoch"),
+    compiler_options={
+        "xla_backend_optimization_level": 0,
+        "xla_cpu_use_fusion_emitters": False,
+    },
+)
+def draw_state(
+    key: jax.Array, *, params: Params, architecture: Architecture, steps_per_epoch: int
+) -> tuple[TrainGraph, nnx.State]:
+    """The initial state with a peak rate of 1; arguments as in `build_state`.
+
+    Equal arguments give one graphdef, and so one compiled step.
+    """
+    rngs = build_rngs(key)
+    model = build_model(architecture, rngs)
+    unwrap_keys(model)
+    model.train()  # type: ignore[no-untyped-call]
+    freeze(model, params.freeze)
+    set_precision(model, params.precision)
+    transformation = build_optimizer(params, steps_per_epoch)
+    train_state = TrainState(
+        model=model,
+        optimizer=nnx.Optimizer(model, transformation, wrt=nnx.Param),
+        metrics=TrainAccumulators(),
+        ema=nnx.clone(model) if params.ema_decay else None,
+        loss_scaler=build_loss_scaler(params),
+    )
+    return nnx.split(train_state)
 
 
 def eval_model(graphdef: TrainGraph, state: nnx.State) -> Model:
@@ -211,11 +227,9 @@ def with_empty_metrics(state: nnx.State) -> nnx.State:
     return nnx.State({**state.raw_mapping, "metrics": empty.raw_mapping})
 
 
-def with_learning_rate(
-    state: nnx.State, graphdef: TrainGraph, rate: float
-) -> nnx.State:
-    """The state with the learning rate of the next steps, for `schedule: plateau`."""
+def with_peak_rate(state: nnx.State, graphdef: TrainGraph, rate: float) -> nnx.State:
+    """The state with another peak learning rate; see `build_optimizer`."""
     train_state = nnx.merge(graphdef, state)
     # float32 as before: another dtype would recompile the step.
-    learning_rate(train_state.optimizer)[...] = jnp.float32(rate)
-    return shard_state(nnx.state(train_state))
+    peak_rate(train_state.optimizer)[...] = jnp.float32(rate)
+    return nnx.state(train_state)

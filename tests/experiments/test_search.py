@@ -9,6 +9,7 @@ from src.experiments.search import work
 from src.experiments.search_space import parse_space
 from src.experiments.search_study import MAX_STARTS, SearchStudy
 from src.signals import Stopped
+from src.training.chunk import run_chunk
 from src.training.events import EpochResult
 from src.training.validation import ValidationMetrics
 
@@ -174,3 +175,12 @@ def test_full_memory_is_a_fault_of_the_trial_and_a_bug_is_not(search, results):
     results(lambda dropout: [MemoryError("9 bytes")] if dropout else [0.5])
     found = notes(search("dropout=0,0.1"))
     assert found == {"0": "best epoch 1", "0.1": "out of memory: 9 bytes"}
+
+
+def test_trials_that_differ_in_their_learning_rate_share_one_compiled_step(search):
+    before = run_chunk._cache_size()
+    # In no other test, so that the first trial compiles.
+    found = search("lr=0.1,0.03,0.01", label_smoothing=0.0321, epochs=1)
+    assert [trial.state for trial in found] == [TrialState.COMPLETE] * 3
+    assert len({trial.value for trial in found}) == 3
+    assert run_chunk._cache_size() - before == 1

@@ -214,14 +214,15 @@ def test_schedule_ends_exactly_at_lr_end(params, name):
     )
 
 
-def test_optimizer_stores_the_applied_learning_rate(params):
+def test_optimizer_stores_the_factors_of_the_applied_learning_rate(params):
     changes = {"schedule": "linear", "lr": 1.0, "lr_end": 0.0, "epochs": 1}
     optimizer = build_optimizer(params.model_copy(update=changes), steps_per_epoch=4)
     weights = {"kernel": jnp.ones((1, 2))}
     state = optimizer.init(weights)
     for expected in (1.0, 0.75, 0.5, 0.25):
         _, state = optimizer.update(weights, state, weights)
-        assert float(state[-1].hyperparams["learning_rate"]) == expected
+        assert float(state[-1].hyperparams["schedule"]) == expected
+        assert float(state[-1].hyperparams["peak"]) == 1.0
 
 
 def test_two_milestones_in_one_step_lower_the_rate_twice(params):

@@ -177,16 +177,19 @@ def test_chunk_boundaries_change_no_bit(params, stops):
     )
 
 
-def test_chunks_of_every_length_share_one_compilation(params):
+def test_chunks_of_every_length_and_learning_rate_share_one_compilation(params):
     split = on_device(patterned(64, seed=0))
     indices = jnp.arange(64, dtype=jnp.int32).reshape(4, 16)
-    graphdef, state = start(params, TINY, lr=0.0123)
+    params = params.model_copy(update={"label_smoothing": 0.0123})  # in no other test
     before = run_chunk._cache_size()
-    for begin, end in [(0, 1), (1, 4), (0, 3)]:
-        state, _ = run_steps(
-            state, split, indices, begin, end, graphdef=graphdef, params=params
-        )
-        state = with_empty_metrics(state)
+    for lr in (0.1, 0.03):
+        graphdef, state = start(params, TINY, lr=lr)
+        for begin, end in [(0, 1), (1, 4), (0, 3)]:
+            state, result = run_steps(
+                state, split, indices, begin, end, graphdef=graphdef, params=params
+            )
+            assert float(result.lr) == np.float32(lr)
+            state = with_empty_metrics(state)
     assert run_chunk._cache_size() - before == 1
 
 
