@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import (
@@ -91,7 +90,7 @@ def device_put(array: Any, spec: PartitionSpec = REPLICATED) -> jax.Array:  # no
     """Puts a host array, the same in every process, on the devices."""
     mesh = get_mesh()
     if mesh.empty:
-        return jnp.asarray(array)
+        return jax.device_put(array)
     target = NamedSharding(mesh, spec)
     if isinstance(array, jax.Array) and array.sharding == target:
         return array
@@ -107,7 +106,7 @@ def put_batches(own: np.ndarray) -> jax.Array:
     """
     mesh = get_mesh()
     if mesh.empty:
-        return jnp.asarray(own)
+        return jax.device_put(own)
     target = NamedSharding(mesh, PartitionSpec(None, BATCH_AXIS))
     return jax.make_array_from_process_local_data(target, own)
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from src.config.names import PrecisionName
@@ -23,7 +24,7 @@ from src.models.build import MODELS, Model, build_model
 from src.models.check import check_class, check_network
 from src.models.frozen import freeze
 from src.models.random_streams import build_rngs, unwrap_keys
-from src.sharding import shard_state
+from src.sharding import device_put
 from src.training.batches import BatchSource
 from src.training.initial_weights import InitialWeights, with_initial_weights
 from src.training.loss_scale import LossScaler, build_loss_scaler
@@ -32,6 +33,11 @@ from src.training.optimizer import build_optimizer, peak_rate, with_unit_lr
 TrainGraph = nnx.GraphDef[Any]
 
 INIT_STREAM, STEP_STREAM = 0, 1  # streams of the seed: initial weights; training steps
+# For functions that run once or twice, where compiling takes longer than running.
+UNOPTIMIZED = {
+    "xla_backend_optimization_level": 0,
+    "xla_cpu_use_fusion_emitters": False,
+}
 
 
 class TrainState(NamedTuple):
@@ -159,15 +165,11 @@ def build_state(
     return graphdef, state
 
 
-# Compiled as one function: array by array, initialization takes two seconds. It runs
-# once, so compiling it without optimization saves another second.
+# Compiled as one function: array by array, initialization takes two seconds.
 @partial(
     jax.jit,
     static_argnames=("params", "architecture", "steps_per_epoch"),
-    compiler_options={
-        "xla_backend_optimization_level": 0,
-        "xla_cpu_use_fusion_emitters": False,
-    },
+    compiler_options=UNOPTIMIZED,
 )
 def draw_state(
     key: jax.Array, *, params: Params, architecture: Architecture, steps_per_epoch: int
@@ -216,20 +218,24 @@ def lacks_dtype(_: object, module: object) -> bool:
     return getattr(module, "dtype", None) is None
 
 
+@partial(jax.jit, compiler_options=UNOPTIMIZED)
 def seed_key(seed: int, stream: int) -> jax.Array:
     """The key of one random stream; threefry gives the same bits on every device."""
     return jax.random.fold_in(jax.random.key(seed, impl="threefry2x32"), stream)
 
 
 def with_empty_metrics(state: nnx.State) -> nnx.State:
-    """The state with its metrics reset, for the start of an epoch."""
-    empty = shard_state(nnx.state(TrainAccumulators()))
-    return nnx.State({**state.raw_mapping, "metrics": empty.raw_mapping})
+    """The state with its metrics at zero, for the start of an epoch."""
+    parts = state.raw_mapping
+    empty = jax.tree.map(
+        lambda total: device_put(np.zeros(total.shape, total.dtype)), parts["metrics"]
+    )
+    return nnx.State({**parts, "metrics": empty})
 
 
 def with_peak_rate(state: nnx.State, graphdef: TrainGraph, rate: float) -> nnx.State:
     """The state with another peak learning rate; see `build_optimizer`."""
     train_state = nnx.merge(graphdef, state)
     # float32 as before: another dtype would recompile the step.
-    peak_rate(train_state.optimizer)[...] = jnp.float32(rate)
+    peak_rate(train_state.optimizer)[...] = jax.device_put(np.float32(rate))
     return nnx.state(train_state)

@@ -56,8 +56,8 @@ WRONG = [  # key, value in the file, message after the key
     ("validation_fraction", "1", "expected a number in (0, 1), got 1."),
     (
         "warmup_epochs",
-        "61",
-        "expected a number in [0, epochs = 60], got 61.0. Reduce warmup_epochs or "
+        "31",
+        "expected a number in [0, epochs = 30], got 31.0. Reduce warmup_epochs or "
         "raise epochs.",
     ),
     ("clip_value", "-1", "expected a number > 0 or null, got -1."),
@@ -67,12 +67,12 @@ WRONG = [  # key, value in the file, message after the key
     (
         "lr_end",
         "0.01",
-        "expected a number in [0, lr = 0.002], got 0.01. Reduce lr_end or raise lr.",
+        "expected a number in [0, lr = 0.003], got 0.01. Reduce lr_end or raise lr.",
     ),
     (
         "start_from_epoch",
-        "61",
-        "expected an integer in [1, epochs = 60], got 61. Reduce start_from_epoch or "
+        "31",
+        "expected an integer in [1, epochs = 30], got 31. Reduce start_from_epoch or "
         "raise epochs.",
     ),
     (
@@ -353,7 +353,7 @@ def test_jax_is_not_imported_to_check_the_parameters():
     ("schedule", "message"),
     [
         ("exponential", "lr_end: expected a number > 0 for schedule: exponential"),
-        ("piecewise", "lr_milestones: expected numbers in (0, epochs = 60)"),
+        ("piecewise", "lr_milestones: expected numbers in (0, epochs = 30)"),
     ],
 )
 def test_schedule_without_its_parameters_is_refused(write_params, schedule, message):
@@ -363,9 +363,9 @@ def test_schedule_without_its_parameters_is_refused(write_params, schedule, mess
 
 
 def test_milestone_that_the_run_never_reaches_is_refused(write_params):
-    path = write_params(schedule="piecewise", lr_milestones="[30, 60]")
+    path = write_params(schedule="piecewise", lr_milestones="[15, 30]")
     with pytest.raises(
-        ParameterError, match=r"in \(0, epochs = 60\) .*got \[30\.0, 60\.0\]"
+        ParameterError, match=r"in \(0, XX"
     ):
         load_params(path)
 
