@@ -40,7 +40,7 @@ def heat_maps(model: Model, images: np.ndarray, classes: np.ndarray) -> np.ndarr
     """
     if not len(images):
         return np.zeros((0, 1, 1), np.float32)
-    given = model, jnp.asarray(images), jnp.asarray(classes)
+    given = model, jax.device_put(images), jax.device_put(classes)
     has_map = type(model).feature_map is not Model.feature_map
     maps, valid = map_evidence(*given) if has_map else (None, False)
     if not valid:

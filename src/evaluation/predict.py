@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -39,7 +38,7 @@ def predict(model: Model, images: Images) -> np.ndarray:
         # Padded to one size, so that it compiles once.
         padded = np.zeros((FORWARD_BATCH, *images.shape[1:]), np.uint8)
         padded[: len(batch)] = batch
-        batches.append(np.asarray(forward(model, jnp.asarray(padded)))[: len(batch)])
+        batches.append(np.asarray(forward(model, jax.device_put(padded)))[: len(batch)])
     log_probabilities = np.concatenate(batches)
     invalid = np.count_nonzero(~np.isfinite(log_probabilities))
     if invalid:

@@ -196,7 +196,7 @@ def with_arrays(
                 f"{where}: {name}: expected {expected}, found {found}: {repair}"
             )
     filled = [
-        (path, leaf.replace(jnp.asarray(arrays[dotted(path)])))
+        (path, leaf.replace(jax.device_put(arrays[dotted(path)])))
         if holds_array(leaf)
         else (path, leaf)
         for path, leaf in leaves

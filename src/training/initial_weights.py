@@ -8,7 +8,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -224,6 +223,6 @@ def with_initial_weights(state: nnx.State, weights: Weights) -> nnx.State:
     for path, leaf in nnx.to_flat_state(state):
         name = dotted(path[1:])
         if path[0] in ("model", "ema") and name in weights:
-            leaf = leaf.replace(jnp.asarray(weights[name]))
+            leaf = leaf.replace(jax.device_put(weights[name]))
         filled.append((path, leaf))
     return nnx.from_flat_state(filled)
