@@ -188,7 +188,7 @@ def test_values_are_those_of_the_texts_that_were_chosen():
 
 
 def test_values_that_contradict_other_parameters_are_refused():
-    with pytest.raises(ParameterError, match=r"lr_end: expected .* \[0, lr = 0\.002\]"):
+    with pytest.raises(ParameterError, match=r"lr_end: expected .* \[0, lr = 0\.003\]"):
         with_values(PARAMS, {"lr_end": 0.5})
 
 

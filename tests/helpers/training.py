@@ -18,7 +18,7 @@ SMALL = Architecture("mlp", hidden=16, dropout=0.3, image_shape=(8, 8, 1), class
 
 def small_params() -> Params:
     """The default parameters, changed to a short run of a small network."""
-    changes = {"model": "mlp", "hidden": 16, "epochs": 3, "batch_size": 16}
+    changes = {"model": "mlp", "hidden": 16, "epochs": 3, "batch_size": 16, "lr": 0.002}
     return load_params(ROOT / "params.yaml").model_copy(update=changes)
 
 
