@@ -40,7 +40,7 @@ ON_ICONS = {
 }
 SPLITS = {"validation": "train", "test": "test"}  # the files with their metrics
 Scores = dict[str, dict[str, float]]  # by start and split
-# The lr of params.yaml, for both.
+# Equal for both.
 STARTS: dict[str, dict[str, object]] = {
     "from zero": {"lr": 0.002},
     "from letters": {"lr": 0.002, "init_from": "letters"},

@@ -19,6 +19,7 @@ from src.training.batches import BatchSource
 from src.training.chunk import ChunkResult, ChunkSpan, run_chunk
 from src.training.data import count_steps, epoch_order, weighted_blocks
 from src.training.initial_weights import InitialWeights
+from src.training.optimizer import with_unit_lr
 from src.training.state import STEP_STREAM, build_state, seed_key
 
 SMOOTHING = 0.9  # decay of the running mean of the losses
@@ -130,7 +131,7 @@ def rising_losses(
             ChunkSpan(step, step + 1, row_end=steps, steps_before=0),
             key,
             graphdef=graphdef,
-            params=rising,
+            params=with_unit_lr(rising),
         )
         chunk: ChunkResult = jax.device_get(on_device)
         raise_if_stopped()

@@ -23,7 +23,7 @@ from src.signals import Stopped
 from src.training.early_stopping import build_early_stopping
 from src.training.optimizer import with_unit_lr
 
-# Trials that differ in `lr` alone share a compiled step.
+# Compiled steps to keep. Trials that differ in `lr` alone share one.
 STEPS_IN_MEMORY = 8
 
 

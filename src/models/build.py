@@ -22,17 +22,19 @@ MODELS: dict[ModelName, type[Model]] = {
 
 
 def build_model(architecture: Architecture, rngs: nnx.Rngs) -> Model:
-    """Builds the network; its initial weights are drawn from `rngs.params`.
-
-    Convolutions without another function than lax's get `loop_convolution`.
-    """
+    """Builds the network; its initial weights are drawn from `rngs.params`."""
     model = MODELS[architecture.model](architecture, rngs)
+    use_loop_convolution(model)
+    return model
+
+
+def use_loop_convolution(model: Model) -> None:
+    """Replaces lax's function in convolutions; those with another keep theirs."""
     model.set_attributes(
         is_lax_convolution,
         conv_general_dilated=loop_convolution,
         raise_if_not_found=False,
     )
-    return model
 
 
 def is_lax_convolution(_: object, module: object) -> bool:

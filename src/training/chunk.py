@@ -90,7 +90,7 @@ def run_chunk(
         span: which steps.
         key: the key of all steps; each step folds its number into it.
         graphdef: of the `TrainState`.
-        params: the parameters of the run.
+        params: from `with_unit_lr`: the learning rate is in `state`.
     """
 
     def body(carry: Carry) -> Carry:

@@ -72,7 +72,7 @@ def fit(
         if params.schedule == "plateau":
             plateau = position.plateau.after(epoch, result.value(params.monitor))
             position = replace(position, plateau=plateau)
-            state = shard_state(with_peak_rate(state, graphdef, plateau.rate))
+            state = with_peak_rate(state, graphdef, plateau.rate)
         position = replace(position, epoch=epoch + 1, step_in_epoch=0, row_start=None)
         yield SavePoint(state, position, ends_epoch=True)
 

@@ -9,7 +9,7 @@
 
 The learning rate is `peak` times the schedule. In a compiled step the schedule is in
 units of `lr`, and `peak` is an array of the optimizer's state. So runs that differ in
-`lr` alone share a compilation.
+`lr` alone share a compilation, if `lr_end` is 0.
 
 A skipped step does not count: the schedule does not advance.
 """

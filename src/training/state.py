@@ -20,7 +20,7 @@ from src.data.prepared import Manifest
 from src.errors import ParameterError
 from src.evaluation.accumulators import TrainAccumulators
 from src.models.architecture import Architecture
-from src.models.build import MODELS, Model, build_model
+from src.models.build import MODELS, Model, use_loop_convolution
 from src.models.check import check_class, check_network
 from src.models.frozen import freeze
 from src.models.random_streams import build_rngs, unwrap_keys
@@ -156,6 +156,7 @@ def build_state(
     graphdef, state = draw_state(
         seed_key(params.seed, INIT_STREAM),
         params=with_unit_lr(params),
+        network=MODELS[architecture.model],
         architecture=architecture,
         steps_per_epoch=steps_per_epoch,
     )
@@ -168,18 +169,31 @@ def build_state(
 # Compiled as one function: array by array, initialization takes two seconds.
 @partial(
     jax.jit,
-    static_argnames=("params", "architecture", "steps_per_epoch"),
+    static_argnames=("params", "network", "architecture", "steps_per_epoch"),
     compiler_options=UNOPTIMIZED,
 )
 def draw_state(
-    key: jax.Array, *, params: Params, architecture: Architecture, steps_per_epoch: int
+    key: jax.Array,
+    *,
+    params: Params,
+    network: type[Model],
+    architecture: Architecture,
+    steps_per_epoch: int,
 ) -> tuple[TrainGraph, nnx.State]:
-    """The initial state with a peak rate of 1; arguments as in `build_state`.
+    """The initial state with a peak rate of 1.
 
     Equal arguments give one graphdef, and so one compiled step.
+
+    Args:
+        key: of the initial weights.
+        params: from `with_unit_lr`.
+        network: the class of `architecture.model`.
+        architecture: of the network.
+        steps_per_epoch: for the schedule.
     """
     rngs = build_rngs(key)
-    model = build_model(architecture, rngs)
+    model = network(architecture, rngs)
+    use_loop_convolution(model)
     unwrap_keys(model)
     model.train()  # type: ignore[no-untyped-call]
     freeze(model, params.freeze)
@@ -237,5 +251,5 @@ def with_peak_rate(state: nnx.State, graphdef: TrainGraph, rate: float) -> nnx.S
     """The state with another peak learning rate; see `build_optimizer`."""
     train_state = nnx.merge(graphdef, state)
     # float32 as before: another dtype would recompile the step.
-    peak_rate(train_state.optimizer)[...] = jax.device_put(np.float32(rate))
+    peak_rate(train_state.optimizer)[...] = device_put(np.float32(rate))
     return nnx.state(train_state)

@@ -177,6 +177,20 @@ def test_full_memory_is_a_fault_of_the_trial_and_a_bug_is_not(search, results):
     assert found == {"0": "best epoch 1", "0.1": "out of memory: 9 bytes"}
 
 
+@pytest.mark.parametrize(("key", "expected"), [("lr", 0), ("dropout", 1)])
+def test_compiled_steps_are_dropped_when_there_are_eight(
+    search, results, monkeypatch, key, expected
+):
+    results(lambda dropout: [0.5])
+    cleared = []
+    monkeypatch.setattr(
+        "src.experiments.search.jax.clear_caches", lambda: cleared.append(None)
+    )
+    values = ",".join(f"0.{digit}" for digit in range(1, 10))
+    assert len(search(f"{key}={values}")) == 9
+    assert len(cleared) == expected
+
+
 def test_trials_that_differ_in_their_learning_rate_share_one_compiled_step(search):
     before = run_chunk._cache_size()
     # In no other test, so that the first trial compiles.

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from src.config.names import ScheduleName
-from src.training.optimizer import build_optimizer, build_schedule
+from src.training.optimizer import build_optimizer, build_schedule, with_unit_lr
 
 B1, B2, EPSILON, RMS_DECAY, RMS_EPSILON = 0.9, 0.999, 1e-8, 0.9, 1e-8
 LR, MOMENTUM = 0.1, 0.8
@@ -212,17 +212,23 @@ def test_schedule_ends_exactly_at_lr_end(params, name):
     assert np.float32(schedule(7 if name == "warmup_cosine" else 0)) == np.float32(
         0.0123
     )
+    unit = build_schedule(with_unit_lr(changed), steps_per_epoch=7)
+    np.testing.assert_array_max_ulp(
+        np.float32(0.0123) * np.float32(unit(21)), np.float32(0.000321), maxulp=1
+    )
 
 
-def test_optimizer_stores_the_factors_of_the_applied_learning_rate(params):
+def test_learning_rate_is_the_peak_in_the_state_times_the_schedule(params):
     changes = {"schedule": "linear", "lr": 1.0, "lr_end": 0.0, "epochs": 1}
+    changes |= {"optimizer": "sgd", "weight_decay": 0.0}
     optimizer = build_optimizer(params.model_copy(update=changes), steps_per_epoch=4)
     weights = {"kernel": jnp.ones((1, 2))}
     state = optimizer.init(weights)
-    for expected in (1.0, 0.75, 0.5, 0.25):
-        _, state = optimizer.update(weights, state, weights)
-        assert float(state[-1].hyperparams["schedule"]) == expected
-        assert float(state[-1].hyperparams["peak"]) == 1.0
+    state[-1].hyperparams["peak"] = jnp.float32(0.5)
+    for factor in (1.0, 0.75, 0.5, 0.25):
+        update, state = optimizer.update(weights, state, weights)
+        assert float(state[-1].hyperparams["schedule"]) == factor
+        assert update["kernel"].tolist() == [[-0.5 * factor] * 2]
 
 
 def test_two_milestones_in_one_step_lower_the_rate_twice(params):
