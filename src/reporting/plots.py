@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from src.errors import DataError, short_path
@@ -264,5 +265,10 @@ def mistakes_figure(
 def png_bytes(figure: Figure) -> bytes:
     """A figure as PNG, without the library's version in the metadata."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    figure.dpi = DPI
+    # `figure.savefig` would draw twice, to lay out the figure before.
+    canvas = FigureCanvasAgg(figure)
+    canvas.print_png(  # type: ignore[no-untyped-call]
+        buffer, metadata={"Software": None}
+    )
     return buffer.getvalue()

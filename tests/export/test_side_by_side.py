@@ -157,7 +157,7 @@ def test_process_gives_the_probabilities_and_then_the_latency(processes, tmp_pat
     assert processes.runs["numpy"].process.poll() is None  # waits
     measured = processes.latency("numpy")
     assert measured.keys() == {"batch_1", "batch_64", "peak_memory_mb"}
-    assert processes.runs["numpy"].process.poll() == 0
+    assert processes.runs["numpy"].process.poll() is not None  # has ended
 
 
 @pytest.mark.parametrize("name", ["numpy", "onnx", "stablehlo"])
