@@ -6,7 +6,7 @@ mesh, and every function here is the identity.
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -22,6 +22,8 @@ from jax.sharding import (
 
 from src.config.params import Params
 from src.errors import ParameterError
+
+Tree = TypeVar("Tree")  # of arrays
 
 BATCH_AXIS = "batch"
 REPLICATED = PartitionSpec()
@@ -132,6 +134,16 @@ def replicate(array: jax.Array) -> jax.Array:
 def shard_state(state: nnx.State) -> nnx.State:
     """Puts the state on all devices; only large optimizer arrays are sharded."""
     return state if get_mesh().empty else each_array(state, device_put)
+
+
+def zeros_like(sums: Tree) -> Tree:
+    """Zeros of the shapes and dtypes of `sums`, on all devices."""
+
+    def zeros(array: Any) -> jax.Array:  # noqa: ANN401 - an array or its ShapeDtype
+        return device_put(np.zeros(array.shape, array.dtype))
+
+    empty: Tree = jax.tree.map(zeros, sums)
+    return empty
 
 
 def constrain_state(state: nnx.State) -> nnx.State:

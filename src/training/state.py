@@ -24,7 +24,7 @@ from src.models.build import MODELS, Model, use_loop_convolution
 from src.models.check import check_class, check_network
 from src.models.frozen import freeze
 from src.models.random_streams import build_rngs, unwrap_keys
-from src.sharding import device_put
+from src.sharding import device_put, zeros_like
 from src.training.batches import BatchSource
 from src.training.initial_weights import InitialWeights, with_initial_weights
 from src.training.loss_scale import LossScaler, build_loss_scaler
@@ -241,10 +241,7 @@ def seed_key(seed: int, stream: int) -> jax.Array:
 def with_empty_metrics(state: nnx.State) -> nnx.State:
     """The state with its metrics at zero, for the start of an epoch."""
     parts = state.raw_mapping
-    empty = jax.tree.map(
-        lambda total: device_put(np.zeros(total.shape, total.dtype)), parts["metrics"]
-    )
-    return nnx.State({**parts, "metrics": empty})
+    return nnx.State({**parts, "metrics": zeros_like(parts["metrics"])})
 
 
 def with_peak_rate(state: nnx.State, graphdef: TrainGraph, rate: float) -> nnx.State:

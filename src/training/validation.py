@@ -13,7 +13,7 @@ from src.evaluation.accumulators import ValidationAccumulators
 from src.evaluation.metrics import balanced_accuracy, macro_averages
 from src.evaluation.predict import FORWARD_BATCH
 from src.models.build import Model
-from src.sharding import device_count, shard_state
+from src.sharding import device_count, zeros_like
 from src.training.batches import BatchBlock, BatchSource
 from src.training.data import TrainData
 from src.training.gradients import data_parallel_forward
@@ -62,9 +62,9 @@ def score(
     The last batch is padded with repetitions; a mask keeps them out of the sums.
     """
     count, order = len(split), padded_batches(len(split))
-    accumulators = ValidationAccumulators(classes, top_k)
-    metrics_graphdef, sums = nnx.split(accumulators)
-    sums = shard_state(sums)
+    empty = nnx.eval_shape(lambda: ValidationAccumulators(classes, top_k))
+    metrics_graphdef, shapes = nnx.split(empty)
+    sums = zeros_like(shapes)
     # Without the optimizer: runs that differ only in its settings share a compilation.
     model_graphdef, weights = nnx.split(eval_model(graphdef, state))
     for block in split.blocks(order):
