@@ -122,6 +122,7 @@ def rising_losses(
     blocks = weighted_blocks(split, order, architecture.classes, params)
     block = next(blocks)
     key = seed_key(params.seed, STEP_STREAM)
+    step_params = with_unit_lr(rising)
     for step in range(steps):
         if step == block.stop:
             block = next(blocks)
@@ -131,7 +132,7 @@ def rising_losses(
             ChunkSpan(step, step + 1, row_end=steps, steps_before=0),
             key,
             graphdef=graphdef,
-            params=with_unit_lr(rising),
+            params=step_params,
         )
         chunk: ChunkResult = jax.device_get(on_device)
         raise_if_stopped()
