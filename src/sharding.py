@@ -1,7 +1,8 @@
 """Data parallelism over all devices: a mesh whose only axis is the batch.
 
-Images are sharded along it; everything else is replicated. With one device there is no
-mesh, and every function here is the identity.
+Images are sharded along it, and so are variables that say so, see `spec_of`; everything
+else is replicated. With one device there is no mesh, and every function here is the
+identity.
 """
 
 from collections.abc import Callable
@@ -28,9 +29,7 @@ Tree = TypeVar("Tree")  # of arrays
 BATCH_AXIS = "batch"
 REPLICATED = PartitionSpec()
 BY_BATCH = PartitionSpec(BATCH_AXIS)
-# Optimizer arrays of at least so many numbers (64 MB of float32) are sharded, as in
-# ZeRO stage 1 (Rajbhandari et al. 2020, arXiv:1910.02054).
-SHARD_FROM = 1 << 24
+SPLIT_AXIS = "split_axis"  # of a variable's metadata: the axis that devices share
 
 
 def on_all_devices(params: Params) -> AbstractContextManager[object]:
@@ -132,7 +131,7 @@ def replicate(array: jax.Array) -> jax.Array:
 
 
 def shard_state(state: nnx.State) -> nnx.State:
-    """Puts the state on all devices; only large optimizer arrays are sharded."""
+    """Puts the state on all devices, each variable with the sharding of `spec_of`."""
     return state if get_mesh().empty else each_array(state, device_put)
 
 
@@ -151,12 +150,17 @@ def constrain_state(state: nnx.State) -> nnx.State:
     return state if device_count() == 1 else each_array(state, constrain)
 
 
+def specs_of(state: nnx.State) -> nnx.State:
+    """The sharding of each array of the state."""
+    return each_array(state, lambda _, spec: spec)
+
+
 def each_array(
-    state: nnx.State, put: Callable[[jax.Array, PartitionSpec], jax.Array]
+    state: nnx.State, put: Callable[[jax.Array, PartitionSpec], Any]
 ) -> nnx.State:
-    """Applies `put` to each array with the sharding of its path."""
+    """Applies `put` to each array with its sharding."""
     return nnx.from_flat_state(
-        (path, leaf.replace(put(leaf[...], spec_of(path, leaf[...]))))
+        (path, leaf.replace(put(leaf[...], spec_of(leaf))))
         if jax.tree.leaves(leaf)
         else (path, leaf)  # `optax.MaskedNode`, which is no array
         for path, leaf in nnx.to_flat_state(state)
@@ -186,12 +190,15 @@ def constrain(array: jax.Array, spec: PartitionSpec) -> jax.Array:
     return constrained
 
 
-def spec_of(path: tuple[Any, ...], array: jax.Array) -> PartitionSpec:
-    """The sharding of an array of the state."""
-    if path[0] != "optimizer" or array.size < SHARD_FROM:
-        return REPLICATED
-    devices = get_abstract_mesh().size
-    for axis, length in enumerate(array.shape):
-        if length % devices == 0:
-            return PartitionSpec(*[None] * axis, BATCH_AXIS)
-    return REPLICATED
+def spec_of(variable: nnx.Variable[jax.Array]) -> PartitionSpec:
+    """The sharding of a variable: along the axis that its metadata names, if any.
+
+    An optimizer's moments have the metadata of their weights.
+    """
+    axis = variable.get_metadata().get(SPLIT_AXIS)
+    return REPLICATED if axis is None else PartitionSpec(*[None] * axis, BATCH_AXIS)
+
+
+def is_split(_: object, variable: nnx.Variable[jax.Array]) -> bool:
+    """Whether each device has a part of a variable; a filter of NNX."""
+    return spec_of(variable) != REPLICATED

@@ -7,6 +7,7 @@ import jax
 from flax import nnx
 
 from src.models.architecture import Architecture, Model
+from src.models.dense import Dense
 from src.models.dropout import Dropout
 from src.models.microbatch import in_slices
 from src.models.normalize import Normalize
@@ -32,7 +33,7 @@ class CNN(Model):
         # 'SAME' padding keeps the size. Each pooling halves it and drops an odd edge.
         pixels = (height // 4) * (width // 4)
         hidden = architecture.hidden or self.default_hidden
-        self.dense = nnx.Linear(pixels * second, hidden, rngs=rngs)
+        self.dense = Dense(pixels * second, hidden, rngs=rngs)
         self.dropout = Dropout(architecture.dropout)
         self.output = nnx.Linear(hidden, architecture.classes, rngs=rngs)
 

@@ -18,7 +18,15 @@ from src.data.examples import Batch
 from src.models.build import Model
 from src.models.dropout import Dropout
 from src.models.frozen import Frozen
-from src.sharding import BATCH_AXIS, BY_BATCH, REPLICATED, device_count, shard_batch
+from src.sharding import (
+    BATCH_AXIS,
+    BY_BATCH,
+    REPLICATED,
+    device_count,
+    is_split,
+    shard_batch,
+    specs_of,
+)
 
 # ((mean loss, arrays with a row per example), gradients)
 LossAndGrads = tuple[tuple[jax.Array, Any], nnx.State]
@@ -73,7 +81,8 @@ def data_parallel(grad_fn: GradFn) -> GradFn:
 
     One all-reduce per step: loss, gradients, statistics and the arrays per example
     travel as one vector, in which each device has filled its own rows. `nnx.BatchNorm`
-    adds one per layer, because it normalizes by the statistics of the whole batch.
+    adds one per layer, because it normalizes by the statistics of the whole batch. A
+    split `Dense` adds four messages, and its gradients stay where its weights are.
     """
     if device_count() == 1:
         return grad_fn
@@ -91,13 +100,17 @@ def data_parallel(grad_fn: GradFn) -> GradFn:
             statistics, others = nnx.state(
                 local_model, is_statistic, nnx.Not(nnx.Any(nnx.Param, is_statistic))
             )
-            means = loss, grads, statistics
+            split, whole = nnx.split_state(grads, is_split, ...)
+            means = loss, whole, statistics
             flat, restore = ravel_pytree(
                 (means, jax.tree.map(scatter_rows, per_example))
             )
             means, per_example = restore(lax.psum(flat, BATCH_AXIS))
             count = lax.axis_size(BATCH_AXIS)
-            loss, grads, statistics = jax.tree.map(lambda sum: sum / count, means)
+            loss, whole, statistics, split = jax.tree.map(
+                lambda sum: sum / count, (*means, split)
+            )
+            grads = nnx.merge_state(whole, split)
             state = nnx.merge_state(statistics, others)
             return ((loss, per_example), grads), state
 
@@ -105,8 +118,8 @@ def data_parallel(grad_fn: GradFn) -> GradFn:
         result: LossAndGrads
         result, state = jax.shard_map(
             on_device,
-            in_specs=(REPLICATED, BY_BATCH, REPLICATED, REPLICATED),
-            out_specs=REPLICATED,
+            in_specs=(specs_of(state), BY_BATCH, REPLICATED, REPLICATED),
+            out_specs=((REPLICATED, specs_of(nnx.state(model, nnx.Param))), REPLICATED),
             check_vma=False,
         )(state, shard_batch(batch.images), batch._replace(images=None), key)
         nnx.update(model, state)
@@ -145,7 +158,7 @@ def data_parallel_forward(model: Model, images: jax.Array) -> jax.Array:
 
     logits: jax.Array = jax.shard_map(
         on_device,
-        in_specs=(REPLICATED, BY_BATCH),
+        in_specs=(specs_of(state), BY_BATCH),
         out_specs=REPLICATED,
         check_vma=False,
     )(state, shard_batch(images))

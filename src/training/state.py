@@ -22,6 +22,7 @@ from src.evaluation.accumulators import TrainAccumulators
 from src.models.architecture import Architecture
 from src.models.build import MODELS, Model, use_loop_convolution
 from src.models.check import check_class, check_network
+from src.models.dense import split_dense
 from src.models.frozen import freeze
 from src.models.random_streams import build_rngs, unwrap_keys
 from src.sharding import device_put, zeros_like
@@ -197,6 +198,7 @@ def draw_state(
     unwrap_keys(model)
     model.train()  # type: ignore[no-untyped-call]
     freeze(model, params.freeze)
+    split_dense(model, params.batch_size // params.accumulate)
     set_precision(model, params.precision)
     transformation = build_optimizer(params, steps_per_epoch)
     train_state = TrainState(

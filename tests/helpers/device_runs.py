@@ -41,6 +41,8 @@ COMMON = {
 RUNS = {
     "mlp": {},
     "cnn": {"model": "cnn", "epochs": 2},
+    # 66 units: enough for two and three devices to split them, see `split_dense`.
+    "split": {"model": "cnn", "hidden": 66, "ema_decay": 0.9, "epochs": 2},
     "slices": {"model": "cnn_max", "batch_size": 192, "epochs": 10},
     "features": {
         "accumulate": 2,
@@ -75,7 +77,8 @@ def prepared_run(changes):
         rows = np.arange(params.overfit_batches * params.batch_size)
         train = validation = select(train, rows)
     data = TrainData(*map(DeviceBatches, (train, validation)), classes=3)
-    architecture = Architecture(params.model, 16, params.dropout, (8, 8, 1), 3)
+    hidden = params.hidden or 16
+    architecture = Architecture(params.model, hidden, params.dropout, (8, 8, 1), 3)
     steps = count_steps(len(train.labels), params.batch_size)
     graphdef, state = build_state(params, architecture, steps)
     return params, data, graphdef, shard_state(state)
