@@ -18,7 +18,7 @@ export PATH := $(VENV)/bin:$(PATH)
 unexport PYTHONHOME PYTHONPATH
 export VIRTUAL_ENV := $(VENV)
 
-.PHONY: help setup setup-dev setup-gpu repro test lint format check ci verify chaos audit
+.PHONY: help setup setup-dev setup-gpu repro test test-optimized lint format check ci verify chaos audit
 .PHONY: docs restore experiments debug bench bench-data bench-accuracy bench-scaling lock clean
 
 help:  ## this list
@@ -72,13 +72,16 @@ setup-gpu: setup  ## add CUDA 13 for NVIDIA GPUs, from requirements-gpu.lock; un
 repro: setup  ## run the pipeline: check, prepare, train, evaluate, export, report
 	dvc repro
 
-# The quick tests spend much of their time in XLA's compiler, so it does not optimize
-# them. It optimizes the slow ones, which compare whole runs.
-TEST_XLA_FLAGS ?= --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
+# Tests spend much of their time in XLA's compiler. So it optimizes few of them: an
+# interrupted run, and programs whose bits are equal only if it does.
+UNOPTIMIZED := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
+PYTEST := python -m pytest --numprocesses auto --dist loadfile
 
-test: export XLA_FLAGS := $(TEST_XLA_FLAGS)
-test: setup-dev  ## run the tests; ARGS="-m slow" for the slow ones, ARGS="-m ''" for all
-	python -m pytest --numprocesses auto --dist loadfile $(ARGS)
+test: setup-dev  ## run the quick tests; ARGS="-m slow" for the slow ones
+	XLA_FLAGS="$(UNOPTIMIZED)" $(PYTEST) $(ARGS)
+
+test-optimized: setup-dev  ## run the tests that need XLA's optimizations
+	$(PYTEST) -m optimized $(ARGS)
 
 lint: setup-dev  ## check formatting, lint and types
 	ruff format --check .
@@ -95,7 +98,8 @@ ci:  ## what CI runs: lint, `make verify`, all tests; ends with the 20 slowest
 	$(MAKE) lint
 	$(MAKE) verify
 	$(MAKE) test
-	$(MAKE) test TEST_XLA_FLAGS= ARGS="-m slow --durations=20"
+	$(MAKE) test ARGS="-m slow --durations=20"
+	$(MAKE) test-optimized
 
 verify: setup  ## run the pipeline in a temporary clone and compare with the committed results
 	python -m tests.helpers.verify

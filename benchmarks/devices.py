@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.project import FASHION, ROOT, finish, make_project, start
+from benchmarks.project import FASHION, make_project
 from benchmarks.race import (
     Environment,
     Run,
@@ -12,17 +12,15 @@ from benchmarks.race import (
     format_spread,
     group_environments,
     race,
-    read_answer,
 )
 from benchmarks.sections import table
-from benchmarks.task import PREPARED, Task
+from benchmarks.task import PREPARED
 from src.runtime.cpu_devices import VARIABLE
 
 CASES = [(model, batch) for model in ("mlp", "cnn") for batch in (128, 256)]
 RECIPE = {**FASHION, "schedule": "constant", "epochs": 1000}
 FORCED = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
 ALONE = "1 process, 1 device"
-CLASSES = 10
 COMPARED_STEPS = 200  # whose losses are compared
 ROUNDS, TURN_SECONDS = 5, 1.5
 
@@ -46,7 +44,7 @@ def measure(data: Path) -> dict[str, Any]:
 
 
 def compare(data: Path, model: str, batch: int) -> dict[str, Any]:
-    """Speed, ratio to one device, loss difference and the all-reduce's share."""
+    """Speed, ratio to one device, and loss difference."""
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / "project"
         values = {**RECIPE, "model": model, "batch_size": batch}
@@ -58,40 +56,17 @@ def compare(data: Path, model: str, batch: int) -> dict[str, Any]:
         rates = race(runs, seconds=TURN_SECONDS, rounds=ROUNDS, batch=batch)
         for run in runs.values():
             run.stop()
-    numbers = count_reduced(Task(model, batch, data))
     rows = {}
-    for name, environments in setups().items():
+    for name in setups():
         pairs = zip(rates[name], rates[ALONE], strict=True)
         speed = Spread.of(rates[name])
-        seconds = 0.0 if name == ALONE else all_reduce(environments, numbers)
         rows[name] = {
             "images": speed,
             "ratio": Spread.of([mine / theirs for mine, theirs in pairs]),
             "loss_difference": largest_difference(losses[name], losses[ALONE]),
-            "message_milliseconds": 1e3 * seconds,
-            "message_share": seconds / (batch / speed.median),
         }
     print(model, batch, rows, flush=True)
     return rows
-
-
-def count_reduced(task: Task) -> int:
-    """How many numbers a step reduces: loss, gradient, logits and loss per example."""
-    weights = sum(array.size for array in task.weights().values())
-    return 1 + weights + task.batch * (CLASSES + 1)
-
-
-def all_reduce(environments: list[Environment], numbers: int) -> float:
-    """Seconds to sum `numbers` values over the devices, without training."""
-    processes = [
-        start(ROOT, "benchmarks.all_reduce", str(numbers), **environment)
-        for environment in environments
-    ]
-    answer, *_ = [read_answer(process) for process in processes]
-    for process in processes:
-        finish(process)
-    seconds: float = answer["seconds"]
-    return seconds
 
 
 def largest_difference(losses: list[float], others: list[float]) -> float:
@@ -108,8 +83,6 @@ def render(results: dict[str, Any]) -> str:
         "images/s, median (min - max)",
         "relative to one device",
         f"largest loss difference in {COMPARED_STEPS} steps",
-        "all-reduce alone, ms",
-        "share of a step",
     ]
     rows = []
     for configuration, compared in results.items():
@@ -118,10 +91,8 @@ def render(results: dict[str, Any]) -> str:
             others = [
                 format_spread(row["ratio"], ".2f"),
                 f"{row['loss_difference']:.1e}",
-                f"{row['message_milliseconds']:.2f}",
-                f"{row['message_share']:.1%}",
             ]
             speed = format_spread(row["images"])
-            cells = ["1", "", "", ""] if alone else others
+            cells = ["1", ""] if alone else others
             rows.append([configuration, name, speed, *cells])
     return table(head, rows)

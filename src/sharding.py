@@ -167,21 +167,6 @@ def each_array(
     )
 
 
-def gather(state: nnx.State) -> nnx.State:
-    """The state with every array replicated, so that any process can read it."""
-    mesh = get_mesh()
-    if mesh.empty:
-        return state
-    replicated = NamedSharding(mesh, REPLICATED)
-    gathered: nnx.State = jax.jit(identity, out_shardings=replicated)(state)
-    return gathered
-
-
-def identity(state: nnx.State) -> nnx.State:
-    """Returns the state; a named function is compiled once."""
-    return state
-
-
 def constrain(array: jax.Array, spec: PartitionSpec) -> jax.Array:
     """Constrains the sharding of an array, where there are several devices."""
     if device_count() == 1:
@@ -199,6 +184,6 @@ def spec_of(variable: nnx.Variable[jax.Array]) -> PartitionSpec:
     return REPLICATED if axis is None else PartitionSpec(*[None] * axis, BATCH_AXIS)
 
 
-def is_split(_: object, variable: nnx.Variable[jax.Array]) -> bool:
-    """Whether each device has a part of a variable; a filter of NNX."""
+def is_split(variable: nnx.Variable[jax.Array]) -> bool:
+    """Whether each device has a part of a variable."""
     return spec_of(variable) != REPLICATED

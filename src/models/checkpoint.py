@@ -17,7 +17,6 @@ from src.errors import DataError, DivergedError
 from src.models.architecture import Architecture, Model, Weights
 from src.models.build import build_model
 from src.models.random_streams import SAVED
-from src.sharding import gather
 from src.storage.atomic import AtomicCommit
 from src.storage.json_files import read_record, record_bytes
 from src.storage.reading import digest
@@ -49,7 +48,7 @@ class TrainedModel:
 
 def weights_of(model: Model) -> Weights:
     """Copies of a network's weights and statistics on the host."""
-    return arrays_of(gather(nnx.state(model, SAVED)))
+    return arrays_of(nnx.state(model, SAVED))
 
 
 def arrays_of(state: nnx.State) -> Weights:

@@ -46,7 +46,6 @@ from src.resume.snapshots import (
     unpack_snapshot,
 )
 from src.runtime.processes import all_max, broadcast, is_main_process
-from src.sharding import gather
 from src.signals import Stopped, pending_signal, record
 from src.storage.atomic import make_folder, remove_path
 from src.training.events import SavePoint
@@ -145,7 +144,7 @@ class Resume:
             record(signal_number)
         if due or signal_number:
             progress = replace(progress, position=point.position)
-            self.save(gather(point.state), progress, best)
+            self.save(point.state, progress, best)
             # Barrier: otherwise a launcher may end process 0 while it still writes.
             all_max(0)
             self.last_save = time.monotonic()
@@ -160,16 +159,16 @@ class Resume:
         Such a run is about to diverge, and would do so again from this snapshot.
 
         Args:
-            state: with each array whole on this process.
+            state: of the `TrainState`.
             progress: with the position of this state.
             best: the weights of the best epoch.
 
         Raises:
             StorageError: the disk is full, or the folder is not writable.
         """
-        arrays = arrays_of(state)  # on every process: all may have to compute it
         if not is_main_process():
             return
+        arrays = arrays_of(state)
         trained = (
             array
             for name, array in arrays.items()

@@ -82,7 +82,8 @@ def data_parallel(grad_fn: GradFn) -> GradFn:
     One all-reduce per step: loss, gradients, statistics and the arrays per example
     travel as one vector, in which each device has filled its own rows. `nnx.BatchNorm`
     adds one per layer, because it normalizes by the statistics of the whole batch. A
-    split `Dense` adds four messages, and its gradients stay where its weights are.
+    split `Dense` adds four messages, and its gradients stay where its weights are; then
+    their norm is a message too, in steps that need it.
     """
     if device_count() == 1:
         return grad_fn
@@ -100,7 +101,7 @@ def data_parallel(grad_fn: GradFn) -> GradFn:
             statistics, others = nnx.state(
                 local_model, is_statistic, nnx.Not(nnx.Any(nnx.Param, is_statistic))
             )
-            split, whole = nnx.split_state(grads, is_split, ...)
+            split, whole = nnx.split_state(grads, lambda _, each: is_split(each), ...)
             means = loss, whole, statistics
             flat, restore = ravel_pytree(
                 (means, jax.tree.map(scatter_rows, per_example))

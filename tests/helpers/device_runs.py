@@ -41,8 +41,32 @@ COMMON = {
 RUNS = {
     "mlp": {},
     "cnn": {"model": "cnn", "epochs": 2},
-    # 66 units: enough for two and three devices to split them, see `split_dense`.
-    "split": {"model": "cnn", "hidden": 66, "ema_decay": 0.9, "epochs": 2},
+    # Enough units for `split_dense`, which two and three devices divide. Clipping and
+    # momentum show a gradient of the wrong size; AdamW would not.
+    "split": {
+        "model": "cnn",
+        "hidden": 66,
+        "ema_decay": 0.9,
+        "optimizer": "momentum",
+        "clip_norm": 0.5,
+        "epochs": 2,
+    },
+    "split_features": {
+        "model": "cnn",
+        "hidden": 66,
+        "accumulate": 2,
+        "on_nan": "skip",
+        "augment": ("shift", "mixup"),
+        "optimizer": "lamb",
+        "epochs": 2,
+    },
+    "split_and_frozen": {
+        "model": "cnn",
+        "hidden": 66,
+        "accumulate": 2,
+        "freeze": ("dense",),
+        "epochs": 2,
+    },
     "slices": {"model": "cnn_max", "batch_size": 192, "epochs": 10},
     "features": {
         "accumulate": 2,

@@ -8,7 +8,8 @@ from jax.sharding import PartitionSpec
 
 from src.models import dense
 from src.models.dense import Dense, split_dense
-from src.sharding import BY_BATCH, REPLICATED, spec_of
+from src.models.frozen import freeze
+from src.sharding import BY_BATCH, REPLICATED, is_split, spec_of
 
 
 class Network(nnx.Module):
@@ -38,9 +39,8 @@ def test_layer_with_more_weights_than_activations_is_split(
     monkeypatch.setattr(dense, "device_count", lambda: devices)
     network = Network(*sizes)
     split_dense(network, batch)
-    assert network.layer.is_split == expected
-    assert (spec_of(network.layer.kernel) != REPLICATED) == expected
-    assert (spec_of(network.layer.bias) != REPLICATED) == expected
+    assert is_split(network.layer.kernel) == expected
+    assert is_split(network.layer.bias) == expected
 
 
 def test_moments_of_a_split_layer_are_split_too(monkeypatch):
@@ -56,4 +56,22 @@ def test_linear_of_flax_is_never_split(monkeypatch):
     monkeypatch.setattr(dense, "device_count", lambda: 2)
     network = Network(30, 60, nnx.Linear)
     split_dense(network, 1)
-    assert spec_of(network.layer.kernel) == REPLICATED
+    assert not is_split(network.layer.kernel)
+
+
+def test_layer_is_not_split_between_processes(monkeypatch):
+    monkeypatch.setattr(dense, "device_count", lambda: 2)
+    monkeypatch.setattr("jax.process_count", lambda: 2)
+    network = Network(30, 60)
+    split_dense(network, 1)
+    assert not is_split(network.layer.kernel)
+
+
+@pytest.mark.parametrize("name", ["kernel", "bias"])
+def test_layer_that_is_frozen_in_part_is_not_split(monkeypatch, name):
+    monkeypatch.setattr(dense, "device_count", lambda: 2)
+    network = Network(30, 60)
+    freeze(network, [f"layer.{name}"])
+    split_dense(network, 1)
+    assert not is_split(network.layer.kernel)
+    assert not is_split(network.layer.bias)

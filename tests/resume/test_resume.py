@@ -76,7 +76,7 @@ runpy.run_module("stages.train", run_name="__main__")
 """
 
 
-@pytest.mark.slow
+@pytest.mark.optimized
 def test_run_killed_and_stopped_six_times_ends_with_the_same_bits(
     prepared, write_params
 ):

@@ -14,7 +14,6 @@ from functools import cache
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
 from src.errors import ParameterError
 from src.runtime import launch, processes
@@ -98,19 +97,6 @@ def test_two_processes_match_one_and_write_outputs_once(
     assert group.epochs() == 20
     assert len(group.out(1)) == 1, "process 1 says its last line alone"
     assert not states(prepared)
-
-
-@pytest.mark.slow
-def test_two_processes_that_share_a_dense_layer_match_one(
-    prepared, write_params, one_process
-):
-    changes = {**SHORT, "model": "cnn", "epochs": 2}
-    write_params(**changes)
-    trained(prepared)
-    for ours, expected in zip(curves(prepared), one_process(**changes), strict=True):
-        np.testing.assert_allclose(ours, expected, rtol=1e-5)
-    weights = load_file(prepared / "models/model.safetensors")
-    assert weights["dense.kernel"].shape == (256, 64)
 
 
 @pytest.mark.slow

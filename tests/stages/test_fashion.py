@@ -28,6 +28,7 @@ PROJECT = {
     "epochs": 1,
     "export_formats": [*DEVICE_FORMATS, "tflite_int8"],
 }
+OPTIMIZED = ""  # XLA_FLAGS: with so many examples, fast code saves more than it costs
 MEASURED = """
 import atexit
 import re
@@ -53,10 +54,10 @@ def project(tmp_path_factory):
     write_params_file(folder, **PROJECT)
     result = prepare_offline(folder, MANUAL)
     assert result.returncode == 0, result.stderr
-    result = run_python(["-c", MEASURED], folder)
+    result = run_python(["-c", MEASURED], folder, XLA_FLAGS=OPTIMIZED)
     assert result.returncode == 0, result.stderr
     for stage in ("evaluate", "export"):
-        result = run_stage(stage, folder)
+        result = run_stage(stage, folder, XLA_FLAGS=OPTIMIZED)
         assert result.returncode == 0, result.stderr
     return folder
 
@@ -90,7 +91,7 @@ def test_validation_in_short_precision_is_within_half_a_point_of_float32(
     accuracy = {}
     for name in ("float32", "bfloat16", "float16"):
         write_params_file(tmp_path, precision=name, **changes)
-        result = run_stage("train", tmp_path)
+        result = run_stage("train", tmp_path, XLA_FLAGS=OPTIMIZED)
         assert result.returncode == 0, result.stderr
         scores = json.loads((tmp_path / "metrics/train.json").read_text())
         accuracy[name] = scores["validation"]["accuracy"]

@@ -93,7 +93,7 @@ def test_parallel_experiments_match_sequential_ones(queued, tmp_path, monkeypatc
         variables.setenv("FOURBEAT_JOBS", str(min(2, threads())))
         variables.setenv("FOURBEAT_RESUME_DIR", str(resume))
         variables.setenv("TMPDIR", str(tmp_path))
-        queued.run("dvc", "exp", "run", "--queue", *CHANGES, "evaluate")
+        queued.run("dvc", "exp", "run", "--queue", *CHANGES, "train")
         queued.run("dvc", "queue", "start", "--jobs", "2")
         status = wait_for_queue(queued)
     assert status.count("Success") == len(RATES), status
@@ -103,7 +103,7 @@ def test_parallel_experiments_match_sequential_ones(queued, tmp_path, monkeypatc
 
     alone = make_clone(tmp_path / "alone")
     for lr in sorted(RATES):
-        alone.run("dvc", "exp", "run", "-S", f"lr={lr}", "evaluate")
+        alone.run("dvc", "exp", "run", "-S", f"lr={lr}", "train")
     expected = results(alone)
     assert expected.keys() == RATES
     assert "models/model.safetensors" in expected[1e-3][1]

@@ -180,7 +180,7 @@ pace.ChunkSizer.chunk_end = stop
 """
 
 
-@pytest.mark.slow
+@pytest.mark.optimized
 def test_streamed_run_resumed_within_an_epoch_equals_the_resident_run(
     prepared, write_params, run_source
 ):
@@ -199,7 +199,7 @@ def test_streamed_run_resumed_within_an_epoch_equals_the_resident_run(
         assert found[name] == expected[name]
 
 
-@pytest.mark.slow
+@pytest.mark.optimized
 def test_streamed_lr_range_test_equals_the_resident_one(params, stored, monkeypatch):
     """The order spans several epochs and ends within a block."""
     monkeypatch.setattr(feeding, "PREFETCH_BYTES", 3 * 16 * IMAGE)

@@ -149,7 +149,7 @@ def test_chunk_ends_at_the_fifth_consecutive_skip():
     assert int(chunk.steps) == 6
 
 
-@pytest.mark.slow  # it holds for optimized code
+@pytest.mark.optimized
 def test_loss_scaler_changes_no_bit_of_a_finite_run():
     found = []
     for on_nan in ("stop", "skip"):

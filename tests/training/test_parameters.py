@@ -244,7 +244,7 @@ OTHER_PROGRAM = {"on_nan", "resident_megabytes", "max_steps", "limit_examples"}
 
 @pytest.mark.parametrize(
     "compiled",
-    [pytest.param(True, marks=pytest.mark.slow), False],  # True: for optimized code
+    [pytest.param(True, marks=pytest.mark.optimized), False],
 )
 def test_parameters_of_features_that_are_off_change_no_bit(base, compiled):
     """All at once: parameters that change the compiled code or the data, and others."""
