@@ -87,7 +87,7 @@ def test_validation_in_short_precision_is_within_half_a_point_of_float32(
     project, tmp_path
 ):
     (tmp_path / "data").symlink_to(project / "data")
-    changes = {"dataset": "fashion_mnist", "model": "mlp", "epochs": 3, "lr": 0.001}
+    changes = {"dataset": "fashion_mnist", "model": "mlp", "epochs": 1, "lr": 0.001}
     accuracy = {}
     for name in ("float32", "bfloat16", "float16"):
         write_params_file(tmp_path, precision=name, **changes)

@@ -61,7 +61,8 @@ def network(name, shape=(8, 8, 1), seed=0):
         ),
     ],
 )
-def test_output_layer_of_each_model_is_found(name):
+def test_output_layer_of_each_model_is_found(name, monkeypatch):
+    monkeypatch.setattr("src.training.validation.FORWARD_BATCH", 16)
     shape = (32, 32, 3) if name == "resnet18" else (8, 8, 1)
     architecture, weights = network(name, shape)
     split = DeviceBatches(patterned(10, seed=1, shape=shape))
