@@ -72,8 +72,9 @@ setup-gpu: setup  ## add CUDA 13 for NVIDIA GPUs, from requirements-gpu.lock; un
 repro: setup  ## run the pipeline: check, prepare, train, evaluate, export, report
 	dvc repro
 
-# Tests spend much of their time in XLA's compiler. So it optimizes few of them: an
-# interrupted run, and programs whose bits are equal only if it does.
+# Tests spend much of their time in XLA's compiler. So it optimizes few of them: where
+# programs differ and their bits are equal only if it does. Some slow tests set
+# XLA_FLAGS for the stages that they start.
 UNOPTIMIZED := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
 PYTEST := python -m pytest --numprocesses auto --dist loadfile
 

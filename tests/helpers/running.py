@@ -10,7 +10,12 @@ from pathlib import Path
 import pytest
 
 from src.runtime import stage as stage_runner
+from src.runtime.determinism import PINNED
 from tests.helpers.imports import ROOT
+
+# XLA_FLAGS with which XLA optimizes, unlike those of `make test`. They are given as
+# `train` gives them, because it may find JAX imported.
+OPTIMIZED = " ".join(f"--{name}={value}" for name, value in PINNED.items())
 
 
 def run_stage(

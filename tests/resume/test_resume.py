@@ -36,7 +36,7 @@ from src.training.loop import fit
 from src.training.state import build_state
 from tests.helpers.chaos import campaign, outputs
 from tests.helpers.imports import ROOT
-from tests.helpers.running import exit_code
+from tests.helpers.running import OPTIMIZED, exit_code
 from tests.helpers.training import TINY, data, small_params
 
 NAME = Fingerprint(run="ab" * 32, machine="cd" * 32)
@@ -76,10 +76,11 @@ runpy.run_module("stages.train", run_name="__main__")
 """
 
 
-@pytest.mark.optimized
+@pytest.mark.slow
 def test_run_killed_and_stopped_six_times_ends_with_the_same_bits(
-    prepared, write_params
+    prepared, write_params, monkeypatch
 ):
+    monkeypatch.setenv("XLA_FLAGS", OPTIMIZED)
     write_params(**{**LONG, "epochs": 200})
     signals = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]
     report = campaign(prepared, 6, 6, signals, ("-c", SAVES_OFTEN))

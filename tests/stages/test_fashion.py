@@ -15,7 +15,7 @@ from src.models.checkpoint import load_trained
 from tests.helpers.archives import MANUAL, has_archives, idx, prepare_offline
 from tests.helpers.browser import classify_in_page
 from tests.helpers.prepared import write_params_file
-from tests.helpers.running import run_python, run_stage
+from tests.helpers.running import OPTIMIZED, run_python, run_stage
 
 pytestmark = [pytest.mark.slow, has_archives]
 
@@ -28,7 +28,6 @@ PROJECT = {
     "epochs": 1,
     "export_formats": [*DEVICE_FORMATS, "tflite_int8"],
 }
-OPTIMIZED = ""  # XLA_FLAGS: with so many examples, fast code saves more than it costs
 MEASURED = """
 import atexit
 import re

@@ -16,7 +16,7 @@ from src.training.batches import DeviceBatches, StreamedBatches, build_batches
 from src.training.data import epoch_order
 from tests.helpers.chaos import OUTPUTS, outputs
 from tests.helpers.examples import patterned
-from tests.helpers.running import run_stage
+from tests.helpers.running import OPTIMIZED, run_stage
 from tests.helpers.training import SMALL, run
 
 SPLIT = patterned(60, seed=0)
@@ -180,10 +180,11 @@ pace.ChunkSizer.chunk_end = stop
 """
 
 
-@pytest.mark.optimized
+@pytest.mark.slow
 def test_streamed_run_resumed_within_an_epoch_equals_the_resident_run(
-    prepared, write_params, run_source
+    prepared, write_params, run_source, monkeypatch
 ):
+    monkeypatch.setenv("XLA_FLAGS", OPTIMIZED)
     write_params(**SHORT, limit_examples=90)
     assert run_stage("train", prepared).returncode == 0
     expected = outputs(prepared)
