@@ -95,7 +95,7 @@ format: setup-dev  ## format the sources and fix what ruff can fix
 
 check: lint test  ## lint and test: green before every commit
 
-ci:  ## what CI runs: lint, `make verify`, all tests; ends with the 20 slowest
+ci:  ## what CI runs: lint, `make verify`, all tests; names the 20 slowest
 	$(MAKE) lint
 	$(MAKE) verify
 	$(MAKE) test

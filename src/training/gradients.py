@@ -103,9 +103,8 @@ def data_parallel(grad_fn: GradFn) -> GradFn:
             )
             split, whole = nnx.split_state(grads, lambda _, each: is_split(each), ...)
             means = loss, whole, statistics
-            flat, restore = ravel_pytree(
-                (means, jax.tree.map(scatter_rows, per_example))
-            )
+            rows = jax.tree.map(scatter_rows, per_example)
+            flat, restore = ravel_pytree((means, rows))
             means, per_example = restore(lax.psum(flat, BATCH_AXIS))
             count = lax.axis_size(BATCH_AXIS)
             loss, whole, statistics, split = jax.tree.map(

@@ -222,7 +222,7 @@ BEFORE = {
 def test_stage_on_a_failing_disk_ends_with_code_five_and_changes_nothing(
     stage, prepared, write_params, monkeypatch, capsys, tmp_path_factory
 ):
-    """Fails at the first write, at the last, and at five between."""
+    """Fails at the first write, at the last, and at ten between."""
     write_params(
         data_path=ROOT / "data/raw", model="mlp", hidden=4, epochs=2, batch_size=50
     )
@@ -254,7 +254,7 @@ def test_stage_on_a_failing_disk_ends_with_code_five_and_changes_nothing(
     assert code == 0
     assert all(path.read_bytes() != b"old" for path in outputs)
     assert disk.calls >= 3 * len(outputs)
-    for number in sorted({round(n) for n in np.linspace(1, disk.calls, 7)}):
+    for number in sorted({round(n) for n in np.linspace(1, disk.calls, 12)}):
         code, disk = run(number)
         error = capsys.readouterr().err
         assert (code, error.count("\n")) == (5, 1), error
