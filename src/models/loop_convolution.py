@@ -20,8 +20,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-LAYOUT = ("NHWC", "HWIO", "NHWC")
-BLOCK_BYTES = 2**19  # of the output's gradient; larger blocks leave the caches
+from src.models.winograd import LAYOUT, convolve_rows, is_faster
+
+BLOCK_BYTES = 2**20  # of the output's gradient; larger blocks leave the caches
 MAX_BLOCKS = 8  # each is compiled apart
 MAX_PRODUCT = 32  # images; the cost per image grows with their number
 
@@ -84,7 +85,7 @@ def spread(
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def convolve(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     """`lax.conv_general_dilated` with the gradients of this module."""
-    return convolve_even(images, kernel, window)
+    return fast_convolution(images, kernel, window)
 
 
 def convolve_backward(
@@ -116,11 +117,10 @@ def images_gradient(
         before = size - 1 - pads[axis][0]
         # Input pixels that no window reaches have a gradient of zero.
         after = shape[axis + 1] + size - 1 - before - reach
-        sides.append((before, after, strides[axis] - 1))
-    zero = jnp.zeros((), cotangent.dtype)
-    spaced = lax.pad(cotangent, zero, ((0, 0, 0), *sides, (0, 0, 0)))
+        sides.append((before, after))
+    spaced = spread(cotangent, (1, 2), strides)
     flipped = kernel[::-1, ::-1].swapaxes(2, 3)
-    return convolve_even(spaced, flipped, Window((1, 1), ((0, 0), (0, 0))))
+    return fast_convolution(spaced, flipped, Window((1, 1), tuple(sides)))
 
 
 def kernel_gradient(
@@ -132,7 +132,7 @@ def kernel_gradient(
         count = min(len(images), MAX_BLOCKS, -(-cotangent.nbytes // BLOCK_BYTES))
         step = -(-len(images) // count)
         blocks = [
-            convolve_even(
+            fast_convolution(
                 channels_first(images[start : start + step]),
                 cotangent[start : start + step].transpose(1, 2, 0, 3),
                 window,
@@ -145,14 +145,17 @@ def kernel_gradient(
     return jnp.stack(taps).reshape(shape)
 
 
-def convolve_even(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-    """`lax.conv_general_dilated`; an odd number of channels gets one of zeros more.
+def fast_convolution(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """`lax.conv_general_dilated`, by `convolve_rows` where that is faster.
 
-    XLA's fast kernel takes 3 channels four times as long as 4; only 1 is fast.
+    An odd number of channels gets one of zeros more: XLA's fast kernel takes 3 channels
+    four times as long as 4; only 1 is fast.
     """
     if images.shape[-1] > 1 and images.shape[-1] % 2:
         images = jnp.pad(images, ((0, 0), (0, 0), (0, 0), (0, 1)))
         kernel = jnp.pad(kernel, ((0, 0), (0, 0), (0, 1), (0, 0)))
+    if window.strides == (1, 1) and is_faster(images, kernel, window.pads):
+        return convolve_rows(images, kernel, window.pads)
     return lax.conv_general_dilated(images, kernel, *window, dimension_numbers=LAYOUT)
 
 

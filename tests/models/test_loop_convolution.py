@@ -22,8 +22,11 @@ CASES = [  # image, kernel, strides, padding
     ((48, 5, 4, 2), (2, 3, 2, 3), (1, 1), "VALID"),
     ((64, 4, 4, 1), (3, 3, 1, 2), (1, 1), "SAME"),
     # the kernel's gradient in blocks of 10 and 9, and of 5, 5, 5 and 4 images
-    ((19, 16, 16, 5), (3, 3, 5, 32), (1, 1), "SAME"),
-    ((19, 20, 21, 3), (3, 3, 3, 48), (1, 1), "VALID"),
+    ((19, 16, 16, 5), (3, 3, 5, 64), (1, 1), "SAME"),
+    ((19, 20, 21, 3), (3, 3, 3, 144), (1, 1), "VALID"),
+    # fewer products of rows, in both directions and for the kernel's gradient
+    ((16, 9, 8, 33), (3, 3, 33, 64), (1, 1), "SAME"),
+    ((5, 13, 12, 64), (3, 5, 64, 32), (1, 1), [(4, 0), (0, 1)]),
 ]
 
 
