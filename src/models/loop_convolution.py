@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from src.models.winograd import LAYOUT, convolve_rows, is_faster
+from src.models.winograd import LAYOUT, is_faster, winograd_convolution
 
 BLOCK_BYTES = 2**20  # of the output's gradient; larger blocks leave the caches
 MAX_BLOCKS = 8  # each is compiled apart
@@ -62,9 +62,7 @@ def loop_convolution(
     images = spread(images, (1, 2), options.get("lhs_dilation"))
     window = Window(tuple(strides), tuple((before, after) for before, after in padding))
     groups, filters = options.get("feature_group_count", 1), kernel.shape[-1]
-    if groups == 1:
-        return convolve(images, kernel, window)
-    if groups == images.shape[-1]:
+    if groups == images.shape[-1] > 1:
         images = jnp.repeat(images, filters // groups, axis=-1)
         return convolve_channels(images, kernel, window)
     parts = jnp.split(images, groups, axis=-1), jnp.split(kernel, groups, axis=-1)
@@ -109,16 +107,13 @@ def images_gradient(
     cotangent: jax.Array, kernel: jax.Array, shape: tuple[int, ...], window: Window
 ) -> jax.Array:
     """The gradient to images of `shape`."""
-    strides, pads = window
+    spaced = spread(cotangent, (1, 2), window.strides)
     sides = []
     for axis in range(2):
-        size, length = kernel.shape[axis], cotangent.shape[axis + 1]
-        reach = (length - 1) * strides[axis] + 1
-        before = size - 1 - pads[axis][0]
+        before = window.pads[axis][0]
         # Input pixels that no window reaches have a gradient of zero.
-        after = shape[axis + 1] + size - 1 - before - reach
-        sides.append((before, after))
-    spaced = spread(cotangent, (1, 2), strides)
+        after = shape[axis + 1] + before - spaced.shape[axis + 1]
+        sides.append((kernel.shape[axis] - 1 - before, after))
     flipped = kernel[::-1, ::-1].swapaxes(2, 3)
     return fast_convolution(spaced, flipped, Window((1, 1), tuple(sides)))
 
@@ -146,7 +141,7 @@ def kernel_gradient(
 
 
 def fast_convolution(images: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-    """`lax.conv_general_dilated`, by `convolve_rows` where that is faster.
+    """`lax.conv_general_dilated`, by `winograd_convolution` where that is faster.
 
     An odd number of channels gets one of zeros more: XLA's fast kernel takes 3 channels
     four times as long as 4; only 1 is fast.
@@ -155,7 +150,7 @@ def fast_convolution(images: jax.Array, kernel: jax.Array, window: Window) -> ja
         images = jnp.pad(images, ((0, 0), (0, 0), (0, 0), (0, 1)))
         kernel = jnp.pad(kernel, ((0, 0), (0, 0), (0, 1), (0, 0)))
     if window.strides == (1, 1) and is_faster(images, kernel, window.pads):
-        return convolve_rows(images, kernel, window.pads)
+        return winograd_convolution(images, kernel, window.pads)
     return lax.conv_general_dilated(images, kernel, *window, dimension_numbers=LAYOUT)
 
 

@@ -47,12 +47,10 @@ def largest_pixel_forward(images: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.maximum(upper, lower), save_for_backward(first.astype(jnp.uint8))
 
 
-def largest_pixel_backward(bits: jax.Array, cotangent: jax.Array) -> tuple[jax.Array]:
-    """The cotangent for the pixel with the maximum, 0 for the others."""
-    return (where_set(bits, cotangent),)
-
-
-largest_pixel.defvjp(largest_pixel_forward, largest_pixel_backward)
+largest_pixel.defvjp(
+    largest_pixel_forward,
+    lambda bits, cotangent: (where_set(bits, cotangent),),
+)
 
 
 @jax.custom_vjp
@@ -69,14 +67,10 @@ def mean_of_positive_forward(images: jax.Array) -> tuple[jax.Array, jax.Array]:
     return mean_of_positive(images), save_for_backward(reduce(jnp.bitwise_or, bits))
 
 
-def mean_of_positive_backward(
-    bits: jax.Array, cotangent: jax.Array
-) -> tuple[jax.Array]:
-    """A quarter of the cotangent for positive pixels, 0 for the others."""
-    return (where_set(bits, cotangent / 4),)
-
-
-mean_of_positive.defvjp(mean_of_positive_forward, mean_of_positive_backward)
+mean_of_positive.defvjp(
+    mean_of_positive_forward,
+    lambda bits, cotangent: (where_set(bits, cotangent / 4),),
+)
 
 
 def whole_windows(images: jax.Array) -> jax.Array:
