@@ -62,7 +62,9 @@ def loop_convolution(
     images = spread(images, (1, 2), options.get("lhs_dilation"))
     window = Window(tuple(strides), tuple((before, after) for before, after in padding))
     groups, filters = options.get("feature_group_count", 1), kernel.shape[-1]
-    if groups == images.shape[-1] > 1:
+    if groups == 1:
+        return convolve(images, kernel, window)
+    if groups == images.shape[-1]:
         images = jnp.repeat(images, filters // groups, axis=-1)
         return convolve_channels(images, kernel, window)
     parts = jnp.split(images, groups, axis=-1), jnp.split(kernel, groups, axis=-1)
