@@ -11,7 +11,6 @@ written in the fast form:
   batch change places. With a stride, one matrix product for each pixel of the kernel.
 """
 
-import math
 from collections.abc import Sequence
 from functools import partial, reduce
 from typing import Any, NamedTuple
@@ -24,7 +23,6 @@ from src.models.winograd import LAYOUT, is_faster, winograd_convolution
 
 BLOCK_BYTES = 2**20  # of the output's gradient; larger blocks leave the caches
 MAX_BLOCKS = 8  # each is compiled apart
-MAX_PRODUCT = 32  # images; the cost per image grows with their number
 
 
 class Window(NamedTuple):
@@ -130,7 +128,7 @@ def kernel_gradient(
         step = -(-len(images) // count)
         blocks = [
             fast_convolution(
-                channels_first(images[start : start + step]),
+                images[start : start + step].transpose(3, 1, 2, 0),
                 cotangent[start : start + step].transpose(1, 2, 0, 3),
                 window,
             )
@@ -154,22 +152,6 @@ def fast_convolution(images: jax.Array, kernel: jax.Array, window: Window) -> ja
     if window.strides == (1, 1) and is_faster(images, kernel, window.pads):
         return winograd_convolution(images, kernel, window.pads)
     return lax.conv_general_dilated(images, kernel, *window, dimension_numbers=LAYOUT)
-
-
-def channels_first(images: jax.Array) -> jax.Array:
-    """`images.transpose(3, 1, 2, 0)`: `[channels, height, width, batch]`.
-
-    XLA would compute the layers before it again, in the order of the result, far apart
-    in memory. A product with the identity matrix is computed apart, and exact for
-    finite numbers.
-    """
-    batch, height, width, channels = images.shape
-    size = math.gcd(batch, MAX_PRODUCT)
-    blocks = images.reshape(batch // size, size, height * width * channels)
-    identity = jnp.eye(size, dtype=images.dtype)
-    last = lax.dot_general(blocks, identity, (((1,), (0,)), ((), ())))
-    pixels = last.reshape(batch // size, height, width, channels, size)
-    return pixels.transpose(3, 1, 2, 0, 4).reshape(channels, height, width, batch)
 
 
 def convolve_channels(

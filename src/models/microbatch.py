@@ -1,5 +1,6 @@
 """A batch in slices, small enough for activations to stay in the CPU's caches."""
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -10,7 +11,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from src.models.frozen import Frozen
 
-MAX_SLICE, MIN_SLICE = 16, 8  # images
+MAX_IMAGES, MAX_PIXELS = 16, 4096  # of a slice
 SAVED = "saved_for_backward"
 STATE = nnx.Not(nnx.Any(nnx.Param, Frozen))
 
@@ -32,7 +33,7 @@ def in_slices(
         function: maps each image on its own; the same on all devices. If it is a method
             of a network with state other than parameters, such as the statistics of
             `nnx.BatchNorm`, it gets the whole batch at once.
-        images: `[batch, ...]`.
+        images: `[batch, height, width, ...]`.
 
     Raises:
         ValueError: another function changes such state.
@@ -44,8 +45,9 @@ def in_slices(
     # An exported function has a symbolic batch size. A GPU is faster on all images.
     if not isinstance(batch, int) or jax.default_backend() != "cpu":
         return function(images)
-    sizes = [size for size in range(MAX_SLICE, MIN_SLICE - 1, -1) if batch % size == 0]
-    if batch <= MAX_SLICE or not sizes:
+    most = max(1, min(MAX_IMAGES, MAX_PIXELS // math.prod(images.shape[1:3])))
+    sizes = [size for size in range(most, (most - 1) // 2, -1) if batch % size == 0]
+    if batch <= most or not sizes:
         return function(images)
     # Recomputing the cheap layers takes less time than storing their outputs.
     policy = jax.checkpoint_policies.save_only_these_names(SAVED)

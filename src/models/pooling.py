@@ -4,15 +4,19 @@ JAX would keep the four pixels. Memory traffic limits these layers on CPU.
 """
 
 from collections.abc import Callable
-from functools import reduce
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 
 from src.models.microbatch import save_for_backward
 
 Pool = Callable[[jax.Array], jax.Array]
+# From the four pixels of each window: its value, and a bit for each pixel whose
+# gradient is that of the value.
+Rule = Callable[[list[jax.Array]], tuple[jax.Array, jax.Array]]
 
 
 def max_pool(images: jax.Array) -> jax.Array:
@@ -20,7 +24,7 @@ def max_pool(images: jax.Array) -> jax.Array:
 
     The gradient goes to the first of equal pixels.
     """
-    return largest_pixel(whole_windows(images))
+    return pool_windows(largest, whole_windows(images))
 
 
 def relu_max_pool(images: jax.Array) -> jax.Array:
@@ -30,46 +34,38 @@ def relu_max_pool(images: jax.Array) -> jax.Array:
 
 def relu_average_pool(images: jax.Array) -> jax.Array:
     """Mean of `nnx.relu` in each 2x2 window; drops an odd last row or column."""
-    return mean_of_positive(whole_windows(images))
+    return pool_windows(sum_of_positive, whole_windows(images)) / 4
 
 
-@jax.custom_vjp
-def largest_pixel(images: jax.Array) -> jax.Array:
-    """The maximum of each window."""
-    return reduce(jnp.maximum, window_pixels(images))
-
-
-def largest_pixel_forward(images: jax.Array) -> tuple[jax.Array, jax.Array]:
+def largest(pixels: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
     """The maximum; the bit of the first pixel that has it."""
-    a, b, c, d = window_pixels(images)
+    a, b, c, d = pixels
     upper, lower = jnp.maximum(a, b), jnp.maximum(c, d)
     first = jnp.where(upper >= lower, jnp.where(a >= b, 1, 2), jnp.where(c >= d, 4, 8))
-    return jnp.maximum(upper, lower), save_for_backward(first.astype(jnp.uint8))
+    return jnp.maximum(upper, lower), first.astype(jnp.uint8)
 
 
-largest_pixel.defvjp(
-    largest_pixel_forward,
-    lambda bits, cotangent: (where_set(bits, cotangent),),
-)
-
-
-@jax.custom_vjp
-def mean_of_positive(images: jax.Array) -> jax.Array:
-    """The mean of relu in each window."""
-    # Added one by one, so that XLA fuses the sum with the layers before it.
-    return reduce(jnp.add, map(nnx.relu, window_pixels(images))) / 4
-
-
-def mean_of_positive_forward(images: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The mean; a bit for each positive pixel."""
-    pixels = window_pixels(images)
+def sum_of_positive(pixels: list[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """The sum of relu; the bits of positive pixels."""
     bits = [(pixel > 0).astype(jnp.uint8) << n for n, pixel in enumerate(pixels)]
-    return mean_of_positive(images), save_for_backward(reduce(jnp.bitwise_or, bits))
+    # Added one by one, so that XLA fuses the sum with the layers before it.
+    return reduce(jnp.add, map(nnx.relu, pixels)), reduce(jnp.bitwise_or, bits)
 
 
-mean_of_positive.defvjp(
-    mean_of_positive_forward,
-    lambda bits, cotangent: (where_set(bits, cotangent / 4),),
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def pool_windows(rule: Rule, images: jax.Array) -> jax.Array:
+    """The value of each window; height and width are even."""
+    return rule(window_pixels(images))[0]
+
+
+def pool_windows_forward(rule: Rule, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The value and the bits of each window."""
+    values, bits = rule(window_pixels(images))
+    return values, save_for_backward(bits)
+
+
+pool_windows.defvjp(
+    pool_windows_forward, lambda _, bits, cotangent: (where_set(bits, cotangent),)
 )
 
 
@@ -95,7 +91,9 @@ def where_set(bits: jax.Array, values: jax.Array) -> jax.Array:
         `[batch, 2 * rows, 2 * columns, channels]`.
     """
     batch, rows, columns, channels = bits.shape
-    numbers = jnp.arange(4, dtype=jnp.uint8).reshape(1, 1, 2, 1, 2, 1)
-    chosen = (bits[:, :, None, :, None] >> numbers) & 1 == 1
+    shape = batch, rows, 2, columns, 2, channels
+    # Counted in XLA's loop. With an array of four numbers the loop takes twice as long.
+    row, column = (lax.broadcasted_iota(jnp.uint8, shape, axis) for axis in (2, 4))
+    chosen = bits[:, :, None, :, None] & (jnp.uint8(1) << (2 * row + column)) != 0
     spread = jnp.where(chosen, values[:, :, None, :, None], 0)
     return spread.reshape(batch, 2 * rows, 2 * columns, channels)

@@ -33,16 +33,22 @@ def test_slices_give_the_results_of_the_whole_batch(batch):
 
 
 @pytest.mark.parametrize(
-    ("batch", "size"), [(64, 16), (30, 15), (100, 10), (16, 16), (67, 67)]
+    ("batch", "side", "size"),
+    [
+        *[(64, 8, 16), (30, 8, 15), (100, 8, 10), (16, 8, 16), (67, 8, 67)],
+        *[(64, 28, 4), (100, 28, 5), (4, 28, 4), (67, 28, 67), (32, 64, 1), (7, 99, 1)],
+    ],
 )
-def test_slice_is_the_largest_divisor_of_the_batch_up_to_16(batch, size):
+def test_slice_is_the_largest_divisor_up_to_16_images_and_4096_pixels(
+    batch, side, size
+):
     seen = []
 
     def function(images):
         seen.append(images.shape[0])
         return images
 
-    in_slices(function, some(batch, 2))
+    in_slices(function, some(batch, side, side))
     assert set(seen) == {size}
 
 
