@@ -211,7 +211,7 @@ print(re.findall(rf" ({words})(?:-start)?[(]", text))
         ),
         pytest.param(
             {"model": "cnn", "batch_size": 160},
-            id="cnn in slices of 64",
+            id="cnn in slices",
             marks=pytest.mark.slow,
         ),
     ],

@@ -10,8 +10,10 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
 from src.models.frozen import Frozen
+from src.sharding import within_device
 
-MAX_IMAGES, MAX_PIXELS = 16, 4096  # of a slice
+MAX_IMAGES = 16  # of a slice
+MAX_PIXELS = 4096  # of a slice, if a device is a core; more cores have more cache
 SAVED = "saved_for_backward"
 STATE = nnx.Not(nnx.Any(nnx.Param, Frozen))
 
@@ -29,6 +31,10 @@ def in_slices(
 ) -> jax.Array:
     """`function(images)`; on CPU, slice by slice if the batch divides evenly.
 
+    A slice has at most `MAX_IMAGES`, and where devices share a batch `MAX_PIXELS`, but
+    at least one image. If no size from half of that upwards divides the batch, it is
+    the next larger one that does, up to `MAX_IMAGES`; otherwise there is one slice.
+
     Args:
         function: maps each image on its own; the same on all devices. If it is a method
             of a network with state other than parameters, such as the statistics of
@@ -45,8 +51,11 @@ def in_slices(
     # An exported function has a symbolic batch size. A GPU is faster on all images.
     if not isinstance(batch, int) or jax.default_backend() != "cpu":
         return function(images)
-    most = max(1, min(MAX_IMAGES, MAX_PIXELS // math.prod(images.shape[1:3])))
-    sizes = [size for size in range(most, (most - 1) // 2, -1) if batch % size == 0]
+    most = MAX_IMAGES
+    if within_device():
+        most = max(1, min(most, MAX_PIXELS // math.prod(images.shape[1:3])))
+    candidates = *range(most, (most - 1) // 2, -1), *range(most + 1, MAX_IMAGES + 1)
+    sizes = [size for size in candidates if batch % size == 0]
     if batch <= most or not sizes:
         return function(images)
     # Recomputing the cheap layers takes less time than storing their outputs.

@@ -92,7 +92,7 @@ def where_set(bits: jax.Array, values: jax.Array) -> jax.Array:
     """
     batch, rows, columns, channels = bits.shape
     shape = batch, rows, 2, columns, 2, channels
-    # Counted in XLA's loop. With an array of four numbers the loop takes twice as long.
+    # XLA computes iotas in its loop. Reading the four numbers would be slower.
     row, column = (lax.broadcasted_iota(jnp.uint8, shape, axis) for axis in (2, 4))
     chosen = bits[:, :, None, :, None] & (jnp.uint8(1) << (2 * row + column)) != 0
     spread = jnp.where(chosen, values[:, :, None, :, None], 0)

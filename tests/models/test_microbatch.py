@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from src.models import microbatch
 from src.models.microbatch import in_slices, save_for_backward
 from src.models.pooling import relu_average_pool, relu_max_pool
 
@@ -35,13 +36,22 @@ def test_slices_give_the_results_of_the_whole_batch(batch):
 @pytest.mark.parametrize(
     ("batch", "side", "size"),
     [
-        *[(64, 8, 16), (30, 8, 15), (100, 8, 10), (16, 8, 16), (67, 8, 67)],
-        *[(64, 28, 4), (100, 28, 5), (4, 28, 4), (67, 28, 67), (32, 64, 1), (7, 99, 1)],
+        *[
+            (64, 8, 16),
+            (30, 8, 15),
+            (100, 8, 10),
+            (16, 8, 16),
+            (67, 8, 67),
+            (34, 8, 34),
+        ],
+        *[(64, 28, 4), (100, 28, 5), (21, 28, 3), (4, 28, 4), (67, 28, 67)],
+        *[(22, 28, 11), (14, 28, 7), (32, 64, 1), (7, 99, 1)],
     ],
 )
-def test_slice_is_the_largest_divisor_up_to_16_images_and_4096_pixels(
-    batch, side, size
+def test_slice_divides_the_batch_and_has_nearly_4096_pixels_or_16_images(
+    batch, side, size, monkeypatch
 ):
+    monkeypatch.setattr(microbatch, "within_device", lambda: True)
     seen = []
 
     def function(images):
@@ -52,9 +62,19 @@ def test_slice_is_the_largest_divisor_up_to_16_images_and_4096_pixels(
     assert set(seen) == {size}
 
 
+def test_slice_of_a_single_device_has_16_images_of_any_size():
+    seen = []
+    in_slices(lambda images: seen.append(len(images)) or images, some(64, 64, 64))
+    assert set(seen) == {16}
+
+
+@pytest.mark.parametrize("shape", [(64, 6, 6, 2), (8, 28, 28, 2), (3, 64, 64, 2)])
 @pytest.mark.parametrize("pool", [relu_average_pool, relu_max_pool])
-def test_pooling_in_slices_has_the_gradient_of_the_whole_batch(pool):
-    images = some(64, 6, 6, 2)
+def test_pooling_in_slices_has_the_gradient_of_the_whole_batch(
+    pool, shape, monkeypatch
+):
+    monkeypatch.setattr(microbatch, "within_device", lambda: True)
+    images = some(*shape)
 
     def loss(images, sliced):
         outputs = in_slices(pool, images) if sliced else pool(images)
