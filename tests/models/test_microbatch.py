@@ -36,16 +36,21 @@ def test_slices_give_the_results_of_the_whole_batch(batch):
 @pytest.mark.parametrize(
     ("batch", "side", "size"),
     [
-        *[
-            (64, 8, 16),
-            (30, 8, 15),
-            (100, 8, 10),
-            (16, 8, 16),
-            (67, 8, 67),
-            (34, 8, 34),
-        ],
-        *[(64, 28, 4), (100, 28, 5), (21, 28, 3), (4, 28, 4), (67, 28, 67)],
-        *[(22, 28, 11), (14, 28, 7), (32, 64, 1), (7, 99, 1)],
+        (64, 8, 16),
+        (30, 8, 15),
+        (100, 8, 10),
+        (16, 8, 16),
+        (67, 8, 67),
+        (34, 8, 34),  # 2 is less than half of 16
+        (64, 28, 4),
+        (100, 28, 5),
+        (21, 28, 3),
+        (4, 28, 4),
+        (67, 28, 67),
+        (22, 28, 11),  # 2 is less than half of 5, so the next larger divisor
+        (14, 28, 7),
+        (32, 64, 1),
+        (7, 99, 1),
     ],
 )
 def test_slice_divides_the_batch_and_has_nearly_4096_pixels_or_16_images(
